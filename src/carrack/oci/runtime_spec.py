@@ -12,7 +12,7 @@ class _Document(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True)
     pass
 
 
-class User(_Document):
+class User(_Document, frozen=True):
     uid: int = 0
     gid: int = 0
     umask: int | None = None
@@ -21,12 +21,12 @@ class User(_Document):
     """Not part of the specification's Linux fields: a name or `name:group` to look up inside the root file system."""
 
 
-class ConsoleSize(_Document):
+class ConsoleSize(_Document, frozen=True):
     height: int = 0
     width: int = 0
 
 
-class Capabilities(_Document):
+class Capabilities(_Document, frozen=True):
     bounding: tuple[str, ...] = ()
     effective: tuple[str, ...] = ()
     inheritable: tuple[str, ...] = ()
@@ -34,13 +34,13 @@ class Capabilities(_Document):
     ambient: tuple[str, ...] = ()
 
 
-class Rlimit(_Document):
+class Rlimit(_Document, frozen=True):
     type: str
     hard: int
     soft: int
 
 
-class Process(_Document):
+class Process(_Document, frozen=True):
     args: tuple[str, ...] = ()
     cwd: str = "/"
     env: tuple[str, ...] = ()
@@ -55,18 +55,18 @@ class Process(_Document):
     oom_score_adj: int | None = None
 
 
-class Root(_Document):
+class Root(_Document, frozen=True):
     path: str
     readonly: bool = False
 
 
-class IDMapping(_Document):
+class IDMapping(_Document, frozen=True):
     container_id: int = msgspec.field(name="containerID")
     host_id: int = msgspec.field(name="hostID")
     size: int
 
 
-class SpecMount(_Document):
+class SpecMount(_Document, frozen=True):
     """`mounts[]`. (`Mount` is the value that crosses our own walls.)"""
 
     destination: str
@@ -77,14 +77,14 @@ class SpecMount(_Document):
     gid_mappings: tuple[IDMapping, ...] = ()
 
 
-class Hook(_Document):
+class Hook(_Document, frozen=True):
     path: str
     args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     timeout: int | None = None
 
 
-class Hooks(_Document):
+class Hooks(_Document, frozen=True):
     prestart: tuple[Hook, ...] = ()
     create_runtime: tuple[Hook, ...] = ()
     create_container: tuple[Hook, ...] = ()
@@ -93,12 +93,12 @@ class Hooks(_Document):
     poststop: tuple[Hook, ...] = ()
 
 
-class Namespace(_Document):
+class Namespace(_Document, frozen=True):
     type: str
     path: str = ""
 
 
-class Device(_Document):
+class Device(_Document, frozen=True):
     type: str
     path: str
     major: int = 0
@@ -108,7 +108,7 @@ class Device(_Document):
     gid: int | None = None
 
 
-class DeviceRule(_Document):
+class DeviceRule(_Document, frozen=True):
     allow: bool
     type: str = "a"
     major: int | None = None
@@ -116,7 +116,7 @@ class DeviceRule(_Document):
     access: str = ""
 
 
-class MemoryLimits(_Document):
+class MemoryLimits(_Document, frozen=True):
     limit: int | None = None
     reservation: int | None = None
     swap: int | None = None
@@ -128,7 +128,7 @@ class MemoryLimits(_Document):
     check_before_update: bool = False
 
 
-class CpuLimits(_Document):
+class CpuLimits(_Document, frozen=True):
     shares: int | None = None
     quota: int | None = None
     burst: int | None = None
@@ -140,24 +140,24 @@ class CpuLimits(_Document):
     idle: int | None = None
 
 
-class PidsLimit(_Document):
+class PidsLimit(_Document, frozen=True):
     limit: int
 
 
-class WeightDevice(_Document):
+class WeightDevice(_Document, frozen=True):
     major: int
     minor: int
     weight: int | None = None
     leaf_weight: int | None = None
 
 
-class ThrottleDevice(_Document):
+class ThrottleDevice(_Document, frozen=True):
     major: int
     minor: int
     rate: int
 
 
-class BlockIOLimits(_Document):
+class BlockIOLimits(_Document, frozen=True):
     weight: int | None = None
     leaf_weight: int | None = None
     weight_device: tuple[WeightDevice, ...] = ()
@@ -167,27 +167,27 @@ class BlockIOLimits(_Document):
     throttle_write_iops_device: tuple[ThrottleDevice, ...] = msgspec.field(default=(), name="throttleWriteIOPSDevice")
 
 
-class HugepageLimit(_Document):
+class HugepageLimit(_Document, frozen=True):
     page_size: str
     limit: int
 
 
-class NetworkPriority(_Document):
+class NetworkPriority(_Document, frozen=True):
     name: str
     priority: int
 
 
-class NetworkLimits(_Document):
+class NetworkLimits(_Document, frozen=True):
     class_id: int | None = msgspec.field(default=None, name="classID")
     priorities: tuple[NetworkPriority, ...] = ()
 
 
-class RdmaLimit(_Document):
+class RdmaLimit(_Document, frozen=True):
     hca_handles: int | None = None
     hca_objects: int | None = None
 
 
-class Resources(_Document):
+class Resources(_Document, frozen=True):
     devices: tuple[DeviceRule, ...] = ()
     memory: MemoryLimits | None = None
     cpu: CpuLimits | None = None
@@ -199,21 +199,21 @@ class Resources(_Document):
     unified: dict[str, str] | None = None
 
 
-class SeccompArg(_Document):
+class SeccompArg(_Document, frozen=True):
     index: int
     value: int
     op: str
     value_two: int = 0
 
 
-class SeccompRule(_Document):
+class SeccompRule(_Document, frozen=True):
     names: tuple[str, ...]
     action: str
     errno_ret: int | None = None
     args: tuple[SeccompArg, ...] = ()
 
 
-class Seccomp(_Document):
+class Seccomp(_Document, frozen=True):
     default_action: str
     default_errno_ret: int | None = None
     architectures: tuple[str, ...] = ()
@@ -223,17 +223,17 @@ class Seccomp(_Document):
     syscalls: tuple[SeccompRule, ...] = ()
 
 
-class Personality(_Document):
+class Personality(_Document, frozen=True):
     domain: str
     flags: tuple[str, ...] = ()
 
 
-class TimeOffset(_Document):
+class TimeOffset(_Document, frozen=True):
     secs: int = 0
     nanosecs: int = 0
 
 
-class Linux(_Document):
+class Linux(_Document, frozen=True):
     namespaces: tuple[Namespace, ...] = ()
     uid_mappings: tuple[IDMapping, ...] = ()
     gid_mappings: tuple[IDMapping, ...] = ()
@@ -250,7 +250,7 @@ class Linux(_Document):
     time_offsets: dict[str, TimeOffset] | None = None
 
 
-class RuntimeSpec(_Document):
+class RuntimeSpec(_Document, frozen=True):
     oci_version: str = "1.2.0"
     process: Process | None = None
     root: Root | None = None
