@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._arrival: asyncio.Future[None] | None = None
         self._head: Head | None = None
+        self._response_headers: Mapping[str, str] = {}
         self._continue_owed = False
         self._must_close = False
         self._stream: StreamResponse | None = None
@@ -154,9 +155,6 @@ class Connection(asyncio.Protocol):
                 raise BrokenFraming("unexpected EOF")
             await self._more(self._limits.body_seconds)
 
-    def render_hand_over(self, status: int, reason: str, headers: Mapping[str, str]) -> bytes:
-        return render_head(status, headers, reason=reason)
-
     async def hand_over(self, head: bytes) -> HandedOver:
         if not await self._drop_body(self._limits.unread_bytes):
             raise BrokenFraming("the request's body is too large, or incomplete, for a connection that is to be handed over")
@@ -218,11 +216,13 @@ class Connection(asyncio.Protocol):
 
     async def _exchange(self, head: Head) -> None:
         self._head = head
+        request = Request(head, self)
+        self._response_headers = request.response_headers
         self._continue_owed = head.expects_continue and not head.body.finished
         if "expect" in head.headers and not head.expects_continue and head.http_version == "1.1":
             reply: Reply = Response(417)
         else:
-            reply = await self._ask(Request(head, self))
+            reply = await self._ask(request)
         if reply is None:
             if not self._given_away:
                 raise SystemFailure("a handler answered nothing and kept the connection")
@@ -313,6 +313,8 @@ class Connection(asyncio.Protocol):
             lines.append(("Connection", "close"))
         elif head.http_version == "1.0":
             lines.append(("Connection", "keep-alive"))
+        if self._response_headers:
+            headers = {**self._response_headers, **headers}
         self._transport.write(render_head(status, headers, *lines) + body)
 
     async def _refuse(self, error: HeadTooLarge | BrokenFraming) -> None:
