@@ -111,7 +111,8 @@ def _type_error(text: str, name: str) -> str:
     want = match["want"].split(" | ")[0]
     if not match["path"]:
         return f"invalid JSON: json: cannot unmarshal {got} into Go value of type {name}"
-    return f"invalid JSON: json: cannot unmarshal {got} into Go struct field {name}.{match['path']} of type {_GO_TYPES.get(want, want)}"
+    field = f"{name}.{match['path']} of type {_GO_TYPES.get(want, want)}"
+    return f"invalid JSON: json: cannot unmarshal {got} into Go struct field {field}"
 
 
 @cache
