@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import msgspec
 
@@ -36,6 +36,10 @@ from carrack.engine.streams import (
 from carrack.engine.threads import in_thread
 from carrack.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere, NotModified
 from carrack.shim.messages import Attach, Resize, Wait
+
+
+Mounts = list[MountPoint]
+Warnings = list[str]
 
 
 class Containers:
@@ -101,9 +105,9 @@ class Containers:
         self._life.tell(container, "create")
         return Created(container_id, warnings)
 
-    def _inherited_mounts(self, sources: list[str]) -> list[MountPoint]:
+    def _inherited_mounts(self, sources: Iterable[str]) -> Mounts:
         """The mounts of `--volumes-from container[:ro|rw]`."""
-        found: list[MountPoint] = []
+        found: Mounts = []
         for source in sources:
             ref, _, mode = source.partition(":")
             if mode not in ("", "ro", "rw", "z", "Z"):
@@ -276,7 +280,7 @@ class Containers:
         await shim.order(lambda number: Resize(number, height, width))
         self._life.tell(container, "resize", {"height": str(height), "width": str(width)})
 
-    async def update(self, ref: str, wanted: UpdateRequest) -> list[str]:
+    async def update(self, ref: str, wanted: UpdateRequest) -> Warnings:
         """Change limits and the restart policy. Raises InvalidParameter; nothing is changed then."""
         container = self.get(ref)
         live = self._life.live(container)

@@ -160,8 +160,6 @@ def _binding(port: ports.WantedPort, rooms: Rooms) -> PortBinding:
     text = "" if not port.host_port else str(port.host_port)
     if port.host_port_end > port.host_port:
         text = f"{port.host_port}-{port.host_port_end}"
-    if port.protocol not in ("tcp", "udp", "sctp"):
-        raise InvalidParameter(f"invalid proto: {port.protocol}")
     return PortBinding(port.container_port, port.protocol, port.host_ip or rooms.settings.default_host_ip, text)
 
 

@@ -80,7 +80,7 @@ def _tests(containers: list[Container], filters: Filters) -> Iterable[Callable[[
         yield lambda c: filters.matches_labels(c.config.labels)
     if statuses := filters.get("status"):
         for status in statuses:
-            if status not in Status:
+            if status not in [known.value for known in Status]:
                 raise InvalidParameter(f"invalid filter 'status={status}'")
         yield lambda c: c.state.status.value in statuses
     if codes := filters.get("exited"):
@@ -102,18 +102,29 @@ def _tests(containers: list[Container], filters: Filters) -> Iterable[Callable[[
     for name in ("before", "since"):
         for ref in filters.get(name):
             moment = _moment(containers, ref)
-            if name == "before":
-                yield lambda c, moment=moment: c.created_at_nanoseconds < moment
-            else:
-                yield lambda c, moment=moment: c.created_at_nanoseconds > moment
+            yield _made_before(moment) if name == "before" else _made_since(moment)
     for name in ("publish", "expose"):
         if wanted := filters.get(name):
             ports = {port for text in wanted for port in _ports(text, name)}
-            yield lambda c, ports=ports, name=name: any(
-                ((p.host_port if name == "publish" else p.container_port), p.protocol) in ports for p in c.ports
-            )
+            yield _publishes(ports) if name == "publish" else _exposes(ports)
     if "is-task" in filters and filters.flag("is-task"):
         yield lambda c: False
+
+
+def _made_before(moment: int) -> Callable[[Container], bool]:
+    return lambda c: c.created_at_nanoseconds < moment
+
+
+def _made_since(moment: int) -> Callable[[Container], bool]:
+    return lambda c: c.created_at_nanoseconds > moment
+
+
+def _publishes(ports: set[tuple[int, str]]) -> Callable[[Container], bool]:
+    return lambda c: any((p.host_port, p.protocol) in ports for p in c.ports)
+
+
+def _exposes(ports: set[tuple[int, str]]) -> Callable[[Container], bool]:
+    return lambda c: any((p.container_port, p.protocol) in ports for p in c.ports)
 
 
 def _descends(container: Container, ancestor: str) -> bool:

@@ -60,8 +60,8 @@ class Live:
 
     def drop_clients(self) -> None:
         """The shim has its own descriptors of everyone who waited: close ours."""
-        for client in (*self.attached, *self.waiting):
-            os.close(client.fd)
+        for fd in [client.fd for client in self.attached] + [client.fd for client in self.waiting]:
+            os.close(fd)
         self.attached, self.waiting = [], []
 
     def drop_attached(self) -> None:

@@ -65,7 +65,9 @@ class ForwardingSwitch:
             self._firewall.set_guard(ipv6=on)
 
     def _ours(self, version: int) -> bool:
-        rows = self._records.database.read("SELECT document FROM journal WHERE kind = 'forwarding' AND subject = ?", (f"ipv{version}",))
+        rows = self._records.database.read(
+            "SELECT document FROM journal WHERE kind = 'forwarding' AND subject = ?", (f"ipv{version}",)
+        )
         return any(bytes(row[0]).decode() == _boot() for row in rows)
 
     def _record(self, version: int) -> None:
@@ -79,7 +81,9 @@ class ForwardingSwitch:
 
     def _forget(self, version: int) -> None:
         self._records.database.write(
-            lambda connection: connection.execute("DELETE FROM journal WHERE kind = 'forwarding' AND subject = ?", (f"ipv{version}",)) and None
+            lambda connection: (
+                connection.execute("DELETE FROM journal WHERE kind = 'forwarding' AND subject = ?", (f"ipv{version}",)) and None
+            )
         ).result()
 
 
