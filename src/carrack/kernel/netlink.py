@@ -273,9 +273,7 @@ class Netlink:
             extra.append(_number(_IFLA_GROUP, group))
         self._add_link(name, "bridge", *extra)
 
-    def add_veth(
-        self, name: str, peer: str, *, peer_namespace_fd: int, peer_mac: str = "", mtu: int = 0, master: int = 0
-    ) -> None:
+    def add_veth(self, name: str, peer: str, *, peer_namespace_fd: int, peer_mac: str = "", mtu: int = 0, master: int = 0) -> None:
         """Make a pair, both down: `name` here (a port of `master` when given), `peer` directly in the other namespace."""
         far = _LINK.pack(_AF_UNSPECIFIED, 0, 0, 0, 0) + _text(_IFLA_NAME, peer)
         if peer_namespace_fd >= 0:

@@ -59,4 +59,6 @@ def inside(namespace_fd: int, action: Callable[[], T]) -> T:
 
 def new() -> int:
     """Make an empty network namespace; it lives as long as the descriptor (or a process or socket in it)."""
-    return _visit(lambda: _check(_libc.unshare(CLONE_NEWNET)), lambda: os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+    return _visit(
+        lambda: _check(_libc.unshare(CLONE_NEWNET)), lambda: os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    )

@@ -109,7 +109,9 @@ def _sets(ruleset: Ruleset) -> list[str]:
     for port in ruleset.ports.values():
         name, element = port.element()
         targets[name].append(element)
-    opened = {version: [" . ".join(map(str, key)) for key in ruleset.openings if (":" in key[0]) == (version == 6)] for version in (4, 6)}
+    opened = {
+        version: [" . ".join(map(str, key)) for key in ruleset.openings if (":" in key[0]) == (version == 6)] for version in (4, 6)
+    }
     return [
         _set(TOKEN_SET, "mark", ()),
         _set("bridges", "ifname", _quoted(network.bridge for network in networks)),

@@ -64,8 +64,11 @@ class AddressAllocator:
             if number not in self._used and number not in self._edges:
                 self._used.add(number)
                 return self._make(number)
-        raise PoolExhausted("no available IPv4 addresses on this network's address pools" if self.subnet.version == 4 else
-                            "no available addresses on this pool")
+        raise PoolExhausted(
+            "no available IPv4 addresses on this network's address pools"
+            if self.subnet.version == 4
+            else "no available addresses on this pool"
+        )
 
     def claim(self, address: Address) -> bool:
         """Mark an address as used; False when it is already. Raises InvalidParameter when it is not a host of the subnet."""
@@ -103,7 +106,7 @@ def allocator_for(pool: IpamConfig) -> AddressAllocator:
 def choose_subnet(pools: Sequence[AddressPool], taken: Iterable[Prefix], routed: Iterable[tuple[Prefix, str]]) -> IPv4Network:
     """The first IPv4 subnet of the default pools that overlaps neither another network nor a route of the host.
 
-    `routed` gives each route with the words that name it. Raises NotFound with Docker's sentence, and the route when one was in the way.
+    `routed` gives each route with the words that name it. Raises NotFound with Docker's sentence, and the route in the way.
     """
     taken4 = [prefix for prefix in taken if prefix.version == 4]
     routes4 = [(prefix, name) for prefix, name in routed if prefix.version == 4 and prefix.prefixlen > 0]
@@ -148,9 +151,7 @@ def checked_pool(wish: IpamConfig) -> IpamConfig:
             loose = ip_network(wish.subnet, strict=False)
         except ValueError:
             raise InvalidParameter(f"invalid network config:\ninvalid subnet {wish.subnet}: invalid CIDR block notation") from None
-        raise InvalidParameter(
-            f"invalid network config:\ninvalid subnet {wish.subnet}: it should be {loose}"
-        ) from None
+        raise InvalidParameter(f"invalid network config:\ninvalid subnet {wish.subnet}: it should be {loose}") from None
     if wish.ip_range:
         _check_range(wish.ip_range, subnet)
     for label, text in (("gateway", wish.gateway), *(("auxiliary address", a) for a in wish.auxiliary_addresses.values())):
@@ -176,7 +177,9 @@ def _check_member(label: str, text: str, subnet: Prefix) -> None:
     except ValueError:
         raise InvalidParameter(f"invalid network config:\ninvalid {label} {text}: invalid address") from None
     if address not in subnet:
-        raise InvalidParameter(f"invalid network config:\ninvalid {label} {text}: parent subnet {subnet} doesn't contain this address")
+        raise InvalidParameter(
+            f"invalid network config:\ninvalid {label} {text}: parent subnet {subnet} doesn't contain this address"
+        )
 
 
 def with_gateway(pool: IpamConfig) -> IpamConfig:
@@ -191,5 +194,5 @@ def with_gateway(pool: IpamConfig) -> IpamConfig:
 
 def refuse_overlap(pool: Prefix, taken: Iterable[Prefix]) -> None:
     """Raises Forbidden with Docker's sentence when another network has some of these addresses."""
-    if any(pool.version == other.version and pool.overlaps(other) for other in taken):  # type: ignore[arg-type]
+    if any(pool.version == other.version and pool.overlaps(other) for other in taken):
         raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")

@@ -142,7 +142,9 @@ def hold_one(table: PortTable, binding: PortBinding, addresses: Sequence[str], c
     raise refusal
 
 
-def _hold_on(table: PortTable, binding: PortBinding, addresses: Sequence[str], port: int, container_id: str) -> tuple[HeldPort, ...]:
+def _hold_on(
+    table: PortTable, binding: PortBinding, addresses: Sequence[str], port: int, container_id: str
+) -> tuple[HeldPort, ...]:
     held: list[HeldPort] = []
     try:
         for address in addresses:
