@@ -46,7 +46,7 @@ def check(request: CreateRequest, machine: Machine) -> list[str]:
     if request.stop_signal:
         parse_signal(request.stop_signal)
     _check_healthcheck(request.healthcheck)
-    _check_restart_policy(host.restart_policy, host.auto_remove)
+    check_restart_policy(host.restart_policy, host.auto_remove)
     for device in host.devices or []:
         permissions = device.cgroup_permissions
         if permissions and (set(permissions) - set("rwm")):
@@ -205,7 +205,8 @@ def _highest(text: str, what: str) -> int:
     return highest
 
 
-def _check_restart_policy(policy: RestartPolicy, auto_remove: bool) -> None:
+def check_restart_policy(policy: RestartPolicy, auto_remove: bool) -> None:
+    """Raises InvalidParameter in Docker's words."""
     name = policy.name
     if name not in _RESTART_POLICIES:
         raise InvalidParameter(

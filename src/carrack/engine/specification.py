@@ -104,7 +104,7 @@ def build(container: Container, places: Places) -> RuntimeSpec:
         env=tuple(environment(container)),
         terminal=config.tty,
         console_size=ConsoleSize(*host.console_size) if config.tty and any(host.console_size) else None,
-        user=User(username=config.user, additional_gids=_group_numbers(host)),
+        user=User(username=config.user, additional_gids=group_numbers(host)),
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
         rlimits=tuple(Rlimit(f"RLIMIT_{u.name.upper()}", _unsigned(u.hard), _unsigned(u.soft)) for u in host.ulimits or []),
         no_new_privileges=options.no_new_privileges,
@@ -138,7 +138,9 @@ def build(container: Container, places: Places) -> RuntimeSpec:
 
 def capability_names(host: HostConfig) -> tuple[str, ...]:
     """The capabilities the container's processes get, after `--cap-add` and `--cap-drop`. Raises InvalidParameter."""
-    return capabilities.tweak(host.cap_add or (), host.cap_drop or (), privileged=host.privileged)
+    if host.privileged:
+        return capabilities.available()
+    return capabilities.chosen(host.cap_add or (), host.cap_drop or ())
 
 
 def environment(container: Container) -> list[str]:
@@ -352,7 +354,8 @@ def _number(text: str) -> int | None:
     return None if text == "*" else int(text)
 
 
-def _group_numbers(host: HostConfig) -> tuple[int, ...]:
+def group_numbers(host: HostConfig) -> tuple[int, ...]:
+    """`--group-add` as numbers. Raises InvalidParameter."""
     numbers: list[int] = []
     for group in host.group_add or []:
         if not group.isdecimal() or int(group) > 0x7FFFFFFF:

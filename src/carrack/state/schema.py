@@ -29,11 +29,20 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX endpoints_by_network ON endpoints (network_id)",
             "CREATE INDEX endpoints_by_container ON endpoints (container_id)",
             "CREATE TABLE volumes (name TEXT PRIMARY KEY, document BLOB NOT NULL) STRICT",
-            # An image's digest is its id: the digest of its config. `created` is in seconds of the epoch, as its config says.
+            # An image's digest is its id: the digest of its config. `created` is in microseconds of the epoch (Docker's zero time,
+            # year 1, does not fit in nanoseconds), as its config says; NULL when it says nothing.
             """CREATE TABLE images (
-                digest TEXT PRIMARY KEY, created INTEGER NOT NULL, chain_id TEXT, parent TEXT, document BLOB NOT NULL
+                digest TEXT PRIMARY KEY, created INTEGER, chain_id TEXT, parent TEXT, document BLOB NOT NULL
             ) STRICT""",
             "CREATE INDEX images_by_parent ON images (parent)",
+            "CREATE INDEX images_by_chain ON images (chain_id)",
+            # Every blob an image needs to be pushed or saved: what a collection of content keeps. `role` is config, layer,
+            # manifest, index or attachment; the digest of a manifest or an index names the image too.
+            """CREATE TABLE image_blobs (
+                image TEXT NOT NULL REFERENCES images (digest) ON DELETE CASCADE, digest TEXT NOT NULL, role TEXT NOT NULL,
+                PRIMARY KEY (image, digest)
+            ) STRICT, WITHOUT ROWID""",
+            "CREATE INDEX image_blobs_by_digest ON image_blobs (digest)",
             # A reference is a full name with a tag or with a digest; `target` is the descriptor (JSON) of the manifest or
             # index that the name stands for in its registry, `digest` the image it means on this machine.
             """CREATE TABLE tags (
