@@ -11,7 +11,20 @@ import os
 from collections.abc import Callable
 from ctypes import c_char_p, c_int, c_long, c_uint, c_ulong, c_void_p
 
-__all__ = ["ARCHITECTURE", "Number", "c_char_p", "c_int", "c_long", "c_uint", "c_ulong", "c_void_p", "check", "declare", "failure", "libc"]
+__all__ = [
+    "ARCHITECTURE",
+    "Number",
+    "c_char_p",
+    "c_int",
+    "c_long",
+    "c_uint",
+    "c_ulong",
+    "c_void_p",
+    "check",
+    "declare",
+    "failure",
+    "libc",
+]
 
 libc = ctypes.CDLL(None, use_errno=True)
 ARCHITECTURE = os.uname().machine

@@ -164,7 +164,9 @@ def set_attributes(
 
 def mount(source: str, target: str, file_system: str, flags: int = 0, options: str = "") -> None:
     """mount(2), as of old."""
-    result = _mount(os.fsencode(source), os.fsencode(target), file_system.encode(), flags, os.fsencode(options) if options else None)
+    result = _mount(
+        os.fsencode(source), os.fsencode(target), file_system.encode(), flags, os.fsencode(options) if options else None
+    )
     check(result, target)
 
 
