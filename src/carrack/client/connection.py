@@ -24,6 +24,17 @@ if TYPE_CHECKING:
         def recv(self, size: int, /) -> bytes: ...
         def sendall(self, data: bytes, /) -> None: ...
         def shutdown(self, how: int, /) -> None: ...
+        def send_some(self, data: bytes, /) -> int: ...
+        def close(self) -> None: ...
+
+    class Socket(Protocol):
+        """What a connection needs from a plain socket, which has no `send_some` of its own."""
+
+        def fileno(self) -> int: ...
+        def recv(self, size: int, /) -> bytes: ...
+        def sendall(self, data: bytes, /) -> None: ...
+        def send(self, data: bytes, flags: int = ..., /) -> int: ...
+        def shutdown(self, how: int, /) -> None: ...
         def close(self) -> None: ...
 
 
@@ -37,7 +48,7 @@ class Connection:
 
     __slots__ = ("_buffer", "_stream", "closed")
 
-    def __init__(self, stream: ByteStream, buffered: bytes = b"") -> None:
+    def __init__(self, stream: ByteStream | Socket, buffered: bytes = b"") -> None:
         self._stream = stream
         self._buffer = buffered
         self.closed = False
@@ -57,6 +68,17 @@ class Connection:
             self._stream.sendall(data)
         except OSError as error:
             raise ConnectionFailed(f"write to the daemon: {_reason(error)}") from error
+
+    def send_some(self, data: bytes) -> int:
+        """Sends what the kernel takes at once and says how much that was; never waits. Raises ConnectionFailed."""
+        some = getattr(self._stream, "send_some", None)
+        try:
+            sent: int = some(data) if some else self._stream.send(data, _socket.MSG_DONTWAIT)  # type: ignore[union-attr]
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ConnectionFailed(f"write to the daemon: {_reason(error)}") from error
+        return sent
 
     def receive(self, size: int = RECEIVE_BYTES) -> bytes:
         """At least one byte, at most `size`; empty at the end of the stream."""

@@ -32,6 +32,9 @@ class SshStream:
     def sendall(self, data: bytes, /) -> None:
         self._socket.sendall(data)
 
+    def send_some(self, data: bytes, /) -> int:
+        return self._socket.send(data, _socket.MSG_DONTWAIT)
+
     def shutdown(self, how: int, /) -> None:
         self._socket.shutdown(how)
 

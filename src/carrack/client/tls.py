@@ -6,6 +6,7 @@ memory buffers here and the socket is ours.
 
 from __future__ import annotations
 
+import _socket
 import os
 import ssl
 
@@ -13,8 +14,6 @@ from carrack.client.failure import ConnectionFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
-
     from carrack.client.endpoint import Endpoint, TlsFiles
 
 _RECORD_BYTES = 16384 + 512
@@ -27,6 +26,7 @@ class TlsStream:
         self._socket = stream
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
+        self._unsent = b""
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
 
     def handshake(self) -> None:
@@ -66,6 +66,23 @@ class TlsStream:
             view = view[self._tls.write(view[: 1 << 20]) :]
             self._flush()
 
+    def send_some(self, data: bytes, /) -> int:
+        """Encrypts one piece once the piece before it has left; 0 while the kernel takes no more."""
+        if not self._flush_some():
+            return 0
+        sent = self._tls.write(data[:16384])
+        self._flush_some()
+        return sent
+
+    def _flush_some(self) -> bool:
+        self._unsent += self._outgoing.read()
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent, _socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            return False
+        return True
+
     def shutdown(self, how: int, /) -> None:
         """Sends close_notify; reading goes on until the daemon sends its own."""
         try:
@@ -78,7 +95,7 @@ class TlsStream:
         self._socket.close()
 
     def _flush(self) -> None:
-        data = self._outgoing.read()
+        data, self._unsent = self._unsent + self._outgoing.read(), b""
         if data:
             self._socket.sendall(data)
 

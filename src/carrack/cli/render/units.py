@@ -97,6 +97,16 @@ def _zone(name: str, offset: int) -> str:
     return "UTC" if offset == 0 and name in ("UTC", "GMT", "Universal") else name
 
 
+def rfc3339_nano(nanoseconds: int) -> str:
+    """A moment in local time with nine digits of a second, as events and logs show it."""
+    import time
+
+    moment = time.localtime(nanoseconds // 10**9)
+    offset = _offset(moment.tm_gmtoff)
+    zone = "Z" if moment.tm_gmtoff == 0 else f"{offset[:3]}:{offset[3:]}"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", moment) + f".{nanoseconds % 10**9:09d}{zone}"
+
+
 def parse_rfc3339(text: str) -> tuple[int, int]:
     """(seconds since the epoch, nanoseconds) of an API timestamp. Raises ValueError."""
     import calendar
