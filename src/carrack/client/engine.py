@@ -67,6 +67,30 @@ class Response:
         self.close()
 
 
+class Pending:
+    """A request that has been sent and not yet been answered."""
+
+    __slots__ = ("_connection", "_engine", "_method", "_target")
+
+    def __init__(self, engine: Engine, connection: Connection, method: str, target: str) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._method = method
+        self._target = target
+
+    def finish(self) -> int:
+        """Waits for the answer; its status. Raises ApiError, ConnectionFailed, ProtocolError."""
+        try:
+            head = read_head(self._connection)
+            response = Response(self._engine, self._connection, head, self._method)
+            if head.status >= 400:
+                raise self._engine._refused(response, self._target)
+            response.body.read_all()
+        finally:
+            self._connection.close()
+        return head.status
+
+
 class Hijacked:
     """A connection that stopped being HTTP: raw bytes both ways, `multiplexed` saying whether output is framed."""
 
@@ -180,6 +204,17 @@ class Engine:
         response = self.request(method, path, query, document=document)
         response.read_all()
         return response.status
+
+    def begin(self, method: str, path: str, query: Query | None = None) -> Pending:
+        """Sends a request on a connection of its own and leaves the answer for later: so that several run side by side."""
+        target = self.path(path, query)
+        connection = connect(self.endpoint)
+        try:
+            self._send(connection, method, target, {}, b"")
+        except ConnectionFailed:
+            connection.close()
+            raise
+        return Pending(self, connection, method, target)
 
     def hijack(self, path: str, query: Query | None = None, *, document: Any = None) -> Hijacked:
         """POSTs and takes the connection over. The daemon must answer 101. Raises ApiError, ProtocolError, ConnectionFailed."""
