@@ -63,14 +63,23 @@ async def read(
 
     Raises InvalidParameter for a body that is not JSON or not said to be.
     """
-    content_type = request.headers.get("content-type")
-    announced = request.headers.get("content-length") not in ("", "0") or "transfer-encoding" in request.headers
-    if content_type or announced:
-        _require_json(content_type)
+    has_body = require_json(request)
     body = await request.body(limit_bytes)
-    if not announced and not required:
-        body = body or b"{}"
-    return decode(body, type, lists=lists)
+    return decode(body if has_body or required else b"{}", type, lists=lists)
+
+
+def require_json(request: Request) -> bool:
+    """Whether a body was announced. Raises InvalidParameter when there is one, or a type, that is not JSON."""
+    content_type = request.headers.get("content-type")
+    has_body = request.headers.get("content-length") not in ("", "0") or "transfer-encoding" in request.headers
+    if not content_type and not has_body:
+        return False
+    mime = content_type.partition(";")[0].strip().lower()
+    if not mime:
+        raise InvalidParameter(f"malformed Content-Type header ({content_type}): mime: no media type")
+    if mime != "application/json":
+        raise InvalidParameter(f"unsupported Content-Type header ({content_type}): must be 'application/json'")
+    return has_body
 
 
 def encode(value: object) -> bytes:
@@ -81,14 +90,6 @@ def encode(value: object) -> bytes:
 def reply(value: object, status: int = 200) -> Response:
     """A response that is this document."""
     return Response(status, encode(value), _JSON_HEADERS)
-
-
-def _require_json(content_type: str) -> None:
-    mime = content_type.partition(";")[0].strip().lower()
-    if not mime:
-        raise InvalidParameter(f"malformed Content-Type header ({content_type}): mime: no media type")
-    if mime != "application/json":
-        raise InvalidParameter(f"unsupported Content-Type header ({content_type}): must be 'application/json'")
 
 
 def _syntax_error(text: str, body: bytes) -> str:

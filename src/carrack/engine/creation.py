@@ -19,6 +19,7 @@ from carrack.engine.rooms import Rooms
 from carrack.errors import Conflict, InvalidParameter, SystemFailure
 from carrack.images.images import Image
 from carrack.oci.platform import Platform
+from carrack.runtime import cgroups
 
 _CONFIG_FIELDS = tuple(ContainerConfig.__struct_fields__)
 
@@ -48,7 +49,12 @@ def draft(
     config = ContainerConfig(**{field: getattr(create, field) for field in _CONFIG_FIELDS})
     host = create.host_config
     request.merge(config, image.config.execution)
-    request.settle(host, default_log_driver=rooms.settings.log_driver, default_log_options=rooms.settings.log_options)
+    request.settle(
+        host,
+        default_log_driver=rooms.settings.log_driver,
+        default_log_options=rooms.settings.log_options,
+        cgroup_version=cgroups.detect().version,
+    )
     log_options.check(host.log_config)
     config.hostname = _hostname(config, host, container_id, rooms)
     points = mounts.resolve(config, host, inherited)
