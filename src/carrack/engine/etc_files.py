@@ -47,7 +47,7 @@ def resolv_conf(host_text: str, *, servers: list[str], search: list[str], option
         lines.append(f"search {' '.join(search)}\n")
     if options or host_options:
         lines.append(f"options {' '.join(options or host_options)}\n")
-    return "# Written by carrackd for this container; edits are kept until it starts again.\n" + "".join(lines)
+    return "# Written by carrackd for this container at each start.\n" + "".join(lines)
 
 
 def parse_resolv_conf(text: str) -> tuple[list[str], list[str], list[str]]:

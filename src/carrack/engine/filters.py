@@ -41,6 +41,10 @@ class Filters:
                 raise InvalidParameter(f"invalid filter '{name}'")
         return self
 
+    def including(self, name: str, value: str) -> Filters:
+        """These filters and one value more."""
+        return Filters({**self._values, name: (*self.get(name), value)})
+
     def get(self, name: str) -> tuple[str, ...]:
         """The values asked for under a name, perhaps none."""
         return self._values.get(name, ())

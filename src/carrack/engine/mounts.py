@@ -17,8 +17,9 @@ from carrack.errors import InvalidParameter
 
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_TMPFS_FLAGS = frozenset(
-    "ro rw exec noexec suid nosuid dev nodev sync async dirsync noatime nodiratime relatime norelatime strictatime nostrictatime".split()
+_TMPFS_FLAGS = frozenset(  # tmpfs(5) and the flags of mount(8)
+    "ro rw exec noexec suid nosuid dev nodev sync async dirsync noatime nodiratime relatime norelatime strictatime "
+    "nostrictatime".split()
 )
 
 
