@@ -12,7 +12,7 @@ from carrack.runtime.create import StartFailed, enter
 from carrack.shim.client import AttachedClient
 from carrack.shim.framing import STDOUT, frame_header
 from carrack.shim.loop import READ, Loop
-from carrack.shim.messages import Attach, Exec, ExecState
+from carrack.shim.messages import Exec, ExecState
 from carrack.shim.pipes import make_pipes
 from carrack.shim.streams import Streams
 
@@ -62,7 +62,7 @@ class ExecSession:
                 cgroup=room.cgroup,
                 stdio=pipes.stdio if pipes else None,
                 console=wanted.terminal,
-                seccomp=seccomp,
+                seccomp_filter=seccomp,
                 user_namespace=room.user_namespace,
             )
         except BaseException:

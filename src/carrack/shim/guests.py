@@ -1,4 +1,4 @@
-"""The clients of a container, whose own sockets were handed to the shim: those attached, those that follow its log, those that wait."""
+"""The clients of a container, whose own sockets were handed to the shim: they attach, follow the log, or wait."""
 
 from __future__ import annotations
 

@@ -63,6 +63,10 @@ class Listener:
         except FileNotFoundError:
             pass
 
+    def let_go(self) -> None:
+        """In a forked child: close the socket, which goes on in the parent."""
+        self._sock.close()
+
     def _ready(self, _: int) -> None:
         sock = accept(self._sock)
         if sock is not None:

@@ -17,6 +17,7 @@ from mmap import mmap
 
 from carrack.errors import CarrackError, Conflict, NotFound
 from carrack.kernel import process as kernel_process
+from carrack.oci.runtime_spec import RuntimeSpec
 from carrack.runtime import cgroups
 from carrack.runtime.create import Creation, StartFailed, create
 from carrack.shim import exit_record, messages, wire
@@ -109,7 +110,8 @@ class Shim:
             cgroup=cgroups.plan(order.cgroup, resources),
             stdio=pipes.stdio if pipes else None,
             console=self._console,
-            seccomp=order.seccomp,
+            seccomp_filter=order.seccomp,
+            container_id=order.container_id,
             trace=order.trace,
         )
 
@@ -152,7 +154,7 @@ class Shim:
         self._room = Room(creation.pidfd, creation.cgroup, order.seccomp, user_namespace=user_namespace)
         self._order = messages.StartOrder(
             container_id=order.container_id,
-            spec=messages.RuntimeSpec(),
+            spec=RuntimeSpec(),
             rootfs=(),
             cgroup=order.cgroup,
             socket_path=order.socket_path,
@@ -412,6 +414,7 @@ class Shim:
         if self._leaving:
             return
         self._leaving = True
+        self._streams.close()
         self._release()
         if self._conversation is not None:
             self._conversation.close()
