@@ -34,7 +34,6 @@ from carrack.oci.digest import Digest
 from carrack.shim import zygote_process
 from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
 from carrack.shim.workers import run_job
-from carrack.snapshots.layers import LayerStore
 from carrack.snapshots.native import Native
 from carrack.snapshots.overlay import Overlay
 from carrack.snapshots.trash import Trash
@@ -83,7 +82,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     containers_root = config.data_root / "containers"
     containers_root.mkdir(mode=0o710, exist_ok=True)
     trash = Trash(config.data_root / "trash")
-    driver: type[LayerStore] = Native if config.storage_driver in ("native", "vfs") else Overlay
+    driver: type[Native] | type[Overlay] = Native if config.storage_driver in ("native", "vfs") else Overlay
     snapshots = driver(config.data_root / "layers", containers_root, database, trash)
     content = FilesystemContent(config.data_root / "blobs", config.data_root / "ingest")
     table = Table(database)
@@ -190,7 +189,7 @@ class _Unpacker:
 
     def unpack(self, source_fd: int, target_fd: int, limit_bytes: int) -> UnpackReport:
         done = _run_job(self._zygote_path, UnpackLayer(limit_bytes), (source_fd, target_fd))
-        return UnpackReport(Digest.parse(done.diff_id), done.size_bytes, done.entries)
+        return UnpackReport(done.diff_id, done.size_bytes, done.entries)
 
 
 def _run_job(zygote_path: str, job: WorkerJob, fds: Sequence[int]) -> WorkerDone:

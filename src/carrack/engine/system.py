@@ -73,7 +73,7 @@ class System:
             containers_running=running,
             containers_paused=paused,
             containers_stopped=len(statuses) - running - paused,
-            images=self._rooms.images.count(),
+            images=len(self._rooms.images.list()),
             driver=facts.storage_driver,
             driver_status=[("Backing Filesystem", _file_system(facts.docker_root))],
             memory_limit=bool(layout.version == 2 or layout.mountpoint("memory")),
@@ -126,7 +126,7 @@ class System:
         usage = DiskUsage()
         if "image" in kinds:
             usage.images = await in_thread(self._image_documents)
-            usage.layers_size_bytes = await in_thread(self._rooms.images.layers_size_bytes)
+            usage.layers_size_bytes = await in_thread(self._rooms.images.disk_usage)
         if "volume" in kinds:
             usage.volumes = await in_thread(self._volume_documents)
         if "container" in kinds:
