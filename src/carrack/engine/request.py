@@ -128,7 +128,7 @@ def merge(config: ContainerConfig, image: ExecutionConfig) -> None:
         raise InvalidParameter("no command specified")
 
 
-def settle(host: HostConfig, *, default_log_driver: str, default_log_options: dict[str, str]) -> None:
+def settle(host: HostConfig, *, default_log_driver: str, default_log_options: dict[str, str], cgroup_version: int = 2) -> None:
     """Write down the defaults that inspect shows and later starts must keep."""
     if host.network_mode in ("", "default"):
         host.network_mode = "bridge"
@@ -137,7 +137,7 @@ def settle(host: HostConfig, *, default_log_driver: str, default_log_options: di
     if host.shm_size == 0 and not host.ipc_mode.startswith("container:"):
         host.shm_size = SHM_SIZE_BYTES
     host.ipc_mode = host.ipc_mode or "private"
-    host.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged else "private")
+    host.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged or cgroup_version == 1 else "private")
     host.restart_policy.name = host.restart_policy.name or "no"
     host.runtime = host.runtime or "carrack"
     if not host.log_config.type:

@@ -1,4 +1,4 @@
-"""Opening files inside a tree that is not ours: openat2(2), where the kernel keeps the walk below the given root, and fstatfs(2)."""
+"""Opening files inside a tree that is not ours: openat2(2), where the kernel keeps the walk below a root, and fstatfs(2)."""
 
 from __future__ import annotations
 

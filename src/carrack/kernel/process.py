@@ -7,6 +7,7 @@ steps, so that locks and thread state are right in the child, and refuses to run
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 from ctypes import c_int, c_uint64
 
@@ -125,8 +126,6 @@ class SharedNumber:
     """An integer that parent and children share: the kernel writes a pid there without anyone sending a message."""
 
     def __init__(self) -> None:
-        import mmap
-
         self._memory = mmap.mmap(-1, 4096)
         self._cell = c_int.from_buffer(self._memory)
 

@@ -1,4 +1,4 @@
-"""Pseudo-terminals: a master opened in a given devpts, its slave by TIOCGPTPEER (no path a container could have replaced), sizes."""
+"""Pseudo-terminals: a master of a given devpts, its slave by TIOCGPTPEER (no path a container could have replaced), sizes."""
 
 from __future__ import annotations
 

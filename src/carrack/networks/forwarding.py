@@ -8,14 +8,11 @@ keeps that guard.
 from __future__ import annotations
 
 import logging
-import sqlite3
-from typing import TYPE_CHECKING
+import os
 
 from carrack.kernel import sysctl
 from carrack.networks.firewall import Firewall
-
-if TYPE_CHECKING:
-    from carrack.networks.networks import Records
+from carrack.networks.records import Records
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +33,7 @@ class ForwardingSwitch:
         if self._is_on(version):
             return False
         self._guard(version, True)
-        self._record(version)
+        self._records.set_forwarding_boot(version, _boot())
         if version == 6:
             _keep_router_advertisements()
         sysctl.write(1, *_KEYS[version])
@@ -50,7 +47,7 @@ class ForwardingSwitch:
         for version in (4, 6):
             if self._ours(version):
                 sysctl.write(0, *_KEYS[version])
-                self._forget(version)
+                self._records.set_forwarding_boot(version, "")
 
     def _is_on(self, version: int) -> bool:
         try:
@@ -65,26 +62,7 @@ class ForwardingSwitch:
             self._firewall.set_guard(ipv6=on)
 
     def _ours(self, version: int) -> bool:
-        rows = self._records.database.read(
-            "SELECT document FROM journal WHERE kind = 'forwarding' AND subject = ?", (f"ipv{version}",)
-        )
-        return any(bytes(row[0]).decode() == _boot() for row in rows)
-
-    def _record(self, version: int) -> None:
-        def change(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM journal WHERE kind = 'forwarding' AND subject = ?", (f"ipv{version}",))
-            connection.execute(
-                "INSERT INTO journal (kind, subject, document) VALUES ('forwarding', ?, ?)", (f"ipv{version}", _boot().encode())
-            )
-
-        self._records.database.write(change).result()
-
-    def _forget(self, version: int) -> None:
-        self._records.database.write(
-            lambda connection: (
-                connection.execute("DELETE FROM journal WHERE kind = 'forwarding' AND subject = ?", (f"ipv{version}",)) and None
-            )
-        ).result()
+        return self._records.forwarding_boot(version) == _boot()
 
 
 def _boot() -> str:
@@ -93,8 +71,6 @@ def _boot() -> str:
 
 def _keep_router_advertisements() -> None:
     """A forwarding host stops listening to its own router unless accept_ra is 2 (ip-sysctl.rst): raise 1 to 2 where it is 1."""
-    import os
-
     for name in os.listdir("/proc/sys/net/ipv6/conf"):
         if sysctl.read("net", "ipv6", "conf", name, "accept_ra") == "1" and name != "all":
             sysctl.write(2, "net", "ipv6", "conf", name, "accept_ra")

@@ -106,7 +106,7 @@ def allocator_for(pool: IpamConfig) -> AddressAllocator:
 def choose_subnet(pools: Sequence[AddressPool], taken: Iterable[Prefix], routed: Iterable[tuple[Prefix, str]]) -> IPv4Network:
     """The first IPv4 subnet of the default pools that overlaps neither another network nor a route of the host.
 
-    `routed` gives each route with the words that name it. Raises NotFound with Docker's sentence, and the route when one was in the way.
+    `routed` gives each route with the words that name it. Raises NotFound with Docker's sentence, and the route in the way.
     """
     taken4 = [prefix for prefix in taken if prefix.version == 4]
     routes4 = [(prefix, name) for prefix, name in routed if prefix.version == 4 and prefix.prefixlen > 0]
@@ -194,5 +194,5 @@ def with_gateway(pool: IpamConfig) -> IpamConfig:
 
 def refuse_overlap(pool: Prefix, taken: Iterable[Prefix]) -> None:
     """Raises Forbidden with Docker's sentence when another network has some of these addresses."""
-    if any(pool.version == other.version and pool.overlaps(other) for other in taken):  # type: ignore[arg-type]
+    if any(pool.version == other.version and pool.overlaps(other) for other in taken):
         raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")

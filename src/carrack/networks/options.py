@@ -1,4 +1,4 @@
-"""How a daemon wants its networks: dockerd's own network flags as one value, and the names that an instance gives to kernel objects.
+"""How a daemon wants its networks: dockerd's network flags as one value, and the names that an instance gives to kernel objects.
 
 Every kernel object carries the instance in its name, so that several daemons share a host without touching each other's.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_network
 
 LINK_GROUP = 0xCA44
-"""The interface group (`ip link … group`) of every bridge that any Carrack made: how one instance's guard knows another's traffic."""
+"""The interface group (`ip link … group`) of every bridge of any Carrack: how one instance's guard knows another's traffic."""
 
 DEFAULT_INSTANCE = "carrack"
 
