@@ -45,42 +45,12 @@ class LayerBuilder:
         """
         for attempt in range(_ATTEMPTS):
             try:
-                return self._ensure(diff_ids, blobs, made)
+                self._ensure(diff_ids, blobs, made)
+                return
             except NotFound:
                 # A lower layer was removed, with the last image that used it, between our look and our use.
                 if attempt == _ATTEMPTS - 1:
                     raise
-
-    def unpack(self, source_fd: int, target_fd: int, limit_bytes: int) -> UnpackReport:
-        """Extract a compressed layer into an empty directory. Blocks. Raises InvalidParameter, DataCorrupt, SystemFailure."""
-
-
-class LayerBuilder:
-    """Makes sure that stacks of layers are there."""
-
-    def __init__(self, content: ContentStore, snapshots: Snapshotter, unpacker: LayerUnpacker, *, workers: int = 3) -> None:
-        self._content = content
-        self._snapshots = snapshots
-        self._unpacker = unpacker
-        self._workers = workers
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
-        self._running: dict[Digest, Future[Layer]] = {}
-
-    def ensure(self, diff_ids: Sequence[Digest], blobs: Sequence[Digest]) -> list[Digest]:
-        """Have every layer of a stack committed, lowest first; gives the chain ids of those that were not there before.
-
-        When one fails the others of the stack are finished or given up before this raises: InvalidParameter, DataCorrupt,
-        SystemFailure. The caller takes back, by `release`, what it does not come to record.
-        """
-        for attempt in range(_ATTEMPTS):
-            try:
-                return self._ensure(diff_ids, blobs)
-            except NotFound:
-                # A lower layer was removed, with the last image that used it, between our look and our use.
-                if attempt == _ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
 
     def unpack(self, blob: Digest) -> tuple[Path, UnpackReport]:
         """Unpack one layer whose diff_id is not known yet, into a staging directory that is then the caller's."""
