@@ -197,8 +197,8 @@ def configure_inside(endpoint: Endpoint, *, default_route: bool) -> None:
     """
     name = endpoint.interface
     if endpoint.ipv6:
-        for key in ("accept_ra", "accept_dad", "disable_ipv6"):
-            sysctl.write_if_there(0, "net", "ipv6", "conf", name, key)
+        for setting in ("accept_ra", "accept_dad", "disable_ipv6"):
+            sysctl.write_if_there(0, "net", "ipv6", "conf", name, setting)
     else:
         sysctl.write_if_there(1, "net", "ipv6", "conf", name, "disable_ipv6")
     if endpoint.wish.mac:
