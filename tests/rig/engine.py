@@ -156,6 +156,10 @@ class CommandLine:
         """Run it, insist on exit code 0, return what it wrote."""
         return self(*args, stdin=stdin, timeout_seconds=timeout_seconds).ok()
 
+    def shell(self, script: str, *flags: str) -> Result:
+        """Run a shell script in a new busybox container, with these flags of `run`."""
+        return self("run", "--rm", *flags, "busybox", "sh", "-c", script)
+
     def output(self, *args: str, stdin: bytes = b"") -> bytes:
         """Run it, insist on exit code 0, return its bytes."""
         done = run_bytes([*self.program, *args], stdin=stdin, env=self.engine.env())
