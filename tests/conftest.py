@@ -17,6 +17,7 @@ from tests.rig.carrackd import Carrackd
 from tests.rig.dockerd import Dockerd
 from tests.rig.engine import CommandLine, Engine, carrack_program, docker_program
 from tests.rig.namespaces import Neighbour
+from tests.rig.ports import FreePort, free_ports
 
 MARKERS = (
     "both_clients: runs with the docker command line and with carrack",
@@ -27,6 +28,8 @@ MARKERS = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--peer", choices=["dockerd"], help="run engine tests on this engine as well")
+    parser.addoption("--engine", choices=["carrackd", "dockerd"], help="run engine tests on this engine only")
+    parser.addoption("--client", choices=["docker", "carrack"], help="run tests of both clients with this one only")
     parser.addoption("--full", action="store_true", help="run repeated tests at their stated count")
 
 
@@ -38,11 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine_kind" in metafunc.fixturenames:
         peer = metafunc.config.getoption("--peer")
-        kinds = ["carrackd", *([peer] if peer else [])]
+        only = metafunc.config.getoption("--engine")
+        kinds = [only] if only else ["carrackd", *([peer] if peer else [])]
         metafunc.parametrize("engine_kind", kinds, scope="session")
     if "client_name" in metafunc.fixturenames:
         both = metafunc.definition.get_closest_marker("both_clients") is not None
-        metafunc.parametrize("client_name", ["docker", "carrack"] if both else ["docker"])
+        only = metafunc.config.getoption("--client")
+        clients = ["docker", "carrack"] if both else ["docker"]
+        metafunc.parametrize("client_name", [name for name in clients if only in {None, name}])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -179,6 +185,13 @@ def cli(engine: Engine, client_name: str) -> CommandLine:
 def docker_cli(engine: Engine) -> CommandLine:
     """The real docker command line, bound to the engine."""
     return CommandLine(engine, [docker_program()])
+
+
+@pytest.fixture(scope="session")
+def free_port() -> FreePort:
+    """A function that gives a free host port, another one each time."""
+    ports = free_ports()
+    return lambda: next(ports)
 
 
 @pytest.fixture

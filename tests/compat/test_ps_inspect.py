@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.rig.engine import CommandLine
+from tests.rig.ports import FreePort
 
 pytestmark = pytest.mark.both_clients
 
@@ -94,12 +95,13 @@ def test_ps_filters(cli: CommandLine, filters: list[str], found: list[str]) -> N
 
 
 @pytest.mark.observes("docker ps --filter")
-def test_ps_filters_by_id_and_volume_and_port(cli: CommandLine, fleet: dict[str, str]) -> None:
-    cli.ok("create", "--name", "stored", "-v", "shelf:/data", "-p", "8080:80", "busybox", "true")
+def test_ps_filters_by_id_and_volume_and_port(cli: CommandLine, fleet: dict[str, str], free_port: FreePort) -> None:
+    port = free_port()
+    cli.ok("run", "-d", "--name", "stored", "-v", "shelf:/data", "-p", f"{port}:80", "busybox", "sleep", "1000")
     assert names(cli, "-a", "--filter", f"id={fleet['ended'][:12]}") == ["ended"]
     assert names(cli, "-a", "--filter", "volume=shelf") == ["stored"]
     assert names(cli, "-a", "--filter", "volume=/data") == ["stored"]
-    assert names(cli, "-a", "--filter", "publish=8080") == ["stored"]
+    assert names(cli, "-a", "--filter", f"publish={port}") == ["stored"]
 
 
 @pytest.mark.observes("docker ps --filter")
@@ -165,10 +167,11 @@ def test_inspect_shows_the_address_only_while_running(cli: CommandLine) -> None:
 
 
 @pytest.mark.observes("docker port")
-def test_port_lists_what_is_published(cli: CommandLine) -> None:
-    cli.ok("run", "-d", "--name", "open", "-p", "127.0.0.1:18080:80", "busybox", "sleep", "1000")
-    assert cli.ok("port", "open") == "80/tcp -> 127.0.0.1:18080"
-    assert cli.ok("port", "open", "80") == "127.0.0.1:18080"
+def test_port_lists_what_is_published(cli: CommandLine, free_port: FreePort) -> None:
+    port = free_port()
+    cli.ok("run", "-d", "--name", "open", "-p", f"127.0.0.1:{port}:80", "busybox", "sleep", "1000")
+    assert cli.ok("port", "open") == f"80/tcp -> 127.0.0.1:{port}"
+    assert cli.ok("port", "open", "80") == f"127.0.0.1:{port}"
     refused = cli("port", "open", "81")
     assert refused.code == 1
     assert "no public port '81" in refused.stderr.lower()
