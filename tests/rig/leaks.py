@@ -29,7 +29,9 @@ def processes() -> set[str]:
             argv = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        program = os.path.basename(argv[0].decode(errors="replace")) if argv[0] else ""
+        if argv == [b""]:  # a kernel thread, or a zombie that whoever is process one has not reaped yet
+            continue
+        program = os.path.basename(argv[0].decode(errors="replace"))
         if comm.startswith(_PROCESS_NAMES) or program.startswith(_PROCESS_NAMES):
             found.add(f"process {comm} {name}")
     return found
