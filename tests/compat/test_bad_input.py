@@ -122,12 +122,9 @@ def test_a_field_that_is_not_honoured_is_refused_by_its_name(engine: Engine, fie
     assert field.lower() in answer.message.lower().replace(" ", "")
 
 
-@pytest.mark.parametrize(
-    "target",
-    ["/containers/nobody/start", "/containers/nobody/exec", "/containers/nobody/wait", "/containers/nobody/resize?h=1&w=1"],
-)
-def test_an_unknown_container_is_404(engine: Engine, target: str) -> None:
-    answer = engine.api("POST", target, {"Cmd": ["true"]})
+@pytest.mark.parametrize("order", ["start", "exec", "wait", "resize?h=1&w=1", "attach?stream=1"])
+def test_an_unknown_container_is_404(engine: Engine, order: str) -> None:
+    answer = engine.api("POST", f"/containers/nobody/{order}", {"Cmd": ["true"]} if order == "exec" else None)
     assert answer.status == 404
     assert "No such container: nobody" in answer.message
 

@@ -11,6 +11,7 @@ from tests.conftest import EnginePool, MakeEngine
 from tests.rig.carrackd import Carrackd
 from tests.rig.commands import run
 from tests.rig.engine import CommandLine, Engine, docker_program
+from tests.rig.namespaces import Neighbour
 from tests.rig.ports import FreePort
 from tests.rig.unix_http import ask
 from tests.rig.waiting import until
@@ -51,6 +52,18 @@ def test_two_daemons_know_nothing_of_each_other(make_engine: MakeEngine, free_po
     assert fetched(one.engine, ports[0]) == "first"
     assert one.ok("ps", "--format", "{{.Names}}") == two.ok("ps", "--format", "{{.Names}}") == "web"
     assert one.ok("inspect", "-f", "{{.Id}}", "web") != two.ok("inspect", "-f", "{{.Id}}", "web")
+
+
+def test_containers_of_two_daemons_both_reach_outside(make_engine: MakeEngine, free_port: FreePort) -> None:
+    """Each table drops what is forwarded for none of its networks: that must not be the other's traffic."""
+    one, two = cli_of(make_engine()), cli_of(make_engine())
+    ports = free_port(), free_port()
+    serve(one, "first", ports[0])
+    serve(two, "second", ports[1])
+    with Neighbour([], number=os.getpid() % 8000 + 1) as outside:
+        for cli, port, text in ((one, ports[0], "first"), (two, ports[1], "second")):
+            cli.ok("run", "--rm", "busybox", "ping", "-c", "1", "-W", "2", outside.address)
+            assert outside.run("curl", "-s", "-m", "2", f"http://{outside.host_address}:{port}/").text == text
 
 
 def test_one_daemons_end_disturbs_no_other(make_engine: MakeEngine, free_port: FreePort) -> None:
@@ -211,8 +224,6 @@ def test_a_forwarded_packet_of_no_network_is_dropped(make_engine: MakeEngine) ->
     """carrackd switches forwarding on; the host must not have become a router for others by that."""
     engine = make_engine()
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
-    from tests.rig.namespaces import Neighbour
-
     with Neighbour([], number=os.getpid() % 8000 + 1) as left, Neighbour([], number=os.getpid() % 8000 + 8001) as right:
         assert left.run("ping", "-c", "1", "-W", "1", left.host_address).code == 0
         assert left.run("ping", "-c", "1", "-W", "1", right.address).code != 0
