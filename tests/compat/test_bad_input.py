@@ -122,7 +122,7 @@ def test_a_field_that_is_not_honoured_is_refused_by_its_name(engine: Engine, fie
     assert field.lower() in answer.message.lower().replace(" ", "")
 
 
-@pytest.mark.parametrize("order", ["start", "exec", "wait", "resize?h=1&w=1", "attach?stream=1"])
+@pytest.mark.parametrize("order", ["start", "exec", "wait", "resize?h=1&w=1"])
 def test_an_unknown_container_is_404(engine: Engine, order: str) -> None:
     answer = engine.api("POST", f"/containers/nobody/{order}", {"Cmd": ["true"]} if order == "exec" else None)
     assert answer.status == 404

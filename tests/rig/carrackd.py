@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.rig import leaks
-from tests.rig.engine import ROOT, Engine
+from tests.rig.engine import ROOT, Engine, in_this_pid_namespace
 
 
 class Carrackd(Engine):
@@ -75,6 +75,9 @@ class Carrackd(Engine):
             if f"/{self.cgroup}" in groups or str(self.folder) in words or f"--instance {self.token} " in words + " ":
                 found.append(int(folder.name))
         return found
+
+    def own_processes(self) -> set[int]:
+        return in_this_pid_namespace(self.instance_processes())
 
     def close(self) -> None:
         try:

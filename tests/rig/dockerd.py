@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.rig.commands import run
-from tests.rig.engine import ROOT, Engine
+from tests.rig.engine import ROOT, Engine, in_this_pid_namespace
 from tests.rig.leaks import CGROUP_ROOT
 from tests.rig.namespaces import HeldNamespace
 from tests.rig.waiting import until
@@ -28,10 +28,17 @@ class Dockerd(Engine):
         self._containerd: subprocess.Popen[bytes] | None = None
 
     def launch(self) -> None:
-        """containerd first, as a process of its own, so that it outlives a killed dockerd as it does on Debian."""
-        if self._containerd is None:
-            self._containerd = self._launch_containerd()
+        self.launch_containerd()
         super().launch()
+
+    def launch_containerd(self) -> None:
+        """containerd as a process of its own, so that it outlives a killed dockerd as it does on Debian. May be called twice."""
+        if self._containerd is None:
+            self._containerd = self._start_containerd()
+
+    def own_processes(self) -> set[int]:
+        # a container has a network namespace of its own, or (network host) a pid namespace
+        return in_this_pid_namespace(self.namespace.processes())
 
     def argv(self) -> list[str]:
         roots = ["--data-root", str(self.data_root), "--exec-root", str(self.exec_root), "--pidfile", str(self.pidfile)]
@@ -56,7 +63,7 @@ class Dockerd(Engine):
         finally:
             self._remove_what_is_left()
 
-    def _launch_containerd(self) -> subprocess.Popen[bytes]:
+    def _start_containerd(self) -> subprocess.Popen[bytes]:
         config = self.folder / "containerd.toml"
         config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
         socket = self.folder / "containerd.sock"

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,10 @@ class Engine(ABC):
                 self.api("DELETE", f"/images/{row['Id']}?force=1")
 
     @abstractmethod
+    def own_processes(self) -> set[int]:
+        """The daemon and all that serves it: shims, proxies, a separate containerd; no process of a container."""
+
+    @abstractmethod
     def close(self) -> None:
         """Remove containers, stop the daemon, delete its files. Works in whatever state a test left it."""
 
@@ -173,6 +177,18 @@ class CommandLine:
     def pipes(self, *args: str, merge_stderr: bool = True) -> Pipes:
         """Start it on pipes."""
         return Pipes([*self.program, *args], env=self.engine.env(), merge_stderr=merge_stderr)
+
+
+def in_this_pid_namespace(pids: Iterable[int]) -> set[int]:
+    """Those of the processes that see the same pids as this one."""
+    mine, found = os.stat("/proc/self/ns/pid").st_ino, set()
+    for pid in pids:
+        try:
+            if os.stat(f"/proc/{pid}/ns/pid").st_ino == mine:
+                found.add(pid)
+        except OSError:  # it has ended
+            continue
+    return found
 
 
 def docker_program() -> str:
