@@ -1,0 +1,68 @@
+"""The one crossing between the event loop and threads: the floors below block, the API does not.
+
+Work runs in the loop's default executor, whose size the daemon sets. A cancelled caller leaves at once; the thread finishes its
+piece of work, so anything that must be undone is undone there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_END = object()
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a blocking function in a thread; its result, or what it raised."""
+    return await asyncio.get_running_loop().run_in_executor(None, lambda: function(*args, **kwargs))
+
+
+async def in_steps(items: Iterator[T]) -> AsyncIterator[T]:
+    """A blocking iterator as an asynchronous one: each step in a thread, closed there when the reader leaves early."""
+    step: asyncio.Future[object] | None = None
+    try:
+        while True:
+            step = asyncio.ensure_future(in_thread(next, items, _END))
+            item = await asyncio.shield(step)
+            if item is _END:
+                return
+            yield item  # type: ignore[misc]
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            if step is not None and not step.done():
+                # a generator cannot be closed while it runs: after its present step
+                step.add_done_callback(lambda _: asyncio.ensure_future(in_thread(close)))
+            else:
+                await in_thread(close)
+
+
+class BlockingReader(Iterator[bytes]):
+    """A request's body for a thread: a blocking iterator over pieces that arrive on the loop, taken only as fast as they are read.
+
+    Made on the loop, iterated in a thread. What the body raises is raised there.
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self._loop = asyncio.get_running_loop()
+
+    def __iter__(self) -> BlockingReader:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            piece = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+        except concurrent.futures.CancelledError:
+            raise StopIteration from None
+        if piece is None:
+            raise StopIteration
+        return piece
+
+    async def _next(self) -> bytes | None:
+        return await anext(self._pieces, None)
