@@ -38,9 +38,7 @@ def routes(backend: EventsBackend) -> list[Route]:
         query = request.query
         since, until = parse_timestamp(query.get("since"), "since"), parse_timestamp(query.get("until"), "until")
         if until and until < since:
-            raise InvalidParameter(
-                f"`since` time ({query.get('since')}) cannot be after `until` time ({query.get('until')})"
-            )
+            raise InvalidParameter(f"`since` time ({query.get('since')}) cannot be after `until` time ({query.get('until')})")
         filters = Filters.parse(query.get("filters"))
         stream = backend.subscribe(filters, since, until)
         return StreamResponse(200, EventDocuments(stream, request.version), {"Content-Type": CONTENT_TYPE}, endless=True)

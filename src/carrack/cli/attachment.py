@@ -73,7 +73,17 @@ class DetachKeys:
 class Attachment:
     """One hijacked connection and the terminal in front of it."""
 
-    def __init__(self, session: Session, hijacked: Hijacked, *, tty: bool, stdin: bool, stdout: bool = True, stderr: bool = True, keys: str = "") -> None:
+    def __init__(
+        self,
+        session: Session,
+        hijacked: Hijacked,
+        *,
+        tty: bool,
+        stdin: bool,
+        stdout: bool = True,
+        stderr: bool = True,
+        keys: str = "",
+    ) -> None:
         self.session = session
         self.connection = hijacked.connection
         self.tty = tty
@@ -107,7 +117,13 @@ class Attachment:
         if not self._input_open:
             self.connection.half_close()
 
-    def run(self, *, waiting: Response | None = None, signals: SignalWatch | None = None, resize: Callable[[int, int], bool] | None = None) -> None:
+    def run(
+        self,
+        *,
+        waiting: Response | None = None,
+        signals: SignalWatch | None = None,
+        resize: Callable[[int, int], bool] | None = None,
+    ) -> None:
         """Copies until the output ends, the keys say detach, or (without output) the input ends; `waiting` gives `status`.
 
         Raises ReaderGone, ConnectionFailed.
@@ -266,5 +282,3 @@ def resizer(session: Session, path: str) -> Callable[[int, int], bool]:
         return True
 
     return resize
-
-

@@ -16,7 +16,20 @@ if TYPE_CHECKING:
     from carrack.cli.console import Output
 
 FORMAT_FLAG = "-f, --format string Print with a template: 'json' or 'TEMPLATE'"
-_ABSENT = {"Health", "Healthcheck", "Labels", "GraphDriver", "SizeRw", "SizeRootFs", "Error", "Mounts", "Init", "Annotations", "Options", "Status"}
+_ABSENT = {
+    "Health",
+    "Healthcheck",
+    "Labels",
+    "GraphDriver",
+    "SizeRw",
+    "SizeRootFs",
+    "Error",
+    "Mounts",
+    "Init",
+    "Annotations",
+    "Options",
+    "Status",
+}
 
 
 def inspect_each(out: Output, references: Sequence[str], template: str, fetch: Callable[[str], bytes]) -> None:

@@ -25,7 +25,11 @@ def signal_names() -> dict[int, str]:
     """Number → name without SIG, of every signal this system has."""
     names: dict[int, str] = {}
     for name in dir(_signal):
-        if name.startswith("SIG") and not name.startswith("SIG_") and name not in ("SIGCLD", "SIGPOLL", "SIGIOT", "SIGRTMIN", "SIGRTMAX"):
+        if (
+            name.startswith("SIG")
+            and not name.startswith("SIG_")
+            and name not in ("SIGCLD", "SIGPOLL", "SIGIOT", "SIGRTMIN", "SIGRTMAX")
+        ):
             names[int(getattr(_signal, name))] = name[3:]
     return names
 

@@ -16,7 +16,7 @@ from carrack.engine import honoured, log_options, mounts, request, specification
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
 from carrack.engine.container import Container, MountPoint
 from carrack.engine.rooms import Rooms
-from carrack.errors import Conflict, InvalidParameter, SystemFailure
+from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from carrack.images.images import Image
 from carrack.oci.platform import Platform
 from carrack.runtime import cgroups
@@ -45,7 +45,12 @@ def draft(
     container_id: str, name: str, create: CreateRequest, platform: str, inherited: list[MountPoint], rooms: Rooms
 ) -> Container:
     """Everything of a container but its place in the table; `create` was checked. Raises NotFound."""
-    image = rooms.images.get(create.image, platform=Platform.parse(platform) if platform else None)
+    image = rooms.images.get(create.image)
+    if platform and not Platform.parse(platform).matches(image.platform):
+        raise NotFound(
+            f"image with reference {create.image} was found but its platform ({image.platform}) "
+            f"does not match the specified platform ({Platform.parse(platform)})"
+        )
     config = ContainerConfig(**{field: getattr(create, field) for field in _CONFIG_FIELDS})
     host = create.host_config
     request.merge(config, image.config.execution)

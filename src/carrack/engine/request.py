@@ -128,9 +128,7 @@ def merge(config: ContainerConfig, image: ExecutionConfig) -> None:
         raise InvalidParameter("no command specified")
 
 
-def settle(
-    host: HostConfig, *, default_log_driver: str, default_log_options: dict[str, str], cgroup_version: int = 2
-) -> None:
+def settle(host: HostConfig, *, default_log_driver: str, default_log_options: dict[str, str], cgroup_version: int = 2) -> None:
     """Write down the defaults that inspect shows and later starts must keep."""
     if host.network_mode in ("", "default"):
         host.network_mode = "bridge"

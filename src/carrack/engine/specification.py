@@ -123,7 +123,11 @@ def build(container: Container, places: Places) -> RuntimeSpec:
         resources=limits(host, device_rules=tuple(_device_rules(host))),
         rootfs_propagation=_root_propagation(container.mounts),
         sysctl=_sysctls(host) or None,
-        masked_paths=() if unmasked else tuple(host.masked_paths) if host.masked_paths is not None else defaults.masked_paths(os.cpu_count() or 0),
+        masked_paths=()
+        if unmasked
+        else tuple(host.masked_paths)
+        if host.masked_paths is not None
+        else defaults.masked_paths(os.cpu_count() or 0),
         readonly_paths=()
         if unmasked
         else tuple(host.readonly_paths)

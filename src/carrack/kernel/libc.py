@@ -10,6 +10,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from ctypes import c_char_p, c_int, c_long, c_uint, c_ulong, c_void_p
+from typing import Any
 
 __all__ = [
     "ARCHITECTURE",
@@ -71,7 +72,7 @@ def check(result: int, subject: object = None) -> int:
     return result
 
 
-def declare(number: int, *argument_types: object) -> Callable[..., int]:
+def declare(number: int, *argument_types: Any) -> Callable[..., int]:
     """A callable for system call `number`; it returns the raw result, -1 with errno set on failure."""
     function = libc["syscall"]
     function.argtypes = (c_long, *argument_types)

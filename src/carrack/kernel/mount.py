@@ -138,11 +138,12 @@ def new_file_system(file_system: str, options: tuple[str, ...] = (), attributes:
 
 def _explained(context_fd: int, error: OSError) -> str:
     """The kernel's own lines about a failed context, when it wrote any."""
+    text = error.strerror or ""
     try:
         line = os.read(context_fd, 4096).decode(errors="replace").strip()
     except OSError:
-        return error.strerror
-    return f"{error.strerror} ({line[2:]})" if line[:2] in ("e ", "w ") else error.strerror
+        return text
+    return f"{text} ({line[2:]})" if line[:2] in ("e ", "w ") else text
 
 
 def set_attributes(

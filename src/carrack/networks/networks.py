@@ -75,7 +75,7 @@ class Networks:
         try:
             self._restore()
         except BaseException:
-            self._watch.close()
+            self.close(keep=True)
             raise
         self._watch.start()
 

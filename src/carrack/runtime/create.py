@@ -20,6 +20,7 @@ from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import RuntimeSpec
 from carrack.runtime import cgroups, hooks, init, rootfs, seccomp
 from carrack.runtime.cgroups import Cgroup, CgroupPlan
+from carrack.runtime.enter import Entered, enter
 from carrack.runtime.failure import InitFailed, StartFailed, start_failed, user_not_found, words
 from carrack.runtime.identity import held_capabilities, identity
 from carrack.runtime.init import InitOrder
@@ -27,7 +28,7 @@ from carrack.runtime.mount_options import propagation
 from carrack.runtime.plan import NAMESPACE_FLAGS, HeldMount, Plan, plan
 from carrack.runtime.program import Stdio
 
-__all__ = ["Creation", "StartFailed", "Stdio", "create", "prepare"]
+__all__ = ["Creation", "Entered", "StartFailed", "Stdio", "create", "enter", "prepare"]
 
 _PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 _NOT_FOUND = ("executable file not found", "no such file or directory", "system cannot find the file")
 _NOT_EXECUTABLE = ("permission denied", "not a directory", "is a directory")
+_WRONG_TYPE = (
+    "Are you trying to mount a directory onto a file (or vice-versa)? "
+    "Check if the specified host path exists and is the expected type"
+)
 
 
 class StartFailed(Exception):
@@ -30,9 +34,7 @@ class InitFailed(Exception):
 
 
 def exit_code_of(cause: str) -> int:
-    """127, 126 or 128, by the rule that Docker's client applies to the text."""
-    if not cause.startswith("exec"):
-        return 128
+    """127, 126 or 128, by the rule that dockerd applies to the text."""
     if any(text in cause for text in _NOT_FOUND):
         return 127
     return 126 if any(text in cause for text in _NOT_EXECUTABLE) else 128
@@ -45,6 +47,8 @@ def start_failed(cause: str, *, in_init: bool = True) -> StartFailed:
         "failed to create task for container: failed to create shim task: OCI runtime create failed: "
         f"runc create failed: {where}{cause}: unknown"
     )
+    if "not a directory" in cause:
+        text += ": " + _WRONG_TYPE
     return _failed(text, cause)
 
 

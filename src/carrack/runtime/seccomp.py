@@ -151,8 +151,8 @@ def _add(made: seccomp.Filter, rule: SeccompRule, default: int) -> None:
         if number == _UNKNOWN:
             continue
         if several:
-            for each in comparisons:
-                made.add(action, number, (each,))
+            for comparison in comparisons:
+                made.add(action, number, (comparison,))
         else:
             made.add(action, number, comparisons)
 

@@ -35,7 +35,7 @@ class Loop:
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
-        self._running = False
+        self._stopped = False
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call `callback(events)` whenever `fd` has one of `events`, an error or a hang-up."""
@@ -60,16 +60,15 @@ class Loop:
 
     def run(self) -> None:
         """Serve events until `stop`."""
-        self._running = True
-        while self._running:
+        while not self._stopped:
             for fd, events in self._epoll.poll(self._wait_seconds()):
                 callback = self._callbacks.get(fd)
-                if callback is not None and self._running:
+                if callback is not None and not self._stopped:
                     callback(events)
             self._run_timers()
 
     def stop(self) -> None:
-        self._running = False
+        self._stopped = True
 
     def close(self) -> None:
         self._epoll.close()
@@ -83,7 +82,7 @@ class Loop:
 
     def _run_timers(self) -> None:
         now = time.monotonic()
-        while self._running and self._timers and self._timers[0][0] <= now:
+        while not self._stopped and self._timers and self._timers[0][0] <= now:
             callback = heapq.heappop(self._timers)[2].callback
             if callback is not None:
                 callback()

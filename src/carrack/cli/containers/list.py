@@ -148,13 +148,18 @@ def _mounts(row: Row) -> str:
 
 def _platform(row: Row) -> Any:
     platform = (row.container.get("ImageManifestDescriptor") or {}).get("platform")
-    return "/".join([part for part in (platform.get("os"), platform.get("architecture"), platform.get("variant")) if part]) if platform else None
+    return (
+        "/".join([part for part in (platform.get("os"), platform.get("architecture"), platform.get("variant")) if part])
+        if platform
+        else None
+    )
 
 
 def show_ports(ports: list[dict[str, Any]]) -> str:
     """Open ports, neighbours joined to ranges: `0.0.0.0:80->80/tcp, 9000-9001/tcp`."""
     ordered = sorted(
-        ports, key=lambda port: (port.get("PrivatePort", 0), port.get("IP") or "", port.get("PublicPort", 0), port.get("Type") or "")
+        ports,
+        key=lambda port: (port.get("PrivatePort", 0), port.get("IP") or "", port.get("PublicPort", 0), port.get("Type") or ""),
     )
     groups: dict[tuple[str, str], list[int]] = {}
     result: list[str] = []

@@ -183,7 +183,11 @@ class _Walk:
         try:
             return function(*values)
         except (TypeError, ValueError, KeyError, IndexError) as error:
-            text = error.args[0] if isinstance(error, (ValueError, IndexError)) and error.args else f"wrong number or type of args for {node.source}"
+            text = (
+                error.args[0]
+                if isinstance(error, (ValueError, IndexError)) and error.args
+                else f"wrong number or type of args for {node.source}"
+            )
             return self._fail(node, f"error calling {node.source}: {text}")
 
     def _and_or(self, word: tree.Word, arguments: list[tree.Operand], dot: Any, final: tuple[Any, ...]) -> Any:

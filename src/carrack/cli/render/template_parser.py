@@ -284,7 +284,9 @@ def tokenize(source: str, content: str, start: int) -> list[Token]:
             kind = "dot" if text == "." else "field" if character == "." else "variable" if character == "$" else "word"
             tokens.append(Token(kind, text, position))
         else:
-            raise TemplateError(source, position, f"unexpected {character!r} in operand" if character != "}" else 'unexpected "}" in operand')
+            raise TemplateError(
+                source, position, f"unexpected {character!r} in operand" if character != "}" else 'unexpected "}" in operand'
+            )
         at = end
     return tokens
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from carrack.oci.runtime_spec import Resources
 from carrack.runtime.cgroups.layout import Layout, detect
-from carrack.runtime.cgroups.limits import Write, devices_of, limits
+from carrack.runtime.cgroups.limits import Write, devices_of, writes_of
 from carrack.runtime.cgroups.statistics import Statistics
 from carrack.runtime.cgroups.version1 import CgroupV1
 from carrack.runtime.cgroups.version2 import CgroupV2
@@ -76,7 +76,7 @@ def plan(path: str, resources: Resources | None, layout: Layout | None = None) -
     """What a cgroup at `path` with these limits is made of. Raises InvalidParameter on values that cannot be meant."""
     layout = layout or detect()
     resources = resources or Resources()
-    return CgroupPlan("/" + path.strip("/"), layout, limits(resources, layout.version), devices_of(resources))
+    return CgroupPlan("/" + path.strip("/"), layout, writes_of(resources, layout.version), devices_of(resources))
 
 
 def make(wanted: CgroupPlan) -> tuple[Cgroup, list[str]]:

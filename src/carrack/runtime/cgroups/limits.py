@@ -54,7 +54,7 @@ def _device_text(rule: DeviceRule) -> str:
     return f"{rule.type or 'a'} {major}:{minor} {rule.access or 'rwm'}"
 
 
-def limits(resources: Resources, version: int) -> tuple[Write, ...]:
+def writes_of(resources: Resources, version: int) -> tuple[Write, ...]:
     """The writes that make `resources` so, devices aside, in an order the kernel accepts on a fresh cgroup."""
     return tuple(_v1(resources) if version == 1 else _v2(resources))
 

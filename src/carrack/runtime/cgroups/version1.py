@@ -17,7 +17,7 @@ from carrack.runtime.cgroups.directories import (
     write_file,
 )
 from carrack.runtime.cgroups.layout import Layout
-from carrack.runtime.cgroups.limits import Write, devices_of, limits
+from carrack.runtime.cgroups.limits import Write, devices_of, writes_of
 from carrack.runtime.cgroups.statistics import Statistics, statistics_v1
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class CgroupV1:
         return warnings
 
     def update(self, resources: Resources) -> list[str]:
-        writes = limits(resources, 1)
+        writes = writes_of(resources, 1)
         if resources.memory and resources.memory.limit and resources.memory.swap:
             writes = self._memory_in_order(writes)
         warnings = self.apply(writes)

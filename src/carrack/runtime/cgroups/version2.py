@@ -13,7 +13,7 @@ from carrack.kernel import bpf, inotify
 from carrack.runtime.cgroups.devices import program
 from carrack.runtime.cgroups.directories import kill_each, make_directory, pids_below, read_file, remove_tree, write_file
 from carrack.runtime.cgroups.layout import Layout
-from carrack.runtime.cgroups.limits import Write, devices_of, limits
+from carrack.runtime.cgroups.limits import Write, devices_of, writes_of
 from carrack.runtime.cgroups.statistics import Statistics, statistics_v2
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class CgroupV2:
         return True
 
     def update(self, resources: Resources) -> list[str]:
-        warnings = self.apply(limits(resources, 2))
+        warnings = self.apply(writes_of(resources, 2))
         if resources.devices:
             self.restrict_devices(devices_of(resources))
         return warnings
