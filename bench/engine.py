@@ -226,8 +226,9 @@ def started(kind: str) -> Iterator[CommandLine]:
 def describe(clients: dict[str, CommandLine]) -> str:
     """What was compared, where and when."""
     cgroup = "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1"
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     rows = [
-        f"Taken {time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}: {os.cpu_count()} CPUs, Linux {platform.release()}, cgroup {cgroup}.",
+        f"Taken {when}: {os.cpu_count()} CPUs, Linux {platform.release()}, cgroup {cgroup}.",
         f"Client: {run([docker_program(), '--version']).text}.",
     ]
     for kind, cli in clients.items():
