@@ -1,6 +1,6 @@
 """The one crossing between the event loop and threads: the floors below block, the API does not.
 
-Work runs in the loop's default executor, whose size the daemon sets. A cancelled caller leaves at once; the thread finishes its
+Work runs in the engine's pool of threads. A cancelled caller leaves at once; the thread finishes its
 piece of work, so anything that must be undone is undone there.
 """
 
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from typing import TypeVar
 
-P = ParamSpec("P")
+from carrack.engine.threads import in_thread
+
+__all__ = ["BlockingReader", "in_steps", "in_thread"]
+
 T = TypeVar("T")
 
 _END = object()
-
-
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a blocking function in a thread; its result, or what it raised."""
-    return await asyncio.get_running_loop().run_in_executor(None, lambda: function(*args, **kwargs))
 
 
 async def in_steps(items: Iterator[T]) -> AsyncIterator[T]:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from carrack.errors import SystemFailure
 from carrack.kernel import process as kernel_process
 from carrack.shim import messages, wire
+from carrack.shim.messages import WorkerJob
 from carrack.shim.shim import Shim
+from carrack.shim.worker import work
 
 
 def serve_order(sock: _socket.socket, payload: bytes, fds: list[int], set_title: Callable[[str], None]) -> int:
@@ -22,6 +24,10 @@ def serve_order(sock: _socket.socket, payload: bytes, fds: list[int], set_title:
             _refuse(fds, f"the zygote speaks protocol version {messages.VERSION}, the order {order.version}")
             return 1
         Shim(order, fds).run()
+        return 0
+    if isinstance(order, WorkerJob):
+        set_title(f"carrack-worker {type(order).__name__}")
+        work(sock, order, fds)
         return 0
     raise SystemFailure(f"not an order to a zygote: {type(order).__name__}")
 

@@ -7,10 +7,12 @@ import encodings.idna
 import encodings.latin_1
 import encodings.utf_8  # noqa: F401
 
-import carrack.shim.shim  # noqa: F401
+import carrack.shim.errand  # noqa: F401
+from carrack.archive import compression
 from carrack.runtime import create
 
 
 def warm_up() -> None:
     """What is computed at its first use and shared by every child afterwards."""
+    compression.preload()
     create.prepare()

@@ -10,7 +10,7 @@ from carrack.shim.follow import LogFeed, LogFollower
 from carrack.shim.framing import STDERR, STDOUT
 from carrack.shim.logs.record import LogRequest, Rendering
 from carrack.shim.loop import Loop
-from carrack.shim.messages import Attach, Exited, FollowLogs, LogPlan
+from carrack.shim.messages import Attach, FollowLogs, LogPlan
 from carrack.shim.outgoing import Outgoing
 from carrack.shim.streams import Streams
 from carrack.shim.waiters import Waiters
@@ -88,9 +88,6 @@ class Guests:
         self._over = True
         for follower in tuple(self._followers):
             follower.end()
-
-    def tell_exit(self, exited: Exited) -> None:
-        self.waiters.answer_exit(exited)
 
     def _replay(self, streams: Streams, client: AttachedClient) -> None:
         options = client.options

@@ -20,7 +20,7 @@ from carrack.kernel import process as kernel_process
 from carrack.oci.runtime_spec import RuntimeSpec
 from carrack.runtime import cgroups
 from carrack.runtime.create import Creation, StartFailed, create
-from carrack.shim import exit_record, messages, wire
+from carrack.shim import exit_record, messages, tenancy, wire
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.conversation import Conversation
 from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, reap, tell_failure
@@ -33,6 +33,8 @@ from carrack.shim.pipes import Pipes, make_pipes
 from carrack.shim.streams import BUFFER_BYTES, Streams
 
 SIGKILL = 9
+RECORD_SECONDS = 2.0
+"""How long those who wait are kept waiting for the daemon to record the exit."""
 
 
 class Shim:
@@ -56,6 +58,7 @@ class Shim:
         self._listener: Listener | None = None
         self._creation: Creation | None = None
         self._room: Room | None = None
+        self._tenancy_fd = -1
         self._out_of_memory_fd = -1
         self._out_of_memory_kills = 0
         self._started_at = 0
@@ -82,6 +85,7 @@ class Shim:
         order = self._order
         process = order.spec.process
         self._console = process is not None and process.terminal
+        self._tenancy_fd = tenancy.take(order.state_directory)
         exit_record.remove(order.state_directory)
         self._listener = Listener(self._loop, order.socket_path, self._on_connection)
         self._streams.log = open_log(order.log, AsideCompressor(self._loop))
@@ -273,7 +277,7 @@ class Shim:
     def _wait(self, order: messages.Wait, sock_fd: int) -> None:
         self._guests.waiters.add(order.condition, sock_fd)
         if self._exited is not None:
-            self._guests.tell_exit(self._exited)
+            self._guests.waiters.answer_exit(self._exited)
 
     def _streams_of(self, exec_id: str) -> Streams:
         return self._exec_session(exec_id).streams if exec_id else self._streams
@@ -362,7 +366,8 @@ class Shim:
             self._loop.call_later(DRAIN_SECONDS, lambda: self._tell(exited))
 
     def _tell(self, exited: messages.Exited) -> None:
-        """The output is complete: tell the daemon, then everyone else."""
+        """The output is complete: tell the daemon. Who waits is told once it has recorded the exit, so that what they ask it next
+        is answered right; or soon, if it does not."""
         if self._exited is not None:
             return
         self._exited = exited
@@ -372,12 +377,15 @@ class Shim:
         self._report(exited)
         self._streams.close()
         self._guests.stop_following()
-        self._guests.tell_exit(exited)
         if self._conversation is None:
             self._leave_if_alone()
+        else:
+            self._loop.call_later(RECORD_SECONDS, lambda: self._guests.waiters.answer_exit(exited))
 
     def _leave_if_alone(self) -> None:
         """No daemon: stay only for those who wait for a removal, which only a daemon can tell."""
+        if self._exited is not None:
+            self._guests.waiters.answer_exit(self._exited)
         if not self._guests.waiters.wait_for_removal:
             self._leave()
 
@@ -387,6 +395,8 @@ class Shim:
             return
         if order.removed:
             self._guests.waiters.answer_all(self._exited)
+        else:
+            self._guests.waiters.answer_exit(self._exited)
         self._release()
         if self._guests.waiters.wait_for_removal:
             self._report(messages.Done(0))
@@ -408,6 +418,8 @@ class Shim:
             wire.close_all([fd for fd in (creation.pidfd, creation.network_namespace_fd, creation.rootfs_fd) if fd >= 0])
         if self._listener is not None:
             self._listener.close()
+        if self._tenancy_fd >= 0:
+            os.close(self._tenancy_fd)
 
     def _leave(self) -> None:
         """Release everything; the process ends when its last client has got what is theirs."""

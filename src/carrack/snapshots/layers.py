@@ -19,6 +19,8 @@ from carrack.state import Database, Row
 
 _STAGING = "new-"
 _DIFF = "diff"
+_RESERVE = 20
+"""One part in this many of the file system stays free."""
 RW = "rw"
 WORK = "work"
 
@@ -128,6 +130,13 @@ class LayerStore:
     def usage(self, key: str) -> Usage:
         self.parent(key)
         return tree_usage(self._containers / key / RW)
+
+    def free_bytes(self) -> int:
+        space = os.statvfs(self._root)
+        free = (space.f_bavail - space.f_blocks // _RESERVE) * space.f_frsize
+        if free <= 0:
+            raise SystemFailure(f"no space left for images: less than a twentieth of the disk below {self._root} is free")
+        return free
 
     def garbage(self) -> list[Path]:
         known = {row[0] for row in self._database.read("SELECT short FROM layers")}
