@@ -209,11 +209,12 @@ def test_volumes_from_shares_another_containers_volumes(cli: CommandLine, tmp_pa
     assert "Read-only file system" in ended.stderr
 
 
-@pytest.mark.peer_lacks("the docker command line asks it only of API 1.44")
-@pytest.mark.observes("docker run --mac-address")
-def test_mac_address_is_the_interfaces(cli: CommandLine) -> None:
-    flags = ("--mac-address", "02:42:ac:aa:bb:cc")
-    assert cli.shell("cat /sys/class/net/eth0/address", *flags).ok() == "02:42:ac:aa:bb:cc"
+@pytest.mark.observes("POST /containers/create")
+def test_a_mac_address_may_be_chosen(cli: CommandLine) -> None:
+    """By the API: the docker command line offers --mac-address only from API 1.44 on."""
+    wish = {"Image": "busybox", "Cmd": ["cat", "/sys/class/net/eth0/address"], "MacAddress": "02:42:ac:aa:bb:cc"}
+    container_id = cli.engine.api("POST", "/v1.41/containers/create", wish).json["Id"]
+    assert cli.ok("start", "-a", container_id) == "02:42:ac:aa:bb:cc"
 
 
 @pytest.mark.observes("docker run --stop-timeout")
