@@ -88,6 +88,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     content = FilesystemContent(config.data_root / "blobs", config.data_root / "ingest")
     table = Table(database)
     store = Images(database, content, snapshots, _Unpacker(zygote.socket_path), events_hub.emit)
+    await in_thread(store.recover)
     nets = Networks(database, config.instance, _network_options(config), events_hub.emit)
     await in_thread(nets.open)
     vols = await in_thread(Volumes, database, config.data_root / "volumes", events_hub.emit, trash.throw)
