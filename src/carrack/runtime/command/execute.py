@@ -64,6 +64,7 @@ def _enter(container: Container, wanted: Process, arguments: Arguments, detached
             stdio=Stdio(0, 1, 2),
             console=wanted.terminal,
             seccomp_filter=seccomp.compile(profile) if profile else b"",
+            user_namespace=linux is not None and any(each.type == "user" for each in linux.namespaces),
             preserve_fds=arguments.number("preserve-fds", 0) or 0,
         )
     finally:

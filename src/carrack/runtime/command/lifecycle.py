@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ from carrack.kernel import process
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import RuntimeSpec, SpecMount
 from carrack.runtime import cgroups, hooks
+from carrack.runtime.cgroups.layout import own_paths
 from carrack.runtime.command import console
 from carrack.runtime.command.arguments import Arguments, Flag, UsageError, flag
 from carrack.runtime.command.store import Container, Record, Store, hold_gate, now, process_stat, release_gate, write_pid
@@ -35,7 +37,7 @@ RUN_FLAGS: tuple[Flag, ...] = (
     flag("keep", value=False),
     flag("no-subreaper", value=False),
 )
-DELETE_FLAGS = (flag("force f", value=False),)
+DELETE_FLAGS = (flag("force f", value=False), flag("regex r", value=False))
 KILL_FLAGS = (flag("all a", value=False),)
 
 _KILL_SECONDS = 10.0
@@ -310,6 +312,12 @@ def signal_number(word: str) -> int:
 def delete(store: Store, arguments: Arguments) -> int:
     """`delete`: forget a container that has ended; --force ends it first, and minds no absence."""
     force = arguments.on("force")
+    if arguments.on("regex"):
+        pattern = re.compile(one_identifier(arguments))
+        for each in store.list():
+            if pattern.search(each.record.id):
+                _delete(each, force)
+        return 0
     try:
         container = store.get(_only(arguments))
     except NotFound:
@@ -317,12 +325,16 @@ def delete(store: Store, arguments: Arguments) -> int:
             _remove_leftovers(store, arguments.positional[0])
             return 0
         raise
+    _delete(container, force)
+    return 0
+
+
+def _delete(container: Container, force: bool) -> None:
     status = container.status()
     if status not in ("stopped", "created") and not force:
         raise Conflict(f"cannot delete container {container.record.id} that is not stopped: {status}")
     _terminate(container)
     _discard(container)
-    return 0
 
 
 def _remove_leftovers(store: Store, identifier: str) -> None:
@@ -343,11 +355,25 @@ def _terminate(container: Container) -> None:
         return
     if cgroup.frozen():
         cgroup.thaw()
+    _thaw_elsewhere(container)
     deadline = time.monotonic() + _KILL_SECONDS
     while container.status() != "stopped":
         if time.monotonic() > deadline:
             raise Conflict("container init still running")
         time.sleep(0.002)
+
+
+def _thaw_elsewhere(container: Container) -> None:
+    """Someone may have moved init into another frozen cgroup, where SIGKILL waits for the thaw (version 1)."""
+    try:
+        with open(f"/proc/{container.record.pid}/cgroup", encoding="utf-8") as lines:
+            path = own_paths(lines.read()).get("freezer", "")
+    except FileNotFoundError:
+        return
+    if path and path not in ("/", container.record.cgroup):
+        other = cgroups.open(path)
+        if other.frozen():
+            other.thaw()
 
 
 def _discard(container: Container) -> None:
