@@ -10,7 +10,7 @@ import msgspec
 
 from carrack.errors import Conflict
 from carrack.oci.runtime_spec import Process, Rlimit, Root, RuntimeSpec, SpecMount, User
-from carrack.runtime import capabilities, defaults, seccomp
+from carrack.runtime import capabilities, cgroups, defaults, seccomp
 from carrack.runtime.command.arguments import Arguments, flag
 from carrack.runtime.command.store import Store
 from carrack.runtime.mount_options import KNOWN
@@ -54,7 +54,7 @@ def example() -> RuntimeSpec:
         root=Root("rootfs", readonly=True),
         hostname="carrack",
         mounts=mounts,
-        linux=msgspec.structs.replace(defaults.linux(cgroup_namespace=True)),
+        linux=defaults.linux(cgroup_namespace=cgroups.detect().version == 2),
     )
 
 

@@ -121,6 +121,9 @@ def _only(arguments: Arguments) -> str:
 
 def _load(arguments: Arguments) -> tuple[RuntimeSpec, str]:
     """config.json of the bundle, its paths made absolute; the bundle becomes the working directory."""
+    for name in ("pid-file", "console-socket"):
+        if arguments.text(name):
+            arguments.add(name, os.path.abspath(arguments.text(name)))
     bundle = os.path.abspath(arguments.text("bundle", "."))
     try:
         os.chdir(bundle)
