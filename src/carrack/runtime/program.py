@@ -56,16 +56,10 @@ def _bounded(path: str) -> bytes:
         os.close(fd)
 
 
-def enter_directory(path: str, *, create: bool) -> None:
+def enter_directory(path: str) -> None:
     """Make `path` the working directory, and make sure that it lies in the container (CVE-2024-21626)."""
     try:
-        try:
-            os.chdir(path)
-        except FileNotFoundError:
-            if not create:
-                raise
-            os.makedirs(path, 0o755, exist_ok=True)
-            os.chdir(path)
+        os.chdir(path)
     except OSError as error:
         raise InitFailed(f'chdir to cwd ("{path}") set in config.json failed: {words(error)}') from None
     try:
