@@ -143,7 +143,7 @@ class Shim:
         self._forget_secrets()
 
     def _watch_running(self, creation: Creation) -> None:
-        self._loop.watch(creation.pidfd, READ, self._on_init_end)
+        self._loop.watch(creation.pidfd, READ, self._on_init_end, vital=True)
         self._out_of_memory_fd = creation.cgroup.watch_out_of_memory()
         if self._out_of_memory_fd >= 0:
             self._loop.watch(self._out_of_memory_fd, READ, self._on_out_of_memory)
@@ -269,8 +269,8 @@ class Shim:
             self._report(messages.Refused(sequence, type(error).__name__, error.message))
         except ProcessLookupError:
             self._report(messages.Refused(sequence, "NotFound", "process already finished"))
-        except OSError as error:
-            self._report(messages.Refused(sequence, "SystemFailure", str(error)))
+        except Exception as error:  # an order's root: whatever it meets must not end the container
+            self._report(messages.Refused(sequence, "SystemFailure", f"{type(error).__name__}: {error}"))
         else:
             self._report(messages.Done(sequence))
 
