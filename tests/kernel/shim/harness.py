@@ -262,12 +262,27 @@ def read_until(sock: socket.socket, text: bytes) -> bytes:
 
 def unframe(content: bytes) -> dict[int, bytes]:
     """Docker's multiplexed stream taken apart by stream."""
-    streams = {1: b"", 2: b""}
-    while content:
-        length = int.from_bytes(content[4:8], "big")
-        streams[content[0]] += content[8 : 8 + length]
-        content = content[8 + length :]
-    return streams
+    pieces: dict[int, list[bytes]] = {1: [], 2: []}
+    position = 0
+    while position < len(content):
+        length = int.from_bytes(content[position + 4 : position + 8], "big")
+        pieces[content[position]].append(content[position + 8 : position + 8 + length])
+        position += 8 + length
+    return {stream: b"".join(each) for stream, each in pieces.items()}
+
+
+def unchunk(content: bytes) -> bytes:
+    """The body of a chunked HTTP response, which must be complete."""
+    pieces = []
+    position = 0
+    while True:
+        end = content.index(b"\r\n", position)
+        size = int(content[position:end], 16)
+        pieces.append(content[end + 2 : end + 2 + size])
+        position = end + 4 + size
+        if not size:
+            assert position == len(content)
+            return b"".join(pieces)
 
 
 def wait_for_death(pid: int) -> None:

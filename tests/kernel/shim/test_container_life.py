@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.kernel.shim.harness import Container, Harness, pair, read_all, read_until, unframe, wait_for_death
+from tests.kernel.shim.harness import Container, Harness, pair, read_all, read_until, unchunk, unframe, wait_for_death
 
 from carrack.runtime import cgroups
 from carrack.shim import messages as m
@@ -324,12 +324,10 @@ def test_who_waits_is_told_without_a_daemon(harness: Harness) -> None:
 
 def test_who_waits_for_the_removal_is_told_at_the_removal(harness: Harness) -> None:
     ours, theirs = pair()
-    container = harness.container("exit 5")
+    container = harness.container("exit 5", waiting=[(m.Wait(condition="removed"), theirs)])
     container.start()
-    assert container.ask(m.Wait(1, "removed"), theirs) in (m.Done(1), container.exit_json())
-    container.send(m.Forget())
-    while container.receive() != m.Done(0):
-        pass
+    container.wait_exit()
+    assert container.ask(m.Forget()) == m.Done(0)
     ours.setblocking(False)
     with pytest.raises(BlockingIOError):
         ours.recv(1)
@@ -351,31 +349,17 @@ def test_a_failed_start_is_told_to_those_who_wait(harness: Harness) -> None:
 # ── logs -f ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def unchunk(content: bytes) -> bytes:
-    body = b""
-    while content:
-        length, _, content = content.partition(b"\r\n")
-        size = int(length, 16)
-        body += content[:size]
-        content = content[size + 2 :]
-        if not size:
-            assert content == b""
-    return body
-
-
 @pytest.mark.parametrize("driver", ["local", "json-file"])
 def test_following_a_log_gives_the_old_then_the_new_then_the_end(harness: Harness, driver: str) -> None:
     container = harness.container("echo old; read x; echo new", open_stdin=True, driver=driver)
     container.start()
     ours, theirs = pair()
     container.ask(m.FollowLogs(1), theirs)
-    read = read_until(ours, b"old\n")
+    before = read_until(ours, b"old\n")
     client, clients_end = pair()
     container.ask(m.Attach(2, stdin=True), clients_end)
     client.sendall(b"\n")
-    assert (
-        unframe(unchunk(read + b"\r\n" * (not read.endswith(b"\r\n")) + read_all(ours).removeprefix(b"\r\n")))[1] == b"old\nnew\n"
-    )
+    assert unframe(unchunk(before + read_all(ours)))[1] == b"old\nnew\n"
 
 
 def test_a_follower_that_reads_late_gets_everything_through_rotations(harness: Harness) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 from tests.kernel.shim.harness import Container, Harness, pair, read_all, unframe
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def sleeper(harness: Harness) -> Iterator[Container]:
+def sleeper(harness: Harness) -> Container:
     container = harness.container(("/bin/sleep", "1000"))
     container.start()
     return container
