@@ -123,10 +123,12 @@ class Connection(asyncio.Protocol):
     # What the server calls.
 
     def finish(self) -> None:
-        """Close now when idle, else after the answer being given."""
+        """Close now when idle or when the answer has no end, else after the answer being given."""
         self._must_close = True
         if self.idle:
             self._transport.close()
+        elif self._stream is not None and self._stream.endless:
+            self.task.cancel()
         self._wake()
 
     def abort(self) -> None:

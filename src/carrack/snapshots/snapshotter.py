@@ -98,6 +98,12 @@ class Snapshotter(Protocol):
     def usage(self, key: str) -> Usage:
         """What a snapshot's own changes take. Raises NotFound."""
 
+    def free_bytes(self) -> int:
+        """How much may still be put here: the free space less a reserve, so that no image can fill the disk.
+
+        Raises SystemFailure when there is none.
+        """
+
     def garbage(self) -> list[Path]:
         """The directories that no record names."""
 

@@ -199,7 +199,12 @@ class Lab:
                 each[1].close()
 
     def start(
-        self, networks: Networks, name: str, network: str = "bridge", ports: Sequence[PortBinding] = (), wish: EndpointWish | None = None
+        self,
+        networks: Networks,
+        name: str,
+        network: str = "bridge",
+        ports: Sequence[PortBinding] = (),
+        wish: EndpointWish | None = None,
     ) -> Box:
         """A container in a network, with published ports."""
         wish = wish or EndpointWish(container_name=name)

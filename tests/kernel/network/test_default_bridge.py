@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 from tests.kernel.network.lab import MACHINE4, OUTSIDE4, SECOND4, Box, Lab, reach, silent
@@ -25,13 +24,13 @@ def networks(lab: Lab) -> Networks:
 
 
 @pytest.fixture
-def web(lab: Lab, networks: Networks) -> Iterator[Box]:
+def web(lab: Lab, networks: Networks) -> Box:
     """A container that serves port 80 by tcp and 53 by udp, published everywhere on 8080 and 5353."""
     bindings = (PortBinding(80, "tcp", "", "8080"), PortBinding(53, "udp", "", "5353"))
     box = lab.start(networks, "web", ports=bindings)
     lab.echo(box.place, 80)
     lab.echo(box.place, 53, "udp")
-    yield box
+    return box
 
 
 @pytest.fixture
@@ -59,7 +58,6 @@ def test_inside_there_is_eth0_with_that_address_and_lo_and_nothing_else(web: Box
 
 
 def test_an_address_is_free_again_once_its_namespace_has_ended(lab: Lab, networks: Networks) -> None:
-    networks.options = NetworkOptions()
     first = lab.start(networks, "first")
     networks.unplug(first.endpoint)
     networks.release(first.id)
@@ -214,8 +212,6 @@ def test_a_connection_left_in_time_wait_does_not_hinder_a_port(lab: Lab, network
 def test_the_packet_size_is_that_of_the_way_out(lab: Lab) -> None:
     uplink = lab.kernel.get_link("uplink")
     lab.kernel.set_link(uplink.index, mtu=1400)
-    from ipaddress import ip_address, ip_network
-
     lab.kernel.add_route(ip_network("0.0.0.0/0"), gateway=ip_address(OUTSIDE4))
     networks = lab.open()
     box = lab.start(networks, "small")
