@@ -7,13 +7,13 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.kernel.shim.harness import Container, Harness, pair, read_all, read_until, unchunk, unframe, wait_for_death
 
 from carrack.runtime import cgroups
 from carrack.shim import messages as m
 from carrack.shim import wire
 from carrack.shim.logs.reader import read
 from carrack.shim.logs.record import LogRequest
+from tests.kernel.shim.harness import Container, Harness, pair, read_all, read_until, unchunk, unframe, wait_for_death
 
 pytestmark = pytest.mark.root
 

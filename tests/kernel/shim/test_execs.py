@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 
 import pytest
-from tests.kernel.shim.harness import Container, Harness, pair, read_all, unframe
 
 from carrack.oci.runtime_spec import Process
 from carrack.shim import messages as m
+from tests.kernel.shim.harness import Container, Harness, pair, read_all, unframe
 
 pytestmark = pytest.mark.root
 

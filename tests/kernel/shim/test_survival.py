@@ -7,12 +7,12 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.kernel.shim.harness import SECONDS, Harness, end_process, pair, read_all, read_until, unframe, wait_for_death
 
 from carrack.oci.runtime_spec import MemoryLimits, Resources
 from carrack.shim import messages as m
 from carrack.shim import wire
 from carrack.shim.zygote_process import spawn_zygote
+from tests.kernel.shim.harness import SECONDS, Harness, end_process, pair, read_all, read_until, unframe, wait_for_death
 
 pytestmark = pytest.mark.root
 
