@@ -9,35 +9,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Iterator
-from typing import TypeVar
 
 from carrack.engine.threads import in_thread
+from carrack.engine.threads import stream_from_thread as in_steps
 
 __all__ = ["BlockingReader", "in_steps", "in_thread"]
-
-T = TypeVar("T")
-
-_END = object()
-
-
-async def in_steps(items: Iterator[T]) -> AsyncIterator[T]:
-    """A blocking iterator as an asynchronous one: each step in a thread, closed there when the reader leaves early."""
-    step: asyncio.Future[object] | None = None
-    try:
-        while True:
-            step = asyncio.ensure_future(in_thread(next, items, _END))
-            item = await asyncio.shield(step)
-            if item is _END:
-                return
-            yield item  # type: ignore[misc]
-    finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            if step is not None and not step.done():
-                # a generator cannot be closed while it runs: after its present step
-                step.add_done_callback(lambda _: asyncio.ensure_future(in_thread(close)))
-            else:
-                await in_thread(close)
 
 
 class BlockingReader(Iterator[bytes]):

@@ -14,6 +14,7 @@ from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon.config import DaemonConfig
+from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
 from carrack.engine.events import Events
 from carrack.engine.execs import Execs
@@ -130,7 +131,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         orders,
         facts,
         image_documents=lambda: images.documents(store),
-        volume_documents=lambda: volumes.documents(vols),
+        volume_documents=lambda: [volumes.resource(volume) for volume in vols.list()],
     )
     api = Api(
         [
@@ -139,7 +140,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
             *events.routes(events_hub),
             *system.routes(about, product),
             *images.routes(store),
-            *networks.routes(nets),
+            *networks.routes(nets, Connections(life)),
             *volumes.routes(vols),
             *absent.routes(),
             *not_yet.routes(),

@@ -17,7 +17,7 @@ from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettin
 from carrack.engine.container import Container, MountPoint
 from carrack.engine.rooms import Rooms
 from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
-from carrack.images.images import Image
+from carrack.images.image import Image
 from carrack.oci.platform import Platform
 from carrack.runtime import cgroups
 

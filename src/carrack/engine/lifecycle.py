@@ -160,7 +160,7 @@ class Lifecycle:
         launch.describe_endpoints(container, prepared)
         self.become(container, Status.RUNNING)
         for endpoint in prepared.endpoints:
-            self._tell_network(container, "connect", endpoint.network_id, endpoint.network_name, endpoint.driver)
+            self.tell_network(container, "connect", endpoint.network_id, endpoint.network_name, endpoint.driver)
         self.tell(container, "start")
         for listener in self.on_started:
             listener(container, live)
@@ -391,9 +391,10 @@ class Lifecycle:
     def _tell_disconnected(self, container: Container) -> None:
         for name, settings in container.networks.items():
             if settings.endpoint_id:
-                self._tell_network(container, "disconnect", settings.network_id, name, "bridge" if name == "bridge" else "")
+                self.tell_network(container, "disconnect", settings.network_id, name, "bridge" if name == "bridge" else "")
 
-    def _tell_network(self, container: Container, action: str, network_id: str, name: str, driver: str) -> None:
+    def tell_network(self, container: Container, action: str, network_id: str, name: str, driver: str) -> None:
+        """Emit an event about a container in a network."""
         attributes = {"container": container.id, "name": name, "type": driver or "bridge"}
         self.rooms.events.emit("network", action, network_id, attributes)
 

@@ -6,6 +6,7 @@ steps, so that locks and thread state are right in the child, and refuses to run
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import mmap
 import os
@@ -92,9 +93,9 @@ _pidfd_send_signal = declare(Number.pidfd_send_signal, c_int, c_int, c_void_p, c
 _execveat = declare(Number.execveat, c_int, c_char_p, c_void_p, c_void_p, c_int)
 
 
-def thread_count() -> int:
-    """How many threads this process has."""
-    return len(os.listdir("/proc/self/task"))
+def _refuse_threads() -> None:
+    if _thread._count():
+        raise RuntimeError("a raw fork beside other threads would copy their locks without their owners")
 
 
 def fork_into(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
@@ -103,6 +104,7 @@ def fork_into(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
     `flags` are CLONE_NEW* (and CLONE_PARENT); `cgroup_fd` is a cgroup v2 directory to be born in. The caller must be the only
     thread; the pidfd is close-on-exec.
     """
+    _refuse_threads()
     pidfd = c_int(-1)
     arguments = _CloneArguments(flags=flags | _CLONE_PIDFD, pidfd=ctypes.addressof(pidfd))
     if not flags & CLONE_PARENT:
@@ -143,6 +145,7 @@ def fork_sibling(pid_goes_to: SharedNumber) -> int:
 
     Returns 0 in the child, else its pid as this process sees it; the same number stands in `pid_goes_to` before either returns.
     """
+    _refuse_threads()
     _before_fork()
     pid: int = _clone(Number.clone, CLONE_PARENT | _CLONE_PARENT_SETTID | _SIGCHLD, None, pid_goes_to.address, None, None)
     if pid == 0:

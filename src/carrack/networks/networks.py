@@ -122,8 +122,7 @@ class Networks:
                 continue
             self._endpoints[endpoint.id] = endpoint
             self._addresses.restore(endpoint)
-            for port in self._forwardings(endpoint):
-                self._firewall.rules.ports[(port.protocol, port.host_ip, port.host_port, port.version)] = port
+            self._firewall.restore(self._forwardings(endpoint))
             for publication in endpoint.publications:
                 self._ports.add(publication.protocol, publication.host_ip, publication.host_port, endpoint.container_id)
         if dead:
@@ -410,9 +409,11 @@ class Networks:
         held: list[HeldPort] = []
         try:
             for binding in bindings:
+                held += self._open_ports(binding, reachable)
                 addresses = host_addresses(
                     binding, self._default_ip(reachable[0]),
-                    ipv4=any(e.ipv4 for e in reachable), ipv6=any(e.ipv6 for e in reachable),
+                    ipv4=any(e.ipv4 and self._translated(e, 4) for e in reachable),
+                    ipv6=any(e.ipv6 and self._translated(e, 6) for e in reachable),
                 )  # fmt: skip
                 with self._lock:
                     held += hold_one(self._ports, binding, addresses, container_id)
@@ -425,6 +426,16 @@ class Networks:
                 ) from error
             raise
         return tuple(held)
+
+    def _translated(self, endpoint: Endpoint, version: int) -> bool:
+        return gateway_mode(self.get(endpoint.network_id), version) in ("nat", "nat-unprotected")
+
+    def _open_ports(self, binding: PortBinding, reachable: Sequence[Endpoint]) -> Sequence[HeldPort]:
+        """In a routed network a port is not the host's: it is opened at the container's own address (host port 0, no socket)."""
+        routed4 = any(e.ipv4 and not self._translated(e, 4) for e in reachable)
+        routed6 = any(e.ipv6 and not self._translated(e, 6) for e in reachable)
+        addresses = (*(("0.0.0.0",) if routed4 else ()), *(("::",) if routed6 else ()))
+        return [HeldPort(binding.container_port, binding.protocol, address, 0) for address in addresses]
 
     def _default_ip(self, endpoint: Endpoint) -> str:
         network = self.get(endpoint.network_id)
@@ -450,7 +461,7 @@ class Networks:
             self._update(current)
             self._firewall.publish(self._forwardings(current))
             for publication in publications:
-                if publication.protocol == "udp":
+                if publication.protocol == "udp" and publication.host_port:
                     self._conntrack.forget_udp_port(publication.host_port, 6 if ":" in publication.host_ip else 4)
 
     def _serving(self, endpoint: Endpoint, publication: Publication) -> Endpoint:
@@ -458,7 +469,8 @@ class Networks:
         version6 = ":" in publication.host_ip
         for candidate in (endpoint, *self.endpoints(endpoint.container_id)):
             network = self.get(candidate.network_id)
-            if (candidate.ipv6 if version6 else candidate.ipv4) and not network.internal:
+            has_address = bool(candidate.ipv6 if version6 else candidate.ipv4) and not network.internal
+            if has_address and self._translated(candidate, 6 if version6 else 4) == (publication.host_port != 0):
                 return candidate
         raise SystemFailure(f"no network of {endpoint.name} can be reached at {publication.host_ip}")
 

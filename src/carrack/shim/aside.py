@@ -24,24 +24,25 @@ class AsideCompressor:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
 
-    def __call__(self, source: str, target: str, done: Callable[[bool], None]) -> None:
-        run_aside(self._loop, lambda: compress(source, target), done)
+    def __call__(self, source_fd: int, target: str, done: Callable[[bool], None]) -> None:
+        run_aside(self._loop, source_fd, lambda: compress(source_fd, target), done)
 
 
-def compress(source: str, target: str) -> None:
-    """Write `source` to `target` as gzip. Raises OSError."""
+def compress(source_fd: int, target: str) -> None:
+    """Write what `source_fd` reads to `target` as gzip; closes it. Raises OSError."""
     squeeze = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
-    with open(source, "rb", 0) as plain, open(target, "wb", 0) as packed:
+    with open(source_fd, "rb", 0) as plain, open(target, "wb", 0) as packed:
         while block := plain.read(_BLOCK_BYTES):
             packed.write(squeeze.compress(block))
         packed.write(squeeze.flush())
 
 
-def run_aside(loop: Loop, work: Callable[[], None], done: Callable[[bool], None]) -> None:
-    """Fork, run `work` in the child, call `done(whether it worked)` from the loop when the child has ended."""
+def run_aside(loop: Loop, fd: int, work: Callable[[], None], done: Callable[[bool], None]) -> None:
+    """Fork, run `work` in the child, which has no descriptor but `fd`; tell `done` from the loop whether it worked."""
     pid = os.fork()
     if pid == 0:
-        _child(work)
+        _child(fd, work)
+    os.close(fd)
     pidfd = os.pidfd_open(pid)
 
     def ended(_: int) -> None:
@@ -52,11 +53,11 @@ def run_aside(loop: Loop, work: Callable[[], None], done: Callable[[bool], None]
     loop.watch(pidfd, READ, ended)
 
 
-def _child(work: Callable[[], None]) -> None:
+def _child(fd: int, work: Callable[[], None]) -> None:
     code = 1
     try:
         process.set_parent_death_signal(signal.SIGKILL)
-        process.close_range(0)
+        process.close_all_but((fd,))
         os.nice(_NICENESS)
         work()
         code = 0
