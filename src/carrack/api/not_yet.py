@@ -13,7 +13,6 @@ NOT_YET: tuple[tuple[str, str], ...] = (
     ("GET", "/containers/{id}/changes"),
     ("GET", "/containers/{id}/export"),
     ("GET", "/containers/{id}/stats"),
-    ("GET", "/containers/{id}/attach/ws"),
     ("HEAD", "/containers/{id}/archive"),
     ("GET", "/containers/{id}/archive"),
     ("PUT", "/containers/{id}/archive"),
