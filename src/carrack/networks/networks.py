@@ -96,7 +96,7 @@ class Networks:
         creation.add_predefined(self)
         links = {link.name: link for link in self._netlink.links()}
         self._restore_endpoints(links)
-        bridged = [network for network in self._networks.values() if network.driver == "bridge" and not network.config_only]
+        bridged = self._bridged()
         if not self._firewall.intact():
             for network in bridged:
                 self._bridges.set_loopback_routing(network, False)
@@ -140,9 +140,8 @@ class Networks:
                 self._delete_link(endpoint.host_interface)
         for resting in self._addresses.resting_links():
             self._delete_link(resting)
-        for network in self._networks.values():
-            if network.driver == "bridge":
-                self._bridges.set_loopback_routing(network, False)
+        for network in self._bridged():
+            self._bridges.set_loopback_routing(network, False)
         self._forwarding.turn_off()
         for network in self._networks.values():
             if not network.config_only:
@@ -255,6 +254,10 @@ class Networks:
             self._addresses.remove_network(network.id)
             self._records.remove_network(network.id)
         self._emit("network", "destroy", network.id, {"name": network.name, "type": network.driver})
+
+    def _bridged(self) -> Sequence[Network]:
+        """The networks that are bridges of this host."""
+        return [network for network in self.list() if network.driver == "bridge" and not network.config_only]
 
     def in_use(self, network: Network) -> Sequence[Endpoint]:
         """The endpoints of a network."""
@@ -507,7 +510,7 @@ class Networks:
         if not lost and self._firewall.recognise(token):
             return
         log.warning("table inet %s was changed by somebody else: putting it back", self._firewall.table)
-        bridged = [network for network in self.list() if network.driver == "bridge" and not network.config_only]
+        bridged = self._bridged()
         for network in bridged:
             self._bridges.set_loopback_routing(network, False)
         self._firewall.assert_table()
