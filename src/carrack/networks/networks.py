@@ -101,7 +101,7 @@ class Networks:
             for network in bridged:
                 self._bridges.set_loopback_routing(network, False)
         for network in bridged:
-            self._bridges.create(network)
+            self._bridges.create(network, {e.gateway for e in self.in_use(network)})
             self._firewall.rules.networks[network.id] = self._bridges.rules(network)
         self._firewall.assert_table()
         if self.options.ip_forward:
@@ -172,6 +172,13 @@ class Networks:
         self._records.put_network(network)
         with self._lock:
             self._networks[network.id] = network
+
+    def abandon(self, network: Network) -> None:
+        """Forget the default bridge of other options, and remove its kernel objects."""
+        self._drivers[network.driver].remove(network)
+        self._records.remove_network(network.id)
+        with self._lock:
+            self._networks.pop(network.id, None)
 
     # ── networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -505,8 +512,10 @@ class Networks:
                 self._addresses.link_gone(resting)
 
     def _ruleset_changed(self, token: int | None, lost: bool) -> None:
-        if lost and self._firewall.intact():
-            return
+        if lost:
+            self._firewall.forget_tokens()
+            if self._firewall.intact():
+                return
         if not lost and self._firewall.recognise(token):
             return
         log.warning("table inet %s was changed by somebody else: putting it back", self._firewall.table)
