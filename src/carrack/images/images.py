@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from carrack.content import ContentStore
 from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
@@ -16,7 +18,7 @@ from carrack.images.oci_layout import Candidate, Tree, choose
 from carrack.images.progress import Progress
 from carrack.images.remove import Removal
 from carrack.images.store import Emit, ImageStore
-from carrack.oci.digest import chain_id
+from carrack.oci.digest import Digest, chain_id
 from carrack.oci.platform import Platform
 from carrack.oci.reference import Reference
 from carrack.snapshots import Snapshotter
@@ -171,6 +173,26 @@ class Images:
     def disk_usage(self) -> int:
         """What all layers take, each counted once, as Docker's `LayersSize`."""
         return self._layers_bytes()
+
+    @property
+    def driver(self) -> str:
+        """The storage driver's name."""
+        return self.store.snapshots.name
+
+    def layer_directories(self, image: Image) -> Sequence[str]:
+        """Where the image's layers are, topmost first."""
+        return [str(self.store.snapshots.directory(layer)) for layer in self.store.snapshots.chain(image.chain_id)]
+
+    def tagged(self, image: Digest) -> datetime | None:
+        """When the image last got a name."""
+        rows = self.store.database.read("SELECT max(updated) FROM tags WHERE digest = ?", (str(image),))
+        return datetime.fromtimestamp(rows[0][0], UTC) if rows[0][0] is not None else None
+
+    def shared_bytes(self) -> dict[Digest, int]:
+        """For each image: what its layers hold that other images have, too."""
+        chains = {image.id: self.store.snapshots.chain(image.chain_id) for image in self.store.index.all()}
+        uses = Counter(layer.chain_id for chain in chains.values() for layer in chain)
+        return {image: sum(layer.size_bytes for layer in chain if uses[layer.chain_id] > 1) for image, chain in chains.items()}
 
     def close(self) -> None:
         """Wait for unpacking layers."""

@@ -124,6 +124,10 @@ class LayerStore:
 
     def remove(self, key: str) -> None:
         self._database.execute("DELETE FROM snapshots WHERE key = ?", (key,)).result()
+        self.throw_away(key)
+
+    def throw_away(self, key: str) -> None:
+        """Let a snapshot's directories go. Idempotent."""
         for name in (RW, WORK):
             self._trash.throw(self._containers / key / name)
 
