@@ -69,7 +69,7 @@ def _read_global_flags(arguments: list[str]) -> Parsed:
         raise CommandFailure(f"{error}\n\n{usage}\n\nRun '{PROGRAM} --help' for more information", 125) from None
     level = given.text("log-level")
     if given.changed("log-level") and level not in ("debug", "info", "warn", "error", "fatal", "panic", "trace", "warning"):
-        raise CommandFailure(f'Unable to parse logging level: {level}', 1)
+        raise CommandFailure(f"Unable to parse logging level: {level}", 1)
     return given
 
 
@@ -112,7 +112,11 @@ def _find(session: Session, words: list[str]) -> tuple[str, str, list[str]]:
         session.out.write(group_help(name))
         return "", "", []
     if second.startswith("-") and second != "-":
-        shown = f"unknown flag: {second.partition('=')[0]}" if second.startswith("--") else f"unknown shorthand flag: '{second[1]}' in {second}"
+        shown = (
+            f"unknown flag: {second.partition('=')[0]}"
+            if second.startswith("--")
+            else f"unknown shorthand flag: '{second[1]}' in {second}"
+        )
         usage = f"Usage:  {PROGRAM} {name}\n\nRun '{PROGRAM} {name} --help' for more information"
         raise CommandFailure(f"{shown}\n\n{usage}", 125)
     if path.partition(" ")[2] not in GROUPS[name]:
@@ -126,7 +130,9 @@ def _unknown(word: str, group: str) -> CommandFailure:
     from carrack.cli.help import suggestion
 
     guess = suggestion(word, group)
-    return CommandFailure(f"{PROGRAM}: unknown command: {place} {word}\n\n{usage}Run '{place} --help' for more information{guess}", 1)
+    return CommandFailure(
+        f"{PROGRAM}: unknown command: {place} {word}\n\n{usage}Run '{place} --help' for more information{guess}", 1
+    )
 
 
 def _run_command(session: Session, path: str, shown: str, rest: list[str]) -> None:
@@ -152,7 +158,11 @@ def _help(session: Session, words: list[str]) -> None:
         session.out.write(command_help(load(TOP[words[0]]), words[0]))
     elif words[0] in GROUPS and len(words) == 1:
         session.out.write(group_help(words[0]))
-    elif words[0] in GROUPS and len(words) == 2 and ALIASES.get(" ".join(words), " ".join(words)).partition(" ")[2] in GROUPS[words[0]]:
+    elif (
+        words[0] in GROUPS
+        and len(words) == 2
+        and ALIASES.get(" ".join(words), " ".join(words)).partition(" ")[2] in GROUPS[words[0]]
+    ):
         path = ALIASES.get(" ".join(words), " ".join(words))
         session.out.write(command_help(load(path), path))
     else:

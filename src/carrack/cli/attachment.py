@@ -11,7 +11,7 @@ from select import select
 from carrack.cli.console import write_all
 from carrack.cli.failure import CommandFailure, ExitWith
 from carrack.client.failure import ConnectionFailed
-from carrack.client.frames import SYSTEM_ERROR, STDERR, FrameReader
+from carrack.client.frames import STDERR, SYSTEM_ERROR, FrameReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +73,17 @@ class DetachKeys:
 class Attachment:
     """One hijacked connection and the terminal in front of it."""
 
-    def __init__(self, session: Session, hijacked: Hijacked, *, tty: bool, stdin: bool, stdout: bool = True, stderr: bool = True, keys: str = "") -> None:
+    def __init__(
+        self,
+        session: Session,
+        hijacked: Hijacked,
+        *,
+        tty: bool,
+        stdin: bool,
+        stdout: bool = True,
+        stderr: bool = True,
+        keys: str = "",
+    ) -> None:
         self.session = session
         self.connection = hijacked.connection
         self.tty = tty
@@ -107,7 +117,13 @@ class Attachment:
         if not self._input_open:
             self.connection.half_close()
 
-    def run(self, *, waiting: Response | None = None, signals: SignalWatch | None = None, resize: Callable[[int, int], bool] | None = None) -> None:
+    def run(
+        self,
+        *,
+        waiting: Response | None = None,
+        signals: SignalWatch | None = None,
+        resize: Callable[[int, int], bool] | None = None,
+    ) -> None:
         """Copies until the output ends, the keys say detach, or (without output) the input ends; `waiting` gives `status`.
 
         Raises ReaderGone, ConnectionFailed.
@@ -213,9 +229,7 @@ class Attachment:
 def read_status(session: Session, waiting: Response) -> int:
     """The exit status that POST …/wait answers with; 125 when it cannot be learnt."""
     try:
-        answer = None
-        for answer in waiting.documents():
-            break
+        answer = next(iter(waiting.documents()), None)
     except ConnectionFailed as error:
         session.err.line(f"error waiting for container: {error}")
         return 125
@@ -266,5 +280,3 @@ def resizer(session: Session, path: str) -> Callable[[int, int], bool]:
         return True
 
     return resize
-
-

@@ -44,7 +44,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "update": _C + "update",
         "wait": _C + "lifecycle",
     },
-    "context": dict.fromkeys(("create", "export", "import", "inspect", "ls", "rm", "show", "update", "use"), "carrack.cli.contexts.commands"),
+    "context": dict.fromkeys(
+        ("create", "export", "import", "inspect", "ls", "rm", "show", "update", "use"), "carrack.cli.contexts.commands"
+    ),
     "image": {
         "build": _I + "build",
         "history": _I + "history",

@@ -26,7 +26,20 @@ class Command:
     they name instead of the flag type's own reader.
     """
 
-    __slots__ = ("_flags", "aliases", "at_least", "at_most", "checks", "examples", "interspersed", "path", "run", "summary", "table", "usage")
+    __slots__ = (
+        "_flags",
+        "aliases",
+        "at_least",
+        "at_most",
+        "checks",
+        "examples",
+        "interspersed",
+        "path",
+        "run",
+        "summary",
+        "table",
+        "usage",
+    )
 
     def __init__(
         self,

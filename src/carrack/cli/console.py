@@ -113,7 +113,7 @@ class Input:
 
     def read_all(self) -> bytes:
         """Everything up to the end."""
-        pieces = []
+        pieces: list[bytes] = []
         while True:
             data = self.read(65536)
             if not data:
@@ -128,7 +128,16 @@ class Input:
 
         mode = termios.tcgetattr(self.fd)
         self._saved = list(mode)
-        mode[0] &= ~(termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON)
+        mode[0] &= ~(
+            termios.IGNBRK
+            | termios.BRKINT
+            | termios.PARMRK
+            | termios.ISTRIP
+            | termios.INLCR
+            | termios.IGNCR
+            | termios.ICRNL
+            | termios.IXON
+        )
         mode[1] &= ~termios.OPOST
         mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)

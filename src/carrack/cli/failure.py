@@ -38,7 +38,11 @@ def with_help(message: str, command: str) -> str:
 def run_failure(error: Exception, command: str = "run") -> CommandFailure:
     """A failure of `run` with the exit code a shell would have given, had it run the container's command itself."""
     text = str(error)
-    if "executable file not found" in text or "no such file or directory" in text or "system cannot find the file specified" in text:
+    if (
+        "executable file not found" in text
+        or "no such file or directory" in text
+        or "system cannot find the file specified" in text
+    ):
         code = 127
     elif "permission denied" in text or "is a directory" in text:
         code = 126

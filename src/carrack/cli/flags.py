@@ -203,7 +203,7 @@ class _Parser:
         try:
             self._result.wants_help = bool(READERS["bool"](text))
         except ValueError as error:
-            raise FlagError(f"invalid argument {go_quote(text)} for \"--help\" flag: {error}") from None
+            raise FlagError(f'invalid argument {go_quote(text)} for "--help" flag: {error}') from None
 
     def _set(self, flag: Flag, text: str) -> None:
         given = self._result._given

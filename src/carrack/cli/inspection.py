@@ -16,7 +16,20 @@ if TYPE_CHECKING:
     from carrack.cli.console import Output
 
 FORMAT_FLAG = "-f, --format string Print with a template: 'json' or 'TEMPLATE'"
-_ABSENT = {"Health", "Healthcheck", "Labels", "GraphDriver", "SizeRw", "SizeRootFs", "Error", "Mounts", "Init", "Annotations", "Options", "Status"}
+_ABSENT = {
+    "Health",
+    "Healthcheck",
+    "Labels",
+    "GraphDriver",
+    "SizeRw",
+    "SizeRootFs",
+    "Error",
+    "Mounts",
+    "Init",
+    "Annotations",
+    "Options",
+    "Status",
+}
 
 
 def inspect_each(out: Output, references: Sequence[str], template: str, fetch: Callable[[str], bytes]) -> None:
@@ -90,7 +103,7 @@ class Document(dict[str, object]):
 
     def _other_name(self, key: str) -> str | None:
         """Go's fields differ from their JSON names in capitals only (`ID`, `NanoCPUs`, `DNS`)."""
-        if not key.isupper() and not any([pair.isupper() for pair in (key[:2], key[-3:-1], key[-2:])]):
+        if not key.isupper() and not any(pair.isupper() for pair in (key[:2], key[-3:-1], key[-2:])):
             return None
         lowered = key.lower()
         for name in self:

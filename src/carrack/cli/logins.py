@@ -132,10 +132,16 @@ def _run_helper(helper: str, action: str, text: str) -> str:
     try:
         done = subprocess.run([program, action], input=text.encode(), capture_output=True, check=False)
     except OSError:
-        raise CommandFailure(f'error getting credentials - err: exec: "{program}": executable file not found in $PATH, out: ``') from None
+        raise CommandFailure(
+            f'error getting credentials - err: exec: "{program}": executable file not found in $PATH, out: ``'
+        ) from None
     output = done.stdout.decode("utf-8", "replace").strip()
     if done.returncode == 0:
         return output
     if NOT_FOUND in output:
         return ""
-    raise CommandFailure(f"error {action}ting credentials - err: exit status {done.returncode}, out: `{output}`".replace("storeting", "storing").replace("eraseting", "erasing"))
+    raise CommandFailure(
+        f"error {action}ting credentials - err: exit status {done.returncode}, out: `{output}`".replace(
+            "storeting", "storing"
+        ).replace("eraseting", "erasing")
+    )

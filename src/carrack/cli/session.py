@@ -69,7 +69,9 @@ class Session:
         except CarrackError as error:
             raise CommandFailure(str(error)) from None
         if not host and not os.path.exists(endpoint.path) and os.path.exists(DOCKER_SOCKET):
-            endpoint.hint = f"\nA Docker daemon listens at unix://{DOCKER_SOCKET}: set DOCKER_HOST=unix://{DOCKER_SOCKET} to use it."
+            endpoint.hint = (
+                f"\nA Docker daemon listens at unix://{DOCKER_SOCKET}: set DOCKER_HOST=unix://{DOCKER_SOCKET} to use it."
+            )
         return endpoint
 
     def context_name(self) -> str:

@@ -5,7 +5,7 @@ Uses the C module `_signal`: the `signal` module costs 4 ms of import for its en
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import os
 
 from carrack.errors import CarrackError
@@ -25,7 +25,11 @@ def signal_names() -> dict[int, str]:
     """Number → name without SIG, of every signal this system has."""
     names: dict[int, str] = {}
     for name in dir(_signal):
-        if name.startswith("SIG") and not name.startswith("SIG_") and name not in ("SIGCLD", "SIGPOLL", "SIGIOT", "SIGRTMIN", "SIGRTMAX"):
+        if (
+            name.startswith("SIG")
+            and not name.startswith("SIG_")
+            and name not in ("SIGCLD", "SIGPOLL", "SIGIOT", "SIGRTMIN", "SIGRTMAX")
+        ):
             names[int(getattr(_signal, name))] = name[3:]
     return names
 

@@ -244,7 +244,24 @@ def read_ulimit(text: str) -> dict[str, Any]:
 
 
 _ULIMITS = frozenset(
-    ("as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack")
+    (
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    )
 )
 
 READERS: dict[str, Callable[[str], Any]] = {
@@ -264,8 +281,20 @@ READERS: dict[str, Callable[[str], Any]] = {
 }
 """The readers of types that have one; every other type keeps the text."""
 
-COLLECTING = frozenset(("list", "map", "filter", "strings", "ulimit", "mount", "network", "gpu-request", "stringToString", "ipNetSlice"))
+COLLECTING = frozenset(
+    ("list", "map", "filter", "strings", "ulimit", "mount", "network", "gpu-request", "stringToString", "ipNetSlice")
+)
 """Types whose flag may be given again, each adding to the ones before."""
 
-ZERO: dict[str, Any] = {"bool": False, "bytes": 0, "decimal": 0, "duration": 0, "float": 0.0, "int": 0, "uint": 0, "uint16": 0, "uint32": 0}
+ZERO: dict[str, Any] = {
+    "bool": False,
+    "bytes": 0,
+    "decimal": 0,
+    "duration": 0,
+    "float": 0.0,
+    "int": 0,
+    "uint": 0,
+    "uint16": 0,
+    "uint32": 0,
+}
 """The value of a flag nobody gave; an empty text for the types not listed."""

@@ -176,4 +176,6 @@ def _unreachable(endpoint: Endpoint, error: OSError) -> ConnectionFailed:
         return ConnectionFailed(
             f"permission denied while trying to connect to the Carrack daemon socket at {endpoint.text}: {dialled}"
         )
-    return ConnectionFailed(f"Cannot connect to the Carrack daemon at {endpoint.text}. Is the carrack daemon running?{endpoint.hint}")
+    return ConnectionFailed(
+        f"Cannot connect to the Carrack daemon at {endpoint.text}. Is the carrack daemon running?{endpoint.hint}"
+    )

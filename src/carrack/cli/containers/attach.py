@@ -37,7 +37,13 @@ def _attach(session: Session, parsed: Parsed) -> None:
     check_terminal(session, attach_stdin=not parsed.flag("no-stdin"), tty=tty)
     keys = session.detach_keys(parsed.text("detach-keys"))
     stdin = not parsed.flag("no-stdin") and config["OpenStdin"]
-    query = {"stream": "1", "stdout": "1", "stderr": "1", **({"stdin": "1"} if stdin else {}), **({"detachKeys": keys} if keys else {})}
+    query = {
+        "stream": "1",
+        "stdout": "1",
+        "stderr": "1",
+        **({"stdin": "1"} if stdin else {}),
+        **({"detachKeys": keys} if keys else {}),
+    }
     signals = None
     if tty:
         signals = SignalWatch()

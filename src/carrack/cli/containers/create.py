@@ -24,7 +24,7 @@ CREDENTIALS_FOLDER = "/run/secrets/docker"
 def check_pull_choice(choice: str) -> None:
     """Refuses a --pull that means nothing."""
     if choice not in (*PULL_CHOICES, ""):
-        raise CommandFailure(f"invalid pull option: '{choice}': must be one of \"always\", \"missing\" or \"never\"")
+        raise CommandFailure(f'invalid pull option: \'{choice}\': must be one of "always", "missing" or "never"')
 
 
 def configured_proxies(session: Session) -> dict[str, str]:
@@ -33,7 +33,13 @@ def configured_proxies(session: Session) -> dict[str, str]:
     if not proxies:
         return {}
     chosen = proxies.get(session.endpoint().text) or proxies.get("default") or {}
-    names = {"httpProxy": "HTTP_PROXY", "httpsProxy": "HTTPS_PROXY", "noProxy": "NO_PROXY", "ftpProxy": "FTP_PROXY", "allProxy": "ALL_PROXY"}
+    names = {
+        "httpProxy": "HTTP_PROXY",
+        "httpsProxy": "HTTPS_PROXY",
+        "noProxy": "NO_PROXY",
+        "ftpProxy": "FTP_PROXY",
+        "allProxy": "ALL_PROXY",
+    }
     variables: dict[str, str] = {}
     for key, name in names.items():
         if chosen.get(key):
@@ -134,10 +140,21 @@ def _pull(session: Session, parsed: Parsed, name: Name) -> None:
 def normal_platform(text: str) -> str:
     """`os[/arch[/variant]]` in the standard's spelling. Raises CommandFailure."""
     systems = {"macos": "darwin"}
-    machines = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "i486": "386", "i586": "386", "i686": "386", "armhf": "arm/v7", "armel": "arm/v6"}
+    machines = {
+        "x86_64": "amd64",
+        "x86-64": "amd64",
+        "aarch64": "arm64",
+        "i386": "386",
+        "i486": "386",
+        "i586": "386",
+        "i686": "386",
+        "armhf": "arm/v7",
+        "armel": "arm/v6",
+    }
     parts = text.lower().split("/")
-    if len(parts) > 3 or not all([part.replace("_", "").replace("-", "").replace(".", "").isalnum() for part in parts]):
-        raise CommandFailure(f'error parsing specified platform: "{text}": invalid platform: platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument')
+    if len(parts) > 3 or not all(part.replace("_", "").replace("-", "").replace(".", "").isalnum() for part in parts):
+        rule = 'platform specifier component must match "^[A-Za-z0-9_.-]+$"'
+        raise CommandFailure(f'error parsing specified platform: "{text}": invalid platform: {rule}: invalid argument')
     known = ("linux", "darwin", "windows", "freebsd", "android", "solaris", "illumos", "wasip1", "js")
     if len(parts) == 1:
         import os as host
@@ -168,7 +185,7 @@ def fit_version(session: Session, spec: Spec) -> None:
         need("1.25", "stop timeout")
     if config.get("Healthcheck", {}).get("StartInterval"):
         need("1.44", "specify health-check start interval")
-    if any([endpoint["MacAddress"] for endpoint in spec.networks.values()]):
+    if any(endpoint["MacAddress"] for endpoint in spec.networks.values()):
         need("1.44", "specify mac-address per network")
     if engine.speaks("1.42"):
         host_config.pop("KernelMemory", None)
@@ -183,11 +200,13 @@ def _share_api_socket(session: Session, spec: Spec) -> dict[str, Any]:
     """--use-api-socket: the daemon's socket as a bind mount, and the logins to put beside it."""
     endpoint = session.endpoint()
     if endpoint.scheme != "unix":
-        raise CommandFailure(f"flag --use-api-socket can only be used with unix sockets: docker endpoint {endpoint.text} incompatible")
+        raise CommandFailure(
+            f"flag --use-api-socket can only be used with unix sockets: docker endpoint {endpoint.text} incompatible"
+        )
     mount = {"Type": "bind", "Source": endpoint.path, "Target": "/var/run/docker.sock", "BindOptions": {}}
     spec.host_config.setdefault("Mounts", []).append(mount)
     variables: list[str] = spec.config["Env"] or []
-    if any([variable.startswith("DOCKER_CONFIG=") for variable in variables]):
+    if any(variable.startswith("DOCKER_CONFIG=") for variable in variables):
         return {}
     from carrack.cli.logins import all_logins
 
@@ -207,11 +226,15 @@ def _put_logins(session: Session, identity: str, logins: dict[str, Any]) -> None
     auths: dict[str, dict[str, str]] = {}
     for server, login in logins.items():
         pair = f"{login.get('username', '')}:{login.get('password', '')}".encode()
-        auths[server] = {"auth": b64encode(pair).decode()} if login.get("username") else {"identitytoken": login.get("identitytoken", "")}
+        auths[server] = (
+            {"auth": b64encode(pair).decode()} if login.get("username") else {"identitytoken": login.get("identitytoken", "")}
+        )
     content = encode({"auths": auths}).encode()
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         entry = tarfile.TarInfo(f"{CREDENTIALS_FOLDER}/config.json".lstrip("/"))
         entry.size, entry.mode = len(content), 0o600
         tar.addfile(entry, io.BytesIO(content))
-    session.engine.request("PUT", f"/containers/{identity}/archive", {"path": "/"}, content=archive.getvalue(), media_type="application/x-tar").read_all()
+    session.engine.request(
+        "PUT", f"/containers/{identity}/archive", {"path": "/"}, content=archive.getvalue(), media_type="application/x-tar"
+    ).read_all()

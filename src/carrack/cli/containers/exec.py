@@ -66,7 +66,13 @@ def _exec(session: Session, parsed: Parsed) -> None:
     if detach:
         engine.order("POST", f"/exec/{identity}/start", document=start)
         return
-    attachment = Attachment(session, engine.hijack(f"/exec/{identity}/start", document=start), tty=tty, stdin=document["AttachStdin"], keys=document["DetachKeys"])
+    attachment = Attachment(
+        session,
+        engine.hijack(f"/exec/{identity}/start", document=start),
+        tty=tty,
+        stdin=document["AttachStdin"],
+        keys=document["DetachKeys"],
+    )
     signals = None
     try:
         attachment.prepare()

@@ -18,7 +18,9 @@ def fetch_container(session: Session, name: str, *, size: bool) -> bytes:
 
 
 def _inspect(session: Session, parsed: Parsed) -> None:
-    inspect_each(session.out, parsed.arguments, parsed.text("format"), lambda name: fetch_container(session, name, size=parsed.flag("size")))
+    inspect_each(
+        session.out, parsed.arguments, parsed.text("format"), lambda name: fetch_container(session, name, size=parsed.flag("size"))
+    )
 
 
 COMMANDS = (

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from carrack.cli.flags import Parsed
     from carrack.cli.session import Session
+    from carrack.client.engine import Pending
 
 AT_ONCE = 50
 
@@ -26,7 +27,14 @@ def container_path(name: str, action: str = "") -> str:
 
 
 def for_each(
-    session: Session, names: list[str], method: str, action: str, query: Mapping[str, str], *, forgive_missing: bool = False, trim: bool = False
+    session: Session,
+    names: list[str],
+    method: str,
+    action: str,
+    query: Mapping[str, str],
+    *,
+    forgive_missing: bool = False,
+    trim: bool = False,
 ) -> None:
     """Sends one order to every container, up to fifty at a time, and prints the names of those that obeyed.
 
@@ -35,7 +43,7 @@ def for_each(
     failures: list[str] = []
     for start in range(0, len(names), AT_ONCE):
         batch = names[start : start + AT_ONCE]
-        pending = []
+        pending: list[Pending | CarrackError] = []
         for name in batch:
             try:
                 target = name.strip("/") if trim else name
@@ -140,8 +148,24 @@ _STOP_FLAGS = """
 _EACH = "CONTAINER [CONTAINER...]"
 
 COMMANDS = (
-    Command("container stop", f"[OPTIONS] {_EACH}", "Stop running containers", _stop, at_least=1, aliases="container stop, stop", flags=_STOP_FLAGS),
-    Command("container restart", f"[OPTIONS] {_EACH}", "Restart containers", _restart, at_least=1, aliases="container restart, restart", flags=_STOP_FLAGS),
+    Command(
+        "container stop",
+        f"[OPTIONS] {_EACH}",
+        "Stop running containers",
+        _stop,
+        at_least=1,
+        aliases="container stop, stop",
+        flags=_STOP_FLAGS,
+    ),
+    Command(
+        "container restart",
+        f"[OPTIONS] {_EACH}",
+        "Restart containers",
+        _restart,
+        at_least=1,
+        aliases="container restart, restart",
+        flags=_STOP_FLAGS,
+    ),
     Command(
         "container kill",
         f"[OPTIONS] {_EACH}",
@@ -166,6 +190,21 @@ COMMANDS = (
     ),
     Command("container pause", _EACH, "Pause all processes of containers", _pause, at_least=1, aliases="container pause, pause"),
     Command("container unpause", _EACH, "Let paused containers go on", _unpause, at_least=1, aliases="container unpause, unpause"),
-    Command("container rename", "CONTAINER NEW_NAME", "Rename a container", _rename, at_least=2, at_most=2, aliases="container rename, rename"),
-    Command("container wait", _EACH, "Wait until containers stop and print their exit codes", _wait, at_least=1, aliases="container wait, wait"),
+    Command(
+        "container rename",
+        "CONTAINER NEW_NAME",
+        "Rename a container",
+        _rename,
+        at_least=2,
+        at_most=2,
+        aliases="container rename, rename",
+    ),
+    Command(
+        "container wait",
+        _EACH,
+        "Wait until containers stop and print their exit codes",
+        _wait,
+        at_least=1,
+        aliases="container wait, wait",
+    ),
 )

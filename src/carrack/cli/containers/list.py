@@ -13,6 +13,7 @@ from carrack.client.codec import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from carrack.cli.flags import Parsed
@@ -87,7 +88,15 @@ def _wants_size(template: str, settled: bool, size: bool) -> bool:
     from carrack.cli.render.template import TemplateError, parse_template
 
     used: list[str] = []
-    fields = {name: (header, (lambda _, name=name: used.append(name) or "")) for name, (header, _) in NOUN.fields.items()}
+
+    def note(name: str) -> Callable[[Any], str]:
+        def field(_row: Any) -> str:
+            used.append(name)
+            return ""
+
+        return field
+
+    fields = {name: (header, note(name)) for name, (header, _) in NOUN.fields.items()}
     watched = Noun(NOUN.kind, fields, {"Label": lambda _row, _name: ""})
     try:
         compiled = parse_template(template)
@@ -102,7 +111,7 @@ def _wants_size(template: str, settled: bool, size: bool) -> bool:
 
 def _image(row: Row) -> str:
     container = row.container
-    name: str = container.get("Image") or ""
+    name = str(container.get("Image") or "")
     if not name:
         return "<no image>"
     if not row.truncate:
@@ -111,7 +120,7 @@ def _image(row: Row) -> str:
     if image_id and image_id == short_id(name):
         return image_id
     bare, at, _ = name.partition("@")
-    return bare if at and bare and not name.startswith("sha256:") else name
+    return bare if at and not name.startswith("sha256:") else name
 
 
 def names_of(container: dict[str, Any], *, truncate: bool) -> str:
@@ -148,13 +157,18 @@ def _mounts(row: Row) -> str:
 
 def _platform(row: Row) -> Any:
     platform = (row.container.get("ImageManifestDescriptor") or {}).get("platform")
-    return "/".join([part for part in (platform.get("os"), platform.get("architecture"), platform.get("variant")) if part]) if platform else None
+    return (
+        "/".join([part for part in (platform.get("os"), platform.get("architecture"), platform.get("variant")) if part])
+        if platform
+        else None
+    )
 
 
 def show_ports(ports: list[dict[str, Any]]) -> str:
     """Open ports, neighbours joined to ranges: `0.0.0.0:80->80/tcp, 9000-9001/tcp`."""
     ordered = sorted(
-        ports, key=lambda port: (port.get("PrivatePort", 0), port.get("IP") or "", port.get("PublicPort", 0), port.get("Type") or "")
+        ports,
+        key=lambda port: (port.get("PrivatePort", 0), port.get("IP") or "", port.get("PublicPort", 0), port.get("Type") or ""),
     )
     groups: dict[tuple[str, str], list[int]] = {}
     result: list[str] = []

@@ -162,7 +162,11 @@ def read_network(text: str) -> NetworkChoice:
 
 def _is_long_syntax(text: str) -> bool:
     before, equals, after = text.partition("=")
-    return bool(equals and before and after) and (before[-1].isalnum() or before[-1] == "_") and (after[0].isalnum() or after[0] == "_")
+    return (
+        bool(equals and before and after)
+        and (before[-1].isalnum() or before[-1] == "_")
+        and (after[0].isalnum() or after[0] == "_")
+    )
 
 
 def _set_network_field(choice: NetworkChoice, key: str, value: str) -> None:

@@ -70,11 +70,19 @@ def _run_attached(session: Session, parsed: Parsed, spec: Spec, identity: str) -
         signals = SignalWatch()
     hijacked = session.engine.hijack(f"/containers/{identity}/attach", attach_query(config, keys))
     attachment = Attachment(
-        session, hijacked, tty=tty, stdin=config["AttachStdin"], stdout=config["AttachStdout"], stderr=config["AttachStderr"], keys=keys
+        session,
+        hijacked,
+        tty=tty,
+        stdin=config["AttachStdin"],
+        stdout=config["AttachStdout"],
+        stderr=config["AttachStderr"],
+        keys=keys,
     )
     try:
         attachment.prepare()
-        waiting = session.new_engine().request("POST", f"/containers/{identity}/wait", {"condition": "removed" if parsed.flag("rm") else "next-exit"})
+        waiting = session.new_engine().request(
+            "POST", f"/containers/{identity}/wait", {"condition": "removed" if parsed.flag("rm") else "next-exit"}
+        )
         try:
             session.engine.order("POST", f"/containers/{identity}/start")
         except CarrackError as error:

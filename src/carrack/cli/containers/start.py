@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def _start(session: Session, parsed: Parsed) -> None:
-    query = {key: parsed.text(flag) for flag, key in (("checkpoint", "checkpoint"), ("checkpoint-dir", "checkpoint-dir")) if parsed.text(flag)}
+    query = {
+        key: parsed.text(flag)
+        for flag, key in (("checkpoint", "checkpoint"), ("checkpoint-dir", "checkpoint-dir"))
+        if parsed.text(flag)
+    }
     if parsed.flag("attach") or parsed.flag("interactive"):
         if len(parsed.arguments) > 1:
             raise CommandFailure("you cannot start and attach multiple containers at once")
@@ -50,14 +54,22 @@ def _start_attached(session: Session, parsed: Parsed, query: dict[str, str]) -> 
     identity, config = container["Id"], container["Config"]
     keys = session.detach_keys(parsed.text("detach-keys"))
     stdin = parsed.flag("interactive") and config["OpenStdin"]
-    attach = {"stream": "1", "stdout": "1", "stderr": "1", **({"stdin": "1"} if stdin else {}), **({"detachKeys": keys} if keys else {})}
+    attach = {
+        "stream": "1",
+        "stdout": "1",
+        "stderr": "1",
+        **({"stdin": "1"} if stdin else {}),
+        **({"detachKeys": keys} if keys else {}),
+    }
     signals = SignalWatch() if config["Tty"] else SignalWatch(engine=session.new_engine(), container=identity)
     hijacked = session.engine.hijack(container_path(identity, "/attach"), attach)
     attachment = Attachment(session, hijacked, tty=config["Tty"], stdin=stdin, keys=keys)
     removed = container["HostConfig"]["AutoRemove"]
     try:
         attachment.prepare()
-        waiting = session.new_engine().request("POST", container_path(identity, "/wait"), {"condition": "removed" if removed else "next-exit"})
+        waiting = session.new_engine().request(
+            "POST", container_path(identity, "/wait"), {"condition": "removed" if removed else "next-exit"}
+        )
         try:
             session.engine.order("POST", container_path(identity, "/start"), query)
         except CarrackError:

@@ -24,7 +24,10 @@ def read_name(text: str) -> Name:
 
 def pull_image(session: Session, name: Name, *, platform: str, show_on: Output | None, all_tags: bool = False) -> None:
     """Has the daemon pull an image and shows how it goes. Raises CommandFailure with the daemon's text when it fails."""
-    query = {"fromImage": name.familiar_name if name.domain == "docker.io" else name.full_name, "tag": "" if all_tags else name.digest or name.tag}
+    query = {
+        "fromImage": name.familiar_name if name.domain == "docker.io" else name.full_name,
+        "tag": "" if all_tags else name.digest or name.tag,
+    }
     if platform:
         query["platform"] = platform.lower()
     headers = {"X-Registry-Auth": header_for(session.config, name.server)}
@@ -76,7 +79,9 @@ def _push(session: Session, parsed: Parsed) -> None:
     platform = parsed.text("platform")
     if platform:
         if not session.engine.speaks("1.46"):
-            raise CommandFailure(f'"platform" requires API version 1.46, but the Docker daemon API version is {session.engine.version}')
+            raise CommandFailure(
+                f'"platform" requires API version 1.46, but the Docker daemon API version is {session.engine.version}'
+            )
         query["platform"] = _platform_document(platform)
     headers = {"X-Registry-Auth": header_for(session.config, name.server)}
     session.out.flush()

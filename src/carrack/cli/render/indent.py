@@ -36,7 +36,7 @@ def indent(text: str, unit: str = "    ") -> str:
             pieces.append(": ")
         else:
             end = position
-            while end < length and text[end] not in ',]} \t\r\n':
+            while end < length and text[end] not in ",]} \t\r\n":
                 end += 1
             pieces.append(text[position - 1 : end])
             position = end

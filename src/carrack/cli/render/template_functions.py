@@ -26,8 +26,7 @@ def show(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
-        text = format_float(value) if abs(value) < 1e21 else f"{value:g}"
-        return text
+        return format_float(value) if abs(value) < 1e21 else f"{value:g}"
     if isinstance(value, dict):
         return "map[" + " ".join([f"{show(key)}:{show(value[key])}" for key in sorted(value)]) + "]"
     if isinstance(value, (list, tuple)):
@@ -155,7 +154,15 @@ def _printf(text: str, *values: Any) -> str:
 
 
 def _type(value: Any) -> str:
-    names = {str: "string", bool: "bool", int: "int", float: "float64", list: "[]interface {}", dict: "map[string]interface {}", type(None): "<nil>"}
+    names = {
+        str: "string",
+        bool: "bool",
+        int: "int",
+        float: "float64",
+        list: "[]interface {}",
+        dict: "map[string]interface {}",
+        type(None): "<nil>",
+    }
     return names.get(type(value), type(value).__name__)
 
 
@@ -212,7 +219,12 @@ def _truncate(text: str, length: int) -> str:
 
 
 def _title(text: str) -> str:
-    return "".join([c.upper() if index == 0 or not (text[index - 1].isalnum() or text[index - 1] in "_'") else c for index, c in enumerate(text)])
+    return "".join(
+        [
+            c.upper() if index == 0 or not (text[index - 1].isalnum() or text[index - 1] in "_'") else c
+            for index, c in enumerate(text)
+        ]
+    )
 
 
 def _html(*values: Any) -> str:

@@ -85,7 +85,14 @@ def local_time(seconds: int, nanoseconds: int = 0) -> str:
 
     moment = time.localtime(seconds)
     fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
-    return time.strftime("%Y-%m-%d %H:%M:%S", moment) + fraction + " " + _offset(moment.tm_gmtoff) + " " + _zone(moment.tm_zone, moment.tm_gmtoff)
+    return (
+        time.strftime("%Y-%m-%d %H:%M:%S", moment)
+        + fraction
+        + " "
+        + _offset(moment.tm_gmtoff)
+        + " "
+        + _zone(moment.tm_zone, moment.tm_gmtoff)
+    )
 
 
 def _offset(seconds: int) -> str:
