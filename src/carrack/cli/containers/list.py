@@ -125,7 +125,7 @@ def _image(row: Row) -> str:
 
 def names_of(container: dict[str, Any], *, truncate: bool) -> str:
     """The container's names without their slash; shortened, the one that is its own and no link's."""
-    names = [name[1:] for name in container.get("Names") or ()]
+    names = [str(name)[1:] for name in container.get("Names") or ()]
     if truncate:
         for name in names:
             if "/" not in name:
