@@ -34,7 +34,6 @@ NOT_YET: tuple[tuple[str, str], ...] = (
     ("GET", "/plugins/privileges"),
     ("POST", "/plugins/pull"),
     ("POST", "/plugins/create"),
-    ("GET", "/plugins/{name:path}/json"),
     ("POST", "/plugins/{name:path}/enable"),
     ("POST", "/plugins/{name:path}/disable"),
     ("POST", "/plugins/{name:path}/upgrade"),

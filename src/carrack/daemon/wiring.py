@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_network
@@ -32,6 +33,7 @@ from carrack.images.images import Images
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
 from carrack.oci.digest import Digest
+from carrack.runtime import cgroups
 from carrack.shim import zygote_process
 from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
 from carrack.shim.workers import run_job
@@ -40,6 +42,9 @@ from carrack.snapshots.overlay import Overlay
 from carrack.snapshots.trash import Trash
 from carrack.state.database import Database
 from carrack.volumes.volumes import Volumes
+
+_INITS = ("/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/tini-static", "/sbin/tini-static")
+"""Where a static init of a container may be, best first."""
 
 
 class House:
@@ -64,6 +69,7 @@ class House:
         self._database.close()
         if not keep:
             await in_thread(zygote_process.dismiss_zygote, self._zygote_path)
+            await in_thread(cgroups.open(self._rooms.settings.cgroup_parent).remove)
 
 
 async def build(config: DaemonConfig) -> House:
@@ -161,6 +167,7 @@ def _settings(config: DaemonConfig) -> Settings:
         dns_search=tuple(config.dns_search),
         dns_options=tuple(config.dns_opts),
         trace=config.debug,
+        init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
     )
 
 
