@@ -178,7 +178,7 @@ def _enter_and_fork(order: _Order, answer: socket.socket, number: process.Shared
         place_stdio(Stdio(slave, slave, slave), account.uid)
     elif order.stdio is not None:
         place_stdio(order.stdio, account.uid)
-    enter_directory(order.process.cwd or "/", create=False)
+    enter_directory(order.process.cwd or "/")
     if profile_fd >= 0:
         os.write(profile_fd, f"exec {order.apparmor}".encode())
         os.close(profile_fd)

@@ -2,6 +2,7 @@
 
     parent                                   init
       │  clone3 ───────────────────────────▶  │
+      │  MAPPED (with a user namespace) ────▶ │
       │                                       │  joins its cgroup and namespaces, furnishes the room
       │  ◀──────────────────── HOOKS (if any) │
       │  HOOKS_DONE ────────────────────────▶ │  enters the root, finds its user and its program
@@ -42,7 +43,7 @@ from carrack.runtime.room import Room
 from carrack.runtime.steps import EnterRoot
 from carrack.runtime.users import Account
 
-READY, FAILED, NO_USER, HOOKS, HOOKS_DONE, GO = b"R", b"F", b"U", b"H", b"D", b"G"
+READY, FAILED, NO_USER, HOOKS, HOOKS_DONE, GO, MAPPED = b"R", b"F", b"U", b"H", b"D", b"G", b"M"
 LONGEST = 65536
 
 
@@ -62,6 +63,8 @@ class InitOrder(NamedTuple):
     answer: socket.socket
     hooks: runtime_spec.Hooks
     state: hooks.State
+    user_namespace: bool
+    """Born in a user namespace of its own: the parent writes the maps, and moves init into its cgroup."""
     keyring_name: str
     """Empty: keep the caller's session keyring."""
     personality: int
@@ -124,7 +127,9 @@ class _Init:
         default_signals()
         os.setsid()
         os.umask(0)
-        if not order.born_in_cgroup:
+        if order.user_namespace:
+            self._become_root()
+        elif not order.born_in_cgroup:
             order.cgroup.join()
             self._mark("join cgroup")
         for fd, flag in order.join_fds:
@@ -134,6 +139,15 @@ class _Init:
         if order.keyring_name:
             self._join_keyring()
         self._mark("join namespaces")
+
+    def _become_root(self) -> None:
+        """Wait for the maps, then be the namespace's root, whoever that is outside."""
+        if self._order.answer.recv(1) != MAPPED:
+            os._exit(1)
+        os.setgroups(())
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        self._mark("user namespace")
 
     def _join_keyring(self) -> None:
         try:
@@ -188,7 +202,7 @@ class _Init:
             place_terminal(self._room.slave_fd, account.uid)
         elif order.stdio is not None:
             place_stdio(order.stdio, account.uid)
-        enter_directory(order.process.cwd, create=True)
+        enter_directory(order.process.cwd)
         limits = reachable_limits(order.identity.rlimits, self._room.warnings)
         who = order.identity._replace(rlimits=limits)
         put_on(who, account.uid, account.gid, account.groups)

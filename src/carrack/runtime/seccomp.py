@@ -17,7 +17,7 @@ from carrack.errors import InvalidParameter
 from carrack.kernel import seccomp
 from carrack.oci.runtime_spec import Seccomp, SeccompRule
 
-_ACTIONS = {
+ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
@@ -31,7 +31,7 @@ _ACTIONS = {
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 _PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 
-_OPERATORS = {
+OPERATORS = {
     "SCMP_CMP_NE": 1,
     "SCMP_CMP_LT": 2,
     "SCMP_CMP_LE": 3,
@@ -41,12 +41,24 @@ _OPERATORS = {
     "SCMP_CMP_MASKED_EQ": 7,
 }
 
-_FLAGS = {
+FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
+
+ARCHITECTURES = (
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+)
 
 # Calls of Linux 6.5 and later, numbered alike on every architecture; older libseccomp releases do not know them.
 _RECENT = {
@@ -97,9 +109,9 @@ def load(compiled: bytes) -> int:
 def _compile(profile: Seccomp) -> bytes:
     flags = 0
     for name in profile.flags:
-        if name not in _FLAGS:
+        if name not in FLAGS:
             raise InvalidParameter(f"seccomp flag {name!r} is not known")
-        flags |= _FLAGS[name]
+        flags |= FLAGS[name]
     if profile.listener_path or any(rule.action == "SCMP_ACT_NOTIFY" for rule in profile.syscalls):
         raise InvalidParameter("seccomp notify is not supported")
     architectures = _architectures(profile)
@@ -128,11 +140,11 @@ def _architectures(profile: Seccomp) -> list[int]:
 
 
 def _action(name: str, errno_ret: int | None) -> int:
-    if name not in _ACTIONS:
+    if name not in ACTIONS:
         raise InvalidParameter(f"seccomp action {name!r} is not known")
     if name in _WITH_ERRNO:
-        return _ACTIONS[name] | ((errno.EPERM if errno_ret is None else errno_ret) & 0xFFFF)
-    return _ACTIONS[name]
+        return ACTIONS[name] | ((errno.EPERM if errno_ret is None else errno_ret) & 0xFFFF)
+    return ACTIONS[name]
 
 
 def _add(made: seccomp.Filter, rule: SeccompRule, default: int) -> None:
@@ -141,9 +153,9 @@ def _add(made: seccomp.Filter, rule: SeccompRule, default: int) -> None:
         return
     comparisons = []
     for each in rule.args:
-        if each.op not in _OPERATORS:
+        if each.op not in OPERATORS:
             raise InvalidParameter(f"seccomp operator {each.op!r} is not known")
-        comparisons.append((each.index, _OPERATORS[each.op], each.value, each.value_two))
+        comparisons.append((each.index, OPERATORS[each.op], each.value, each.value_two))
     # conditions on one and the same argument cannot be joined in a rule: each becomes a rule of its own
     several = len({each[0] for each in comparisons}) < len(comparisons)
     for name in rule.names:

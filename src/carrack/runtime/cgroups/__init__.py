@@ -44,6 +44,9 @@ class Cgroup(Protocol):
     def join(self) -> None:
         """Move the calling (single-threaded) process into the cgroup."""
 
+    def add(self, pid: int) -> None:
+        """Move another single-threaded process into the cgroup."""
+
     def directory_fd(self) -> int:
         """A descriptor for CLONE_INTO_CGROUP (the caller closes it); -1 on version 1."""
 

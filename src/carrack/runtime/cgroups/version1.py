@@ -93,8 +93,11 @@ class CgroupV1:
 
     def join(self) -> None:
         # `tasks`, not `cgroup.procs`: the latter waits for every thread group of the machine to hold still (7-16 ms)
+        self.add(0)
+
+    def add(self, pid: int) -> None:
         for directory in self._directories:
-            write_file(directory + "/tasks", "0")
+            write_file(directory + "/tasks", str(pid))
 
     def directory_fd(self) -> int:
         return -1

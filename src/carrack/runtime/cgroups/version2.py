@@ -90,7 +90,10 @@ class CgroupV2:
             os.close(directory_fd)
 
     def join(self) -> None:
-        write_file(self._directory + "/cgroup.procs", "0")
+        self.add(0)
+
+    def add(self, pid: int) -> None:
+        write_file(self._directory + "/cgroup.procs", str(pid))
 
     def directory_fd(self) -> int:
         return os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
