@@ -59,8 +59,7 @@ def test_a_containers_life_is_told_in_order(cli: CommandLine) -> None:
 @pytest.mark.observes("docker events")
 def test_a_death_by_kill_tells_signal_and_code(cli: CommandLine) -> None:
     cli.ok("run", "-d", "--name", "victim", "busybox", "sleep", "1000")
-    with cli.pipes("events", "--filter", "container=victim", "--format", "{{json .}}") as events:
-        assert events.silent_for(0.2)
+    with cli.pipes("events", "--since", f"{time.time():.6f}", "--filter", "container=victim", "--format", "{{json .}}") as events:
         cli.ok("kill", "victim")
         events.expect('"Action":"die".*\n')
         told = [json.loads(line) for line in events.seen.splitlines()]
