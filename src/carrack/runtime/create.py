@@ -243,7 +243,7 @@ class _Making:
         cgroup_fd = self._cgroup.directory_fd()
         order = order._replace(
             cgroup=self._cgroup,
-            born_in_cgroup=cgroup_fd >= 0,
+            born_in_cgroup=self._cgroup.joined_by_birth,
             root_fd=root_fd,
             held=held,
             join_fds=_in_order(joins),

@@ -94,7 +94,7 @@ def enter(
         raise exec_failed(f"{error.filename}: {words(error)}") from error
     profile = "" if wanted.apparmor_profile == "unconfined" else wanted.apparmor_profile
     order = _Order(
-        pidfd, wanted, who, cgroup, cgroup_fd >= 0, stdio, console or wanted.terminal, user_namespace, preserve_fds, profile
+        pidfd, wanted, who, cgroup, cgroup.joined_by_birth, stdio, console or wanted.terminal, user_namespace, preserve_fds, profile
     )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     number = process.SharedNumber()
