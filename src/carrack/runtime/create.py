@@ -18,7 +18,7 @@ from carrack.kernel import process
 from carrack.oci import runtime_spec
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import IDMapping, RuntimeSpec
-from carrack.runtime import cgroups, hooks, init, rootfs, seccomp
+from carrack.runtime import cgroups, hooks, init, listener, rootfs, seccomp
 from carrack.runtime.cgroups import Cgroup, CgroupPlan
 from carrack.runtime.enter import Entered, enter
 from carrack.runtime.failure import InitFailed, StartFailed, start_failed, user_not_found, words
@@ -58,6 +58,7 @@ class Creation:
         self.trace: list[tuple[str, int]] = []
         self._answer = answer
         self._order = order
+        self._listener_fd = -1
 
     def ready(self) -> None:
         """Block until init waits for `go`. Raises StartFailed, everything undone."""
@@ -69,7 +70,9 @@ class Creation:
         except InitFailed as error:
             self.abandon()
             raise start_failed(error.cause) from None
-        if packet[:1] != init.READY:
+        if packet[:1] == init.LISTENING:
+            self._hand_listener_over()
+        elif packet[:1] != init.READY:
             self._fail(packet)
         warnings, _, times = packet[1:].decode(errors="surrogateescape").partition("\0")
         self.warnings += [line for line in warnings.split("\n") if line]
@@ -116,13 +119,31 @@ class Creation:
 
     def _receive(self) -> bytes:
         try:
-            packet, descriptors, _, _ = socket.recv_fds(self._answer, init.LONGEST, 1)
+            packet, descriptors, _, _ = socket.recv_fds(self._answer, init.LONGEST, 2)
         except ConnectionResetError:
             return b""
+        for fd in descriptors:
+            os.set_inheritable(fd, False)
+        if packet[:1] == init.LISTENING:
+            self._listener_fd = descriptors.pop(0)
         if descriptors:
             self.console_fd = descriptors[0]
-            os.set_inheritable(self.console_fd, False)
         return packet
+
+    def _hand_listener_over(self) -> None:
+        order = self._order
+        state = hooks.State(
+            order.state.oci_version, order.state.id, "creating", self.pid, order.state.bundle, order.state.annotations
+        )
+        try:
+            if order.seccomp_profile is None:
+                raise InitFailed("the filter has a listener and the spec names no agent")
+            listener.hand_over(order.seccomp_profile, self._listener_fd, self.pid, state)
+        except InitFailed as error:
+            self.abandon()
+            raise start_failed(error.cause) from None
+        finally:
+            os.close(self._listener_fd)
 
     def _run_hooks(self) -> None:
         order = self._order
@@ -283,6 +304,7 @@ class _Making:
             user_namespace=bool(steps.clone_flags & process.CLONE_NEWUSER),
             keyring_name=f"_ses.{manner.container_id or 'carrack'}" if manner.new_keyring else "",
             personality=_personality(linux),
+            seccomp_profile=linux.seccomp,
             apparmor="" if wanted.apparmor_profile == "unconfined" else wanted.apparmor_profile,
             gate_fd=manner.gate_fd,
             preserve_fds=manner.preserve_fds,
