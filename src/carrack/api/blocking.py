@@ -1,6 +1,6 @@
 """The one crossing between the event loop and threads: the floors below block, the API does not.
 
-Work runs in the loop's default executor, whose size the daemon sets. A cancelled caller leaves at once; the thread finishes its
+Work runs in the engine's pool of threads. A cancelled caller leaves at once; the thread finishes its
 piece of work, so anything that must be undone is undone there.
 """
 
@@ -8,38 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Iterator
 
-P = ParamSpec("P")
-T = TypeVar("T")
+from carrack.engine.threads import in_thread
+from carrack.engine.threads import stream_from_thread as in_steps
 
-_END = object()
-
-
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a blocking function in a thread; its result, or what it raised."""
-    return await asyncio.get_running_loop().run_in_executor(None, lambda: function(*args, **kwargs))
-
-
-async def in_steps(items: Iterator[T]) -> AsyncIterator[T]:
-    """A blocking iterator as an asynchronous one: each step in a thread, closed there when the reader leaves early."""
-    step: asyncio.Future[object] | None = None
-    try:
-        while True:
-            step = asyncio.ensure_future(in_thread(next, items, _END))
-            item = await asyncio.shield(step)
-            if item is _END:
-                return
-            yield item  # type: ignore[misc]
-    finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            if step is not None and not step.done():
-                # a generator cannot be closed while it runs: after its present step
-                step.add_done_callback(lambda _: asyncio.ensure_future(in_thread(close)))
-            else:
-                await in_thread(close)
+__all__ = ["BlockingReader", "in_steps", "in_thread"]
 
 
 class BlockingReader(Iterator[bytes]):

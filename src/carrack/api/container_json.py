@@ -132,6 +132,9 @@ def status_line(state: ContainerState, now_nanoseconds: int = 0) -> str:
             return f"Up {since_start} (Paused)"
         case Status.RESTARTING:
             return f"Restarting ({state.exit_code}) {since_end} ago"
+        case Status.RUNNING if state.health is not None:
+            health = "health: starting" if state.health.status == "starting" else state.health.status
+            return f"Up {since_start} ({health})"
         case Status.RUNNING:
             return f"Up {since_start}"
         case Status.REMOVING:
@@ -173,7 +176,7 @@ def _ordered(value: msgspec.Struct, order: tuple[str, ...], omitted_empty: froze
 
 
 def _state(state: ContainerState) -> Document:
-    return {
+    document: Document = {
         "Status": state.status.value,
         "Running": state.running,
         "Paused": state.paused,
@@ -186,6 +189,13 @@ def _state(state: ContainerState) -> Document:
         "StartedAt": rfc3339(state.started_at_nanoseconds),
         "FinishedAt": rfc3339(state.finished_at_nanoseconds),
     }
+    if state.health is not None:
+        document["Health"] = {
+            "Status": state.health.status,
+            "FailingStreak": state.health.failing_streak,
+            "Log": msgspec.to_builtins(state.health.log),
+        }
+    return document
 
 
 def _network_settings(container: Container, version: str) -> Document:

@@ -24,9 +24,9 @@ def top_help(_terminal: bool) -> str:
     rest = sorted([name for name in TOP if name not in COMMON])
     blocks = [
         f"Usage:  {PROGRAM} [OPTIONS] COMMAND\n\nContainers, images, networks and volumes, in Python",
-        "Common Commands:\n" + _names([(name, load(TOP[name]).summary) for name in COMMON]),
+        "Common Commands:\n" + _names([(name, load(TOP[name]).summary.partition("\n")[0]) for name in COMMON]),
         "Management Commands:\n" + _names([(name, GROUP_SUMMARIES[name]) for name in sorted(GROUPS)]),
-        "Commands:\n" + _names([(name, load(TOP[name]).summary) for name in rest]),
+        "Commands:\n" + _names([(name, load(TOP[name]).summary.partition("\n")[0]) for name in rest]),
         "Global Options:\n" + flag_lines(parse_table(GLOBAL_FLAGS), _width()),
         f"Run '{PROGRAM} COMMAND --help' for more information on a command.",
     ]
@@ -35,7 +35,11 @@ def top_help(_terminal: bool) -> str:
 
 def group_help(group: str) -> str:
     """`carrack container --help`."""
-    names = [(name, load(f"{group} {name}").summary) for name in sorted(GROUPS[group]) if f"{group} {name}" not in HIDDEN]
+    names = [
+        (name, load(f"{group} {name}").summary.partition("\n")[0])
+        for name in sorted(GROUPS[group])
+        if f"{group} {name}" not in HIDDEN
+    ]
     return (
         f"Usage:  {PROGRAM} {group} COMMAND\n\n{GROUP_SUMMARIES[group]}\n\nCommands:\n{_names(names)}\n\n"
         f"Run '{PROGRAM} {group} COMMAND --help' for more information on a command.\n"

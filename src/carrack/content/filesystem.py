@@ -114,7 +114,6 @@ class FilesystemContent:
         return Collected(tuple(removed), size_bytes)
 
     def recover(self, resumable_seconds: float = 7 * 86400) -> None:
-        """At start, before any writer: remove what dead writers left, save resumable bytes younger than the limit."""
         for path in self._ingest.iterdir():
             young = path.stat().st_mtime > time.time() - resumable_seconds
             if not (path.name.startswith(_RESUMABLE) and young):

@@ -64,6 +64,9 @@ class MemoryContent:
     def lease(self) -> Lease:
         return Lease(self._leases)
 
+    def recover(self, resumable_seconds: float = 7 * 86400) -> None:
+        """Nothing outlives the process."""
+
     def collect(self, referenced: Callable[[], Collection[Digest]], only: Collection[Digest] | None = None) -> Collected:
         removed: list[Digest] = []
         size_bytes = 0

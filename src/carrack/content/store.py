@@ -84,6 +84,9 @@ class ContentStore(Protocol):
     def lease(self) -> Lease:
         """A new lease: a context manager that protects what `add` names."""
 
+    def recover(self, resumable_seconds: float = 7 * 86400) -> None:
+        """At start, before any writer: forget what dead writers left, save resumable bytes younger than the limit."""
+
     def collect(self, referenced: Callable[[], Collection[Digest]], only: Collection[Digest] | None = None) -> Collected:
         """Remove the blobs (of `only`, when given) that nothing refers to and no lease protects.
 

@@ -37,7 +37,6 @@ from carrack.engine.threads import in_thread
 from carrack.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere, NotModified
 from carrack.shim.messages import Attach, Resize, Wait
 
-
 Mounts = list[MountPoint]
 Warnings = list[str]
 

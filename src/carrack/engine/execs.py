@@ -227,7 +227,7 @@ def _process(container: Container, config: ExecConfig, options: ExecStartOptions
         env=tuple(variables.values()),
         terminal=config.tty,
         console_size=ConsoleSize(*size) if config.tty and size else None,
-        user=User(username=config.user or container.config.user, additional_gids=specification.group_numbers(base)),
+        user=User(username=config.user or container.config.user or "0", additional_groups=tuple(base.group_add or ())),
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
         no_new_privileges=specification.security(base.security_opt).no_new_privileges,
     )

@@ -87,19 +87,24 @@ def uses_own_network(container: Container) -> bool:
     return mode != "host" and not mode.startswith("container:")
 
 
+def describe_endpoint(container: Container, endpoint: Endpoint) -> None:
+    """Write what came of one network into the record, as inspect shows it."""
+    settings = container.networks.setdefault(endpoint.network_name, EndpointSettings())
+    settings.network_id = endpoint.network_id
+    settings.endpoint_id = endpoint.id
+    settings.gateway = endpoint.gateway
+    settings.ip_address = endpoint.ipv4
+    settings.ip_prefix_len = endpoint.prefix
+    settings.ipv6_gateway = endpoint.gateway6
+    settings.global_ipv6_address = endpoint.ipv6
+    settings.global_ipv6_prefix_len = endpoint.prefix6
+    settings.mac_address = endpoint.mac
+
+
 def describe_endpoints(container: Container, launch: Launch) -> None:
-    """Write what came of the networks and ports into the record, as inspect shows it."""
+    """Write what came of the networks and ports into the record."""
     for endpoint in launch.endpoints:
-        settings = container.networks.setdefault(endpoint.network_name, EndpointSettings())
-        settings.network_id = endpoint.network_id
-        settings.endpoint_id = endpoint.id
-        settings.gateway = endpoint.gateway
-        settings.ip_address = endpoint.ipv4
-        settings.ip_prefix_len = endpoint.prefix
-        settings.ipv6_gateway = endpoint.gateway6
-        settings.global_ipv6_address = endpoint.ipv6
-        settings.global_ipv6_prefix_len = endpoint.prefix6
-        settings.mac_address = endpoint.mac
+        describe_endpoint(container, endpoint)
     bound = {(port.container_port, port.protocol) for port in launch.held}
     container.ports = [PublishedPort(port.container_port, port.protocol, port.host_ip, port.host_port) for port in launch.held]
     container.ports += [
@@ -139,21 +144,25 @@ def _take_addresses(container: Container, rooms: Rooms, launch: Launch) -> None:
         network = rooms.networks.get(settings.network_id or name)
         if network.driver in ("host", "null"):
             continue
-        asked = settings.ipam_config
-        wish = EndpointWish(
-            container_name=container.name,
-            ipv4=asked.ipv4_address if asked is not None else "",
-            ipv6=asked.ipv6_address if asked is not None else "",
-            mac=settings.mac_address or container.config.mac_address,
-            aliases=tuple(settings.aliases or ()),
-            driver_options=settings.driver_opts or {},
-            gateway_priority=settings.gw_priority,
-        )
-        launch.endpoints.append(rooms.networks.allocate(network, container.id, wish))
+        launch.endpoints.append(rooms.networks.allocate(network, container.id, wish(container, settings)))
     if launch.endpoints:
         bindings = [_binding(port, rooms) for port in ports.wanted(container.config, container.host_config)]
         if bindings:
             launch.held.extend(rooms.networks.hold(bindings, container.id))
+
+
+def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
+    """What a container asks of one network."""
+    asked = settings.ipam_config
+    return EndpointWish(
+        container_name=container.name,
+        ipv4=asked.ipv4_address if asked is not None else "",
+        ipv6=asked.ipv6_address if asked is not None else "",
+        mac=settings.mac_address or container.config.mac_address,
+        aliases=tuple(settings.aliases or ()),
+        driver_options=settings.driver_opts or {},
+        gateway_priority=settings.gw_priority,
+    )
 
 
 def _binding(port: ports.WantedPort, rooms: Rooms) -> PortBinding:
@@ -174,13 +183,6 @@ def _write_files(
         return _places(container, rooms, other, places)
     on_host = host.network_mode == "host"
     host_resolv = _read("/etc/resolv.conf")
-    own = etc_files.own_names(config.hostname, config.domainname)
-    extra = [_extra_host(entry, rooms, endpoints) for entry in host.extra_hosts or []]
-    if on_host:
-        hosts = _read("/etc/hosts") + "".join(f"{address}\t{name}\n" for name, address in extra)
-    else:
-        addresses = [(address, own) for endpoint in endpoints for address in (endpoint.ipv4, endpoint.ipv6) if address]
-        hosts = etc_files.hosts(addresses, extra)
     resolv_conf = etc_files.resolv_conf(
         host_resolv,
         servers=host.dns or list(settings.dns),
@@ -188,9 +190,23 @@ def _write_files(
         options=host.dns_options or list(settings.dns_options),
         keep_loopback=on_host,
     )
-    for name, text in (("hosts", hosts), ("hostname", f"{config.hostname}\n"), ("resolv.conf", resolv_conf)):
-        _write(directory / name, text)
+    write_hosts(container, rooms, endpoints)
+    _write(directory / "hostname", f"{config.hostname}\n")
+    _write(directory / "resolv.conf", resolv_conf)
     return _places(container, rooms, directory, places)
+
+
+def write_hosts(container: Container, rooms: Rooms, endpoints: Sequence[Endpoint]) -> None:
+    """Write /etc/hosts for the addresses a container has now."""
+    config, host = container.config, container.host_config
+    own = etc_files.own_names(config.hostname, config.domainname)
+    extra = [_extra_host(entry, endpoints) for entry in host.extra_hosts or []]
+    if host.network_mode == "host":
+        text = _read("/etc/hosts") + "".join(f"{address}\t{name}\n" for name, address in extra)
+    else:
+        addresses = [(address, own) for endpoint in endpoints for address in (endpoint.ipv4, endpoint.ipv6) if address]
+        text = etc_files.hosts(addresses, extra)
+    _write(Path(container.directory) / "hosts", text)
 
 
 def _places(container: Container, rooms: Rooms, files: Path, places: specification.Places) -> specification.Places:
@@ -200,12 +216,12 @@ def _places(container: Container, rooms: Rooms, files: Path, places: specificati
         hostname_file=str(files / "hostname"),
         hosts_file=str(files / "hosts"),
         resolv_conf_file=str(files / "resolv.conf"),
-        init_file=places.init_file,
+        init_file=rooms.settings.init_path,
         namespace_of=places.namespace_of,
     )
 
 
-def _extra_host(entry: str, rooms: Rooms, endpoints: list[Endpoint]) -> tuple[str, str]:
+def _extra_host(entry: str, endpoints: Sequence[Endpoint]) -> tuple[str, str]:
     name, _, address = entry.partition(":")
     if address == "host-gateway":
         gateways = [endpoint.gateway for endpoint in endpoints if endpoint.gateway]

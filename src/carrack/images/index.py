@@ -82,10 +82,17 @@ class ImageIndex:
         rows = self._database.read("SELECT reference FROM tags WHERE digest = ? ORDER BY reference", (str(image),))
         return [Reference.parse(row[0]) for row in rows]
 
+    def named(self, reference: Reference) -> Digest | None:
+        """The image that exactly this name stands for."""
+        rows = self._database.read("SELECT digest FROM tags WHERE reference = ?", (str(canonical(reference)),))
+        return Digest.parse(rows[0][0]) if rows else None
+
     def repository(self, repository: str) -> list[tuple[Reference, Digest]]:
         """The names within one repository."""
+        # ';' and 'A' are the letters behind ':' and '@'
         rows = self._database.read(
-            "SELECT reference, digest FROM tags WHERE (reference > ? AND reference < ?) OR (reference > ? AND reference < ?) ORDER BY 1",
+            """SELECT reference, digest FROM tags
+               WHERE (reference > ? AND reference < ?) OR (reference > ? AND reference < ?) ORDER BY reference""",
             (f"{repository}:", f"{repository};", f"{repository}@", f"{repository}A"),
         )
         return [(Reference.parse(reference), Digest.parse(digest)) for reference, digest in rows]

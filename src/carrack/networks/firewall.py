@@ -42,7 +42,10 @@ class BridgeRules:
 
 @dataclass(frozen=True, slots=True)
 class Forwarding:
-    """One published port: packets for `host_ip`:`host_port` go to `target_ip`:`target_port`. `host_ip` any: every local address."""
+    """One published port: packets for `host_ip`:`host_port` go to `target_ip`:`target_port`. `host_ip` any: every local address.
+
+    `host_port` 0: nothing is translated, the container's own port may be reached (routed networks).
+    """
 
     protocol: str
     host_ip: str
@@ -241,15 +244,20 @@ class Firewall:
                 self.rules.guard4, self.rules.guard6 = before
                 raise
 
-    def publish(self, ports: Iterable[Forwarding], *, translated: bool = True) -> None:
-        """Lead host ports to a container; not `translated` (routed network): only let the container's own port be reached."""
+    def publish(self, ports: Iterable[Forwarding]) -> None:
+        """Lead host ports to a container, or open its own."""
         with self._turn:
-            self._change("add", list(ports), translated)
+            self._change("add", list(ports))
 
-    def unpublish(self, ports: Iterable[Forwarding], *, translated: bool = True) -> None:
+    def unpublish(self, ports: Iterable[Forwarding]) -> None:
         """Take published ports away; those that are not there do not matter."""
         with self._turn:
-            self._change("delete", list(ports), translated)
+            self._change("delete", list(ports))
+
+    def restore(self, ports: Iterable[Forwarding]) -> None:
+        """Enter published ports that a later `assert_table` puts into the kernel."""
+        for port in ports:
+            self._note("add", port)
 
     def close(self, *, keep: bool) -> None:
         """Free the context; without `keep` the table goes too."""
@@ -265,6 +273,10 @@ class Firewall:
         self._tokens.discard(token)
         return True
 
+    def forget_tokens(self) -> None:
+        """Reports were lost: those of ours that still wait to be recognised may be among them."""
+        self._tokens.clear()
+
     def intact(self) -> bool:
         """Whether the table is there with all its chains: a look for when reports were lost."""
         try:
@@ -274,10 +286,10 @@ class Firewall:
             return False
         return all(f"chain {name} {{" in listed for name in ("loopback_guard", "publish", "forward", "inbound", "postrouting"))
 
-    def _change(self, verb: str, ports: list[Forwarding], translated: bool) -> None:
+    def _change(self, verb: str, ports: list[Forwarding]) -> None:
         elements: dict[str, list[str]] = {}
         for port in ports:
-            name, element = self._note(verb, port, translated)
+            name, element = self._note(verb, port)
             if name:
                 elements.setdefault(name, []).append(element)
         if not elements:
@@ -289,9 +301,9 @@ class Firewall:
             # The table was flushed or edited under us: what the rules now say goes there whole.
             self._commit(render(self.table, self.rules))
 
-    def _note(self, verb: str, port: Forwarding, translated: bool) -> tuple[str, str]:
+    def _note(self, verb: str, port: Forwarding) -> tuple[str, str]:
         """Change the rules in memory; return the element that the table needs or loses, if any."""
-        if translated:
+        if port.host_port:
             key = (port.protocol, port.host_ip, port.host_port, port.version)
             known = self.rules.ports.get(key)
             if verb == "add":

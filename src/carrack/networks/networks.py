@@ -75,7 +75,7 @@ class Networks:
         try:
             self._restore()
         except BaseException:
-            self._watch.close()
+            self.close(keep=True)
             raise
         self._watch.start()
 
@@ -96,12 +96,12 @@ class Networks:
         creation.add_predefined(self)
         links = {link.name: link for link in self._netlink.links()}
         self._restore_endpoints(links)
-        bridged = [network for network in self._networks.values() if network.driver == "bridge" and not network.config_only]
+        bridged = self._bridged()
         if not self._firewall.intact():
             for network in bridged:
                 self._bridges.set_loopback_routing(network, False)
         for network in bridged:
-            self._bridges.create(network)
+            self._bridges.create(network, {e.gateway for e in self.in_use(network)})
             self._firewall.rules.networks[network.id] = self._bridges.rules(network)
         self._firewall.assert_table()
         if self.options.ip_forward:
@@ -122,8 +122,7 @@ class Networks:
                 continue
             self._endpoints[endpoint.id] = endpoint
             self._addresses.restore(endpoint)
-            for port in self._forwardings(endpoint):
-                self._firewall.rules.ports[(port.protocol, port.host_ip, port.host_port, port.version)] = port
+            self._firewall.restore(self._forwardings(endpoint))
             for publication in endpoint.publications:
                 self._ports.add(publication.protocol, publication.host_ip, publication.host_port, endpoint.container_id)
         if dead:
@@ -141,9 +140,8 @@ class Networks:
                 self._delete_link(endpoint.host_interface)
         for resting in self._addresses.resting_links():
             self._delete_link(resting)
-        for network in self._networks.values():
-            if network.driver == "bridge":
-                self._bridges.set_loopback_routing(network, False)
+        for network in self._bridged():
+            self._bridges.set_loopback_routing(network, False)
         self._forwarding.turn_off()
         for network in self._networks.values():
             if not network.config_only:
@@ -174,6 +172,13 @@ class Networks:
         self._records.put_network(network)
         with self._lock:
             self._networks[network.id] = network
+
+    def abandon(self, network: Network) -> None:
+        """Forget the default bridge of other options, and remove its kernel objects."""
+        self._drivers[network.driver].remove(network)
+        self._records.remove_network(network.id)
+        with self._lock:
+            self._networks.pop(network.id, None)
 
     # ── networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -256,6 +261,10 @@ class Networks:
             self._addresses.remove_network(network.id)
             self._records.remove_network(network.id)
         self._emit("network", "destroy", network.id, {"name": network.name, "type": network.driver})
+
+    def _bridged(self) -> Sequence[Network]:
+        """The networks that are bridges of this host."""
+        return [network for network in self.list() if network.driver == "bridge" and not network.config_only]
 
     def in_use(self, network: Network) -> Sequence[Endpoint]:
         """The endpoints of a network."""
@@ -410,9 +419,11 @@ class Networks:
         held: list[HeldPort] = []
         try:
             for binding in bindings:
+                held += self._open_ports(binding, reachable)
                 addresses = host_addresses(
                     binding, self._default_ip(reachable[0]),
-                    ipv4=any(e.ipv4 for e in reachable), ipv6=any(e.ipv6 for e in reachable),
+                    ipv4=any(e.ipv4 and self._translated(e, 4) for e in reachable),
+                    ipv6=any(e.ipv6 and self._translated(e, 6) for e in reachable),
                 )  # fmt: skip
                 with self._lock:
                     held += hold_one(self._ports, binding, addresses, container_id)
@@ -425,6 +436,16 @@ class Networks:
                 ) from error
             raise
         return tuple(held)
+
+    def _translated(self, endpoint: Endpoint, version: int) -> bool:
+        return gateway_mode(self.get(endpoint.network_id), version) in ("nat", "nat-unprotected")
+
+    def _open_ports(self, binding: PortBinding, reachable: Sequence[Endpoint]) -> Sequence[HeldPort]:
+        """In a routed network a port is not the host's: it is opened at the container's own address (host port 0, no socket)."""
+        routed4 = any(e.ipv4 and not self._translated(e, 4) for e in reachable)
+        routed6 = any(e.ipv6 and not self._translated(e, 6) for e in reachable)
+        addresses = (*(("0.0.0.0",) if routed4 else ()), *(("::",) if routed6 else ()))
+        return [HeldPort(binding.container_port, binding.protocol, address, 0) for address in addresses]
 
     def _default_ip(self, endpoint: Endpoint) -> str:
         network = self.get(endpoint.network_id)
@@ -450,7 +471,7 @@ class Networks:
             self._update(current)
             self._firewall.publish(self._forwardings(current))
             for publication in publications:
-                if publication.protocol == "udp":
+                if publication.protocol == "udp" and publication.host_port:
                     self._conntrack.forget_udp_port(publication.host_port, 6 if ":" in publication.host_ip else 4)
 
     def _serving(self, endpoint: Endpoint, publication: Publication) -> Endpoint:
@@ -458,7 +479,8 @@ class Networks:
         version6 = ":" in publication.host_ip
         for candidate in (endpoint, *self.endpoints(endpoint.container_id)):
             network = self.get(candidate.network_id)
-            if (candidate.ipv6 if version6 else candidate.ipv4) and not network.internal:
+            has_address = bool(candidate.ipv6 if version6 else candidate.ipv4) and not network.internal
+            if has_address and self._translated(candidate, 6 if version6 else 4) == (publication.host_port != 0):
                 return candidate
         raise SystemFailure(f"no network of {endpoint.name} can be reached at {publication.host_ip}")
 
@@ -490,12 +512,14 @@ class Networks:
                 self._addresses.link_gone(resting)
 
     def _ruleset_changed(self, token: int | None, lost: bool) -> None:
-        if lost and self._firewall.intact():
-            return
+        if lost:
+            self._firewall.forget_tokens()
+            if self._firewall.intact():
+                return
         if not lost and self._firewall.recognise(token):
             return
         log.warning("table inet %s was changed by somebody else: putting it back", self._firewall.table)
-        bridged = [network for network in self.list() if network.driver == "bridge" and not network.config_only]
+        bridged = self._bridged()
         for network in bridged:
             self._bridges.set_loopback_routing(network, False)
         self._firewall.assert_table()

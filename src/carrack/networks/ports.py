@@ -68,6 +68,8 @@ def host_addresses(binding: PortBinding, default_ip: str, *, ipv4: bool, ipv6: b
     wished = binding.host_ip or default_ip
     if wished in ("", "0.0.0.0") and not binding.host_ip:
         return (*(("0.0.0.0",) if ipv4 else ()), *(("::",) if ipv6 else ()))
+    if not (ipv4 or ipv6):
+        return ()  # routed: the host has no part in it
     try:
         address = ip_address(wished)
     except ValueError:

@@ -284,6 +284,7 @@ class Exited(_Message, frozen=True, tag="exited"):
     finished_at_nanoseconds: int
     out_of_memory: bool = False
     error: str = ""
+    started_at_nanoseconds: int = 0
 
 
 class ExecState(_Message, frozen=True, tag="exec-state"):

@@ -87,7 +87,7 @@ def receive_packet(sock: _socket.socket) -> tuple[bytes, list[int]]:
     for level, kind, content in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             fds.extend(struct.unpack(f"{len(content) // 4}i", content[: len(content) // 4 * 4]))
-    if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
+    if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC) or len(payload) > PACKET_BYTES:
         close_all(fds)
         raise SystemFailure("a packet was larger than the protocol allows")
     if not payload:

@@ -19,6 +19,8 @@ from carrack.state import Database, Row
 
 _STAGING = "new-"
 _DIFF = "diff"
+_RESERVE = 20
+"""One part in this many of the file system stays free."""
 RW = "rw"
 WORK = "work"
 
@@ -122,12 +124,23 @@ class LayerStore:
 
     def remove(self, key: str) -> None:
         self._database.execute("DELETE FROM snapshots WHERE key = ?", (key,)).result()
+        self.throw_away(key)
+
+    def throw_away(self, key: str) -> None:
+        """Let a snapshot's directories go. Idempotent."""
         for name in (RW, WORK):
             self._trash.throw(self._containers / key / name)
 
     def usage(self, key: str) -> Usage:
         self.parent(key)
         return tree_usage(self._containers / key / RW)
+
+    def free_bytes(self) -> int:
+        space = os.statvfs(self._root)
+        free = (space.f_bavail - space.f_blocks // _RESERVE) * space.f_frsize
+        if free <= 0:
+            raise SystemFailure(f"no space left for images: less than a twentieth of the disk below {self._root} is free")
+        return free
 
     def garbage(self) -> list[Path]:
         known = {row[0] for row in self._database.read("SELECT short FROM layers")}
@@ -137,6 +150,9 @@ class LayerStore:
             if key not in keys:
                 found += [path for name in (RW, WORK) if (path := self._containers / key / name).is_dir()]
         return sorted(found)
+
+    def throw(self, garbage: Path) -> None:
+        self._trash.throw(garbage)
 
     def missing(self) -> list[Path]:
         homes = [self._root / row[0] / _DIFF for row in self._database.read("SELECT short FROM layers")]

@@ -31,7 +31,11 @@ class Overlay(LayerStore):
             raise Conflict(f"snapshot {key} already exists") from error
         except OSError as error:
             raise SystemFailure(f"cannot make a snapshot in {home}: {error.strerror}") from error
-        self.record(key, parent)
+        try:
+            self.record(key, parent)
+        except BaseException:
+            self.throw_away(key)
+            raise
         return mounts
 
     def mounts(self, key: str) -> tuple[Mount, ...]:

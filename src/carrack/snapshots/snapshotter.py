@@ -98,8 +98,17 @@ class Snapshotter(Protocol):
     def usage(self, key: str) -> Usage:
         """What a snapshot's own changes take. Raises NotFound."""
 
+    def free_bytes(self) -> int:
+        """How much may still be put here: the free space less a reserve, so that no image can fill the disk.
+
+        Raises SystemFailure when there is none.
+        """
+
     def garbage(self) -> list[Path]:
         """The directories that no record names."""
+
+    def throw(self, garbage: Path) -> None:
+        """Remove a directory that no record names."""
 
     def missing(self) -> list[Path]:
         """The directories that a record names and that are not there."""

@@ -146,10 +146,12 @@ class Volumes:
                 raise
             if volume.references:
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(volume.references)}]")
+            driver = self._driver(volume.driver)
+            driver.detach(volume)
             self._database.write(lambda connection: _delete(connection, name)).result()
             del self._volumes[name]
             # Without its record the directory is garbage, whatever happens to us now.
-            self._driver(volume.driver).remove(volume)
+            driver.remove(volume)
         self._emit("volume", "destroy", name, {"driver": volume.driver})
 
     def prune(self, wanted: Callable[[Volume], bool]) -> tuple[Sequence[str], int]:

@@ -208,6 +208,29 @@ def test_a_malformed_chunk_is_the_handlers_invalid_parameter(start: Start, broke
         assert body.startswith(b"malformed chunked encoding")
 
 
+def test_a_body_that_does_not_come_is_an_invalid_parameter(start: Start) -> None:
+    async def read(request: Request) -> Response:
+        with pytest.raises(InvalidParameter, match="did not come in time"):
+            await request.body(10)
+        return Response(408)
+
+    with start(read, Limits(body_seconds=0.05)).connect() as client:
+        client.send("POST / HTTP/1.1", "Host: d", "Content-Length: 5", body=b"abc")
+        assert client.answer()[0] == 408
+
+
+def test_a_body_that_ends_early_is_an_invalid_parameter(start: Start) -> None:
+    async def read(request: Request) -> Response:
+        with pytest.raises(InvalidParameter, match="unexpected EOF"):
+            await request.body(10)
+        return Response(400)
+
+    with start(read).connect() as client:
+        client.send("POST / HTTP/1.1", "Host: d", "Content-Length: 5", body=b"abc")
+        client.half_close()
+        assert client.answer()[0] == 400
+
+
 def test_a_body_beyond_the_handlers_limit_is_an_invalid_parameter(start: Start) -> None:
     async def read(request: Request) -> Response:
         with pytest.raises(InvalidParameter, match="http: request body too large"):
@@ -470,6 +493,22 @@ def test_closing_lets_the_answer_be_finished_and_drops_idle_connections(start: S
         status, headers, body = busy.answer()
         assert (status, headers["connection"], body) == (200, "close", b"done")
         closing.result(10)
+
+
+def test_closing_does_not_wait_for_a_stream_without_end(start: Start) -> None:
+    async def endless(_: Request) -> StreamResponse:
+        async def make() -> AsyncIterator[bytes]:
+            yield b"first"
+            await asyncio.Event().wait()
+
+        return StreamResponse(200, make(), endless=True)
+
+    server = start(endless)
+    with server.connect() as client:
+        client.send("GET / HTTP/1.1", "Host: d")
+        client.head()
+        assert client.chunk() == b"first"
+        server.run(server.server.close(1000))
 
 
 def test_closing_ends_what_does_not_finish_in_time(start: Start) -> None:

@@ -22,12 +22,18 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     """A sort key that takes runs of digits as numbers."""
     key: list[tuple[int, int, str]] = []
     run = ""
-    for character in f"{text}\0":
+    for character in text:
         if run and character.isdigit() != run[0].isdigit():
-            key.append((0, int(run), run) if run[0].isdigit() else (1, 0, run))
+            key.append(_run_key(run))
             run = ""
         run += character
+    if run:
+        key.append(_run_key(run))
     return key
+
+
+def _run_key(run: str) -> tuple[int, int, str]:
+    return (0, int(run), run) if run[0].isdigit() else (1, 0, run)
 
 
 def _port(session: Session, parsed: Parsed) -> None:

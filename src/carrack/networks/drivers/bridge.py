@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import secrets
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
 
 import msgspec
@@ -84,8 +85,11 @@ class BridgeDriver:
             raise Forbidden(f"existing interface {name} is not a bridge")
         return link is not None
 
-    def create(self, network: Network) -> None:
-        """The bridge, its address and flags. Traffic flows once the table knows of it (`rules`, then `open_loopback`)."""
+    def create(self, network: Network, gateways: Collection[str] = ()) -> None:
+        """The bridge, its address and flags. Traffic flows once the table knows of it (`rules`, then `set_loopback_routing`).
+
+        Other addresses that our own bridge has from an earlier configuration go, but for `gateways`: those that containers use.
+        """
         link = self._netlink.find_link(network.bridge)
         if link is None:
             if not network.bridge_is_ours:
@@ -99,6 +103,8 @@ class BridgeDriver:
             self._netlink.set_link(link.index, group=LINK_GROUP)
         try:
             self._address(network, link.index)
+            if network.bridge_is_ours:
+                self._drop_addresses(network, link.index, gateways)
             self._netlink.set_link(link.index, up=True)
         except OSError as error:
             raise SystemFailure(f"cannot set up bridge {network.bridge}: {error.strerror}") from error
@@ -106,6 +112,8 @@ class BridgeDriver:
     def _address(self, network: Network, index: int) -> None:
         sysctl.write_if_there(0, "net", "ipv6", "conf", network.bridge, "accept_ra")
         if network.bridge_is_ours:
+            # Nobody else can have the bridge's addresses: the second that duplicate detection takes would be the first container's.
+            sysctl.write_if_there(0, "net", "ipv6", "conf", network.bridge, "accept_dad")
             sysctl.write_if_there(0 if network.enable_ipv6 else 1, "net", "ipv6", "conf", network.bridge, "disable_ipv6")
         for version, pool in ((4, network.pool4), (6, network.pool6)):
             if pool is None or not pool.gateway or gateway_mode(network, version) == "isolated":
@@ -114,6 +122,12 @@ class BridgeDriver:
                 continue
             interface = ip_interface(f"{pool.gateway}/{ip_network(pool.subnet).prefixlen}")
             self._netlink.add_address(index, interface)
+
+    def _drop_addresses(self, network: Network, index: int, gateways: Collection[str]) -> None:
+        wanted = {*gateways, *(pool.gateway for pool in network.pools)}
+        for owner, interface in self._netlink.addresses():
+            if owner == index and not interface.ip.is_link_local and str(interface.ip) not in wanted:
+                self._netlink.delete_address(index, interface)
 
     def rules(self, network: Network) -> BridgeRules:
         """What the table has to say about the network."""
@@ -169,8 +183,7 @@ class BridgeDriver:
         try:
             sysctl.write_if_there(1, "net", "ipv6", "conf", endpoint.host_interface, "disable_ipv6")
             index = self._netlink.get_link(endpoint.host_interface).index
-            isolated = not network.flag(ICC, default=True)
-            self._netlink.set_link(index, up=True, hairpin=True, isolated=isolated)
+            self._netlink.set_link(index, up=True, hairpin=True, isolated=_isolated(network))
             netns.inside(namespace_fd, lambda: configure_inside(endpoint, default_route=default_route))
         except OSError as error:
             self.unplug(network, endpoint)
@@ -196,8 +209,8 @@ def configure_inside(endpoint: Endpoint, *, default_route: bool) -> None:
     """
     name = endpoint.interface
     if endpoint.ipv6:
-        sysctl.write_if_there(0, "net", "ipv6", "conf", name, "accept_ra")
-        sysctl.write_if_there(0, "net", "ipv6", "conf", name, "disable_ipv6")
+        for setting in ("accept_ra", "accept_dad", "disable_ipv6"):
+            sysctl.write_if_there(0, "net", "ipv6", "conf", name, setting)
     else:
         sysctl.write_if_there(1, "net", "ipv6", "conf", name, "disable_ipv6")
     if endpoint.wish.mac:
@@ -241,6 +254,24 @@ def endpoint_sysctls(options: dict[str, str]) -> list[tuple[tuple[str, ...], str
             raise InvalidParameter(f"invalid endpoint sysctl setting {item!r}: want net.<family>.<kind>.IFNAME.<name>=<value>")
         found.append((parts, value))
     return found
+
+
+def _isolated(network: Network) -> bool:
+    """Whether the bridge itself has to keep ports apart (`enable_icc=false`).
+
+    Where br_netfilter shows bridged packets to the table (bridge-nf-call-iptables, as on any host that ran dockerd or kubelet), the
+    table does it, and must: there a translated packet goes from port to port, which an isolated port would never get.
+    """
+    if network.flag(ICC, default=True):
+        return False
+    seen = {"iptables": network.enable_ipv4, "ip6tables": network.enable_ipv6}
+    for kind, wanted in seen.items():
+        try:
+            if wanted and sysctl.read("net", "bridge", f"bridge-nf-call-{kind}") != "1":
+                return True
+        except FileNotFoundError:
+            return True
+    return False
 
 
 def _reason(error: OSError) -> str:

@@ -12,9 +12,9 @@ from typing import Protocol
 
 
 class Compressor(Protocol):
-    """Compress `source` to `target` somewhere else and say later whether it worked."""
+    """Compress what `source_fd` reads (its own from now on) to the file `target`, somewhere else; say later whether it worked."""
 
-    def __call__(self, source: str, target: str, done: Callable[[bool], None]) -> None: ...
+    def __call__(self, source_fd: int, target: str, done: Callable[[bool], None]) -> None: ...
 
 
 class Follower(Protocol):
@@ -137,11 +137,13 @@ class RotatingFile:
         if self._compressor is None or self._compressing:
             return
         for index in range(self._max_files - 1, 0, -1):
-            source = rotated_name(self._path, index)
-            if os.path.exists(source):
-                self._compressing = index
-                self._compressor(source, self._temporary, self._compressed)
-                return
+            try:
+                source_fd = os.open(rotated_name(self._path, index), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                continue
+            self._compressing = index
+            self._compressor(source_fd, self._temporary, self._compressed)
+            return
 
     def _compressed(self, worked: bool) -> None:
         index, self._compressing = self._compressing, 0

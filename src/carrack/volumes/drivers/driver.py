@@ -28,6 +28,10 @@ class Driver(Protocol):
         """Undo `mount`; one that is not mounted does not matter."""
         ...
 
+    def detach(self, volume: Volume) -> None:
+        """Make ready for `remove`: unmounted, and nothing in it that is somebody else's. Raises SystemFailure; then it stays."""
+        ...
+
     def remove(self, volume: Volume) -> None:
         """Remove the volume and what is in it; one that is gone does not matter."""
         ...

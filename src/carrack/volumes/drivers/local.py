@@ -84,7 +84,7 @@ class LocalDriver:
 
     def mount(self, volume: Volume) -> None:
         options = volume.options
-        if not options.get("type") or os.path.ismount(volume.mountpoint):
+        if not options.get("type") or is_mount(volume.mountpoint):
             return
         flags, propagation, text = parse_mount_options(_with_address(options["type"], options.get("o", "")))
         try:
@@ -101,17 +101,20 @@ class LocalDriver:
             ) from error
 
     def unmount(self, volume: Volume) -> None:
-        if volume.options.get("type") and os.path.ismount(volume.mountpoint):
+        if volume.options.get("type") and is_mount(volume.mountpoint):
             try:
                 kernel_mount.unmount(volume.mountpoint, kernel_mount.MNT_DETACH)
             except OSError as error:
                 raise SystemFailure(f"cannot unmount {volume.mountpoint}: {error.strerror}") from error
 
-    def remove(self, volume: Volume) -> None:
+    def detach(self, volume: Volume) -> None:
         self.unmount(volume)
+        # What is mounted in there belongs to somebody else, and removing would go through it.
+        if mounted := mounts_below(str(self._root / volume.name)):
+            raise SystemFailure(f"cannot remove {self._root / volume.name}: something is mounted on {mounted[0]}")
+
+    def remove(self, volume: Volume) -> None:
         place = self._root / volume.name
-        if os.path.ismount(volume.mountpoint):
-            raise SystemFailure(f"something is mounted on {volume.mountpoint}: it is not removed")
         if place.is_symlink() or not place.is_dir():
             return  # gone, or replaced by what we did not make
         self._remove_tree(place)
@@ -124,6 +127,32 @@ class LocalDriver:
             pass
         except OSError as error:
             raise SystemFailure(f"cannot remove {place}: {error.strerror}") from error
+
+
+def is_mount(path: str) -> bool:
+    """Whether something is mounted there. (os.path.ismount does not see a bind of the same file system.)"""
+    return os.path.isdir(path) and _mount_id(path) != _mount_id(os.path.dirname(path))
+
+
+def _mount_id(path: str) -> int:
+    """mnt_id of proc_pid_fdinfo(5)."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/thread-self/fdinfo/{fd}", encoding="ascii") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
+
+
+def mounts_below(place: str) -> list[str]:
+    """The mount points at and below a path, as proc_pid_mountinfo(5) tells them."""
+    found = []
+    with open("/proc/thread-self/mountinfo", "rb") as lines:
+        for line in lines:
+            point = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), line.split()[4]))
+            if point == place or point.startswith(place + "/"):
+                found.append(point)
+    return found
 
 
 def parse_mount_options(text: str) -> tuple[int, tuple[int, ...], str]:
