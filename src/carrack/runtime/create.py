@@ -181,13 +181,14 @@ def create(
     new_keyring: bool = True,
     gate_fd: int = -1,
     preserve_fds: int = 0,
+    sibling: bool = False,
     trace: bool = False,
 ) -> Creation:
     """Make the cgroup, clone init into its namespaces and return as soon as they exist. The caller must be single-threaded.
 
     `seccomp_filter` are the bytes of `seccomp.compile`; without them `spec.linux.seccomp` is compiled here. Without `stdio` and
     `console` init keeps the caller's 0, 1 and 2. Raises StartFailed with everything undone. Init is the caller's child, which
-    reaps it by its pidfd (waitid(P_PIDFD)) once it has exited.
+    reaps it by its pidfd (waitid(P_PIDFD)) once it has exited; with `sibling` it is a child of the caller's parent.
     """
     making = _Making(trace)
     try:
@@ -206,6 +207,7 @@ def create(
                 new_keyring,
                 gate_fd,
                 preserve_fds,
+                sibling,
                 trace,
             ),
         )
@@ -233,6 +235,7 @@ class _Manner(NamedTuple):
     new_keyring: bool
     gate_fd: int
     preserve_fds: int
+    sibling: bool
     trace: bool
 
 
@@ -270,7 +273,8 @@ class _Making:
             join_fds=_in_order(joins),
             answer=theirs,
         )
-        pid = self._fork(order, ours, cgroup_fd, joins)
+        flags = order.plan.clone_flags | (process.CLONE_PARENT if manner.sibling else 0)
+        pid = self._fork(order, ours, cgroup_fd, joins, flags)
         theirs.close()
         self._mark("clone")
         creation = Creation(pid, self._pidfd, kept, self._cgroup, ours, order)
@@ -319,7 +323,7 @@ class _Making:
             raise InitFailed(f"error preparing rootfs: {error.filename or ''}: {words(error)}") from None
         return self._keep(root_fd), self._keep(kept)
 
-    def _fork(self, order: InitOrder, ours: socket.socket, cgroup_fd: int, joins: tuple[tuple[int, int], ...]) -> int:
+    def _fork(self, order: InitOrder, ours: socket.socket, cgroup_fd: int, joins: tuple[tuple[int, int], ...], flags: int) -> int:
         """Clone init. A joined pid namespace is entered by being born in it, so the parent steps in and out again."""
         pid_namespace = next((fd for fd, flag in joins if flag == process.CLONE_NEWPID), -1)
         own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if pid_namespace >= 0 else -1
@@ -328,9 +332,9 @@ class _Making:
             if pid_namespace >= 0:
                 process.setns(pid_namespace, process.CLONE_NEWPID)
             if user_namespace >= 0:
-                return self._fork_below(order, user_namespace, cgroup_fd)
+                return self._fork_below(order, user_namespace, cgroup_fd, flags)
             try:
-                pid, self._pidfd = process.fork_into(order.plan.clone_flags, cgroup_fd=cgroup_fd)
+                pid, self._pidfd = process.fork_into(flags, cgroup_fd=cgroup_fd)
             except OSError as error:
                 raise InitFailed(f"unable to create namespaces: {words(error)}") from None
             if pid == 0:
@@ -344,7 +348,7 @@ class _Making:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
 
-    def _fork_below(self, order: InitOrder, user_namespace: int, cgroup_fd: int) -> int:
+    def _fork_below(self, order: InitOrder, user_namespace: int, cgroup_fd: int, flags: int) -> int:
         """Namespaces that shall belong to a joined user namespace must be made by one who is in it already.
 
         So a process between goes in and clones init for us, as our own child.
@@ -359,7 +363,7 @@ class _Making:
                 os.setgroups(())
                 os.setresgid(0, 0, 0)
                 os.setresuid(0, 0, 0)
-                pid, _ = process.fork_into(order.plan.clone_flags | process.CLONE_PARENT, pid_goes_to=number)
+                pid, _ = process.fork_into(flags | process.CLONE_PARENT, pid_goes_to=number)
                 if pid == 0:
                     joins = tuple(join for join in order.join_fds if join[1] != process.CLONE_NEWUSER)
                     init.run(order._replace(join_fds=joins, born_in_cgroup=True))
