@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tests.contract.api.conftest import Daemon
-from tests.contract.api.engine_double import container
 
 from carrack.engine.streams import AttachOptions, ExecStartOptions
+from tests.contract.api.conftest import Daemon
+from tests.contract.api.engine_double import container
 
 DaemonOf = Callable[..., Daemon]
 
