@@ -1,0 +1,103 @@
+"""What the parts of the filesystem store share: its layout, its locks, and how a link is read, promised and made."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from carrack.oci.digest import Digest
+from carrack.registry.errors import BlobUnknown
+from carrack.registry.storage.durable import write_file
+from carrack.registry.storage.layout import Layout
+from carrack.registry.storage.locks import Locks
+
+RENEW_SECONDS = 3600
+"""A lease younger than this is not renewed again: a look-up writes to the disk at most once an hour per link. Collection never
+uses a shorter grace, so that a promise is good for at least the grace less this hour."""
+
+
+class Tree:
+    """One root folder, opened. Making it creates our own directories, nothing else."""
+
+    def __init__(self, root: str) -> None:
+        self.layout = Layout(os.path.abspath(root))
+        for directory in (self.layout.staging, self.layout.locks, self.layout.all_repositories, self.layout.all_blobs):
+            os.makedirs(directory, 0o755, exist_ok=True)
+        self.locks = Locks(self.layout.locks)
+
+    def has_repository(self, repository: str) -> bool:
+        path = self.layout.repository(repository)
+        return any(os.path.isdir(f"{path}/{part}") for part in ("_layers", "_manifests", "_uploads"))
+
+    def repositories(self, after: str = "") -> Iterator[str]:
+        """Depth first in the byte order of whole names; a subtree that ends before `after` is not entered."""
+        yield from self._repositories_below("", after)
+
+    def _repositories_below(self, prefix: str, after: str) -> Iterator[str]:
+        # "a-b" sorts before "a/b": a directory stands in the order twice, as the name itself and as the subtree below it.
+        steps: list[str] = []
+        for name in self._component_names(prefix):
+            steps += [prefix + name, prefix + name + "/"]
+        for step in sorted(steps):
+            if step.endswith("/"):
+                if step > after or after.startswith(step):
+                    yield from self._repositories_below(step, after)
+            elif step > after and self._is_listed(step):
+                yield step
+
+    def _component_names(self, prefix: str) -> list[str]:
+        try:
+            with os.scandir(self.layout.repository(prefix) if prefix else self.layout.all_repositories) as entries:
+                return [entry.name for entry in entries if not entry.name.startswith("_") and entry.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _is_listed(self, repository: str) -> bool:
+        path = self.layout.repository(repository)
+        return os.path.isdir(f"{path}/_layers") or os.path.isdir(f"{path}/_manifests")
+
+    def stored_size(self, digest: Digest) -> int:
+        """Size of some bytes, whoever links to them. Raises BlobUnknown."""
+        try:
+            return os.stat(self.layout.data(digest)).st_size
+        except FileNotFoundError:
+            raise BlobUnknown("blob unknown to registry", detail={"digest": str(digest)}) from None
+
+    def promise_stored(self, digest: Digest) -> None:
+        """Renew the lease of some bytes; under the content's lock. Raises BlobUnknown."""
+        try:
+            os.utime(self.layout.data(digest))
+        except FileNotFoundError:
+            raise BlobUnknown("blob unknown to registry", detail={"digest": str(digest)}) from None
+
+    def make_link(self, path: str, digest: Digest) -> None:
+        """Make a link, or renew the lease of the one that is there; under the repository's lock."""
+        if os.path.exists(path) and os.path.getsize(path) == len(str(digest)):
+            os.utime(path)
+        else:
+            write_file(path, str(digest).encode(), self.layout.staging)
+
+    def promise_link(self, path: str) -> bool:
+        """Renew a link's lease; under the repository's lock. Whether it is there."""
+        try:
+            if os.stat(path).st_mtime < time.time() - RENEW_SECONDS:
+                os.utime(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def is_linked(self, path: str) -> bool:
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+
+def is_older(path: str, moment: float) -> bool:
+    """Whether `path` is there and its lease ended before `moment`."""
+    try:
+        return os.stat(path).st_mtime < moment
+    except FileNotFoundError:
+        return False
