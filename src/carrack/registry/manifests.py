@@ -8,6 +8,7 @@ out, because an adopted registry may hold it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 
@@ -49,13 +50,9 @@ class ManifestFacts:
 
 class _Part(msgspec.Struct, rename="camel"):
     digest: str
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     media_type: str = ""
     urls: list[str] | None = None
-
-    def __post_init__(self) -> None:
-        if self.size < 0:
-            raise ValueError("a descriptor's size is negative")
 
     @property
     def is_foreign(self) -> bool:

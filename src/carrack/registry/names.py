@@ -45,12 +45,12 @@ class Target:
 
 
 _SHAPES: tuple[tuple[re.Pattern[str], Kind], ...] = (
-    (re.compile(r"(.+)/blobs/uploads/?"), Kind.UPLOADS),
-    (re.compile(r"(.+)/blobs/uploads/([^/]+)"), Kind.UPLOAD),
-    (re.compile(r"(.+)/blobs/([^/]+)"), Kind.BLOB),
-    (re.compile(r"(.+)/manifests/([^/]+)"), Kind.MANIFEST),
-    (re.compile(r"(.+)/referrers/([^/]+)"), Kind.REFERRERS),
-    (re.compile(r"(.+)/tags/list"), Kind.TAGS),
+    (re.compile(r"(.+)/blobs/uploads/?", re.DOTALL), Kind.UPLOADS),
+    (re.compile(r"(.+)/blobs/uploads/([^/]+)", re.DOTALL), Kind.UPLOAD),
+    (re.compile(r"(.+)/blobs/([^/]+)", re.DOTALL), Kind.BLOB),
+    (re.compile(r"(.+)/manifests/([^/]+)", re.DOTALL), Kind.MANIFEST),
+    (re.compile(r"(.+)/referrers/([^/]+)", re.DOTALL), Kind.REFERRERS),
+    (re.compile(r"(.+)/tags/list", re.DOTALL), Kind.TAGS),
 )
 
 

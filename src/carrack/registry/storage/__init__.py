@@ -86,8 +86,8 @@ class Storage(Protocol):
     prompt: bool
 
     # Repositories
-    def repositories(self, after: str = "") -> Iterator[str]:
-        """Names in byte order, those after `after` only."""
+    def repositories(self, after: str = "", *, pushed_to: bool = True) -> Iterator[str]:
+        """Names in byte order, those after `after` only; not `pushed_to`: also those that have nothing but unfinished uploads."""
 
     def has_repository(self, repository: str) -> bool:
         """Whether anything was ever pushed or begun there."""
@@ -171,8 +171,8 @@ class Storage(Protocol):
     def release_upload(self, repository: str, upload_id: str, touched_before: float) -> bool:
         """Remove an upload unless it was written to meanwhile; whether it went."""
 
-    def remove_blob(self, digest: Digest, leased_before: float) -> int:
-        """Remove bytes that nothing links to unless they were promised meanwhile; how many bytes that freed."""
+    def remove_blob(self, digest: Digest, leased_before: float) -> int | None:
+        """Remove bytes that nothing links to; how many that freed, None when they were promised meanwhile and stay."""
 
     def open_stored(self, digest: Digest) -> OpenBlob:
         """Open bytes whoever holds them (scrub's own door, never a client's). Raises BlobUnknown."""

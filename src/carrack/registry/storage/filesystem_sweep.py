@@ -67,16 +67,16 @@ class SweepFiles(Tree):
         shutil.rmtree(directory, ignore_errors=True)
         return True
 
-    def remove_blob(self, digest: Digest, leased_before: float) -> int:
+    def remove_blob(self, digest: Digest, leased_before: float) -> int | None:
         path = self.layout.data(digest)
         with self.locks.content(digest, exclusive=True):
             try:
                 size = os.stat(path).st_size
             except FileNotFoundError:
-                return 0
+                return None
             if not is_older(path, leased_before):
-                return 0
-            return size if remove_file(path) else 0
+                return None
+            return size if remove_file(path) else None
 
     def open_stored(self, digest: Digest) -> OpenBlob:
         try:

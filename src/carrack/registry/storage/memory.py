@@ -61,9 +61,10 @@ class MemoryStorage:
         self._repositories: dict[str, _Repository] = {}
         self._blobs: dict[Digest, _Stored] = {}
 
-    def repositories(self, after: str = "") -> Iterator[str]:
+    def repositories(self, after: str = "", *, pushed_to: bool = True) -> Iterator[str]:
         with self._lock:
-            return iter(sorted(name for name, held in self._repositories.items() if name > after and held.is_listed))
+            known = self._repositories.items()
+            return iter(sorted(name for name, held in known if name > after and (held.is_listed or not pushed_to)))
 
     def has_repository(self, repository: str) -> bool:
         return repository in self._repositories
@@ -270,11 +271,11 @@ class MemoryStorage:
             del self._of(repository).uploads[upload_id]
             return True
 
-    def remove_blob(self, digest: Digest, leased_before: float) -> int:
+    def remove_blob(self, digest: Digest, leased_before: float) -> int | None:
         with self._lock:
             stored = self._blobs.get(digest)
             if stored is None or stored.leased_at >= leased_before:
-                return 0
+                return None
             del self._blobs[digest]
             return len(stored.content)
 

@@ -14,7 +14,9 @@ from carrack.registry.storage.locks import Locks
 
 RENEW_SECONDS = 3600
 """A lease younger than this is not renewed again: a look-up writes to the disk at most once an hour per link. Collection never
-uses a shorter grace, so that a promise is good for at least the grace less this hour."""
+uses a grace shorter than twice this, so that a promise is good for at least the grace less this hour."""
+
+_PARTS = ("_layers", "_manifests", "_uploads")
 
 
 class Tree:
@@ -27,14 +29,13 @@ class Tree:
         self.locks = Locks(self.layout.locks)
 
     def has_repository(self, repository: str) -> bool:
-        path = self.layout.repository(repository)
-        return any(os.path.isdir(f"{path}/{part}") for part in ("_layers", "_manifests", "_uploads"))
+        return self._has_any(repository, _PARTS)
 
-    def repositories(self, after: str = "") -> Iterator[str]:
+    def repositories(self, after: str = "", *, pushed_to: bool = True) -> Iterator[str]:
         """Depth first in the byte order of whole names; a subtree that ends before `after` is not entered."""
-        yield from self._repositories_below("", after)
+        yield from self._repositories_below("", after, ("_layers", "_manifests") if pushed_to else _PARTS)
 
-    def _repositories_below(self, prefix: str, after: str) -> Iterator[str]:
+    def _repositories_below(self, prefix: str, after: str, parts: tuple[str, ...]) -> Iterator[str]:
         # "a-b" sorts before "a/b": a directory stands in the order twice, as the name itself and as the subtree below it.
         steps: list[str] = []
         for name in self._component_names(prefix):
@@ -42,8 +43,8 @@ class Tree:
         for step in sorted(steps):
             if step.endswith("/"):
                 if step > after or after.startswith(step):
-                    yield from self._repositories_below(step, after)
-            elif step > after and self._is_listed(step):
+                    yield from self._repositories_below(step, after, parts)
+            elif step > after and self._has_any(step, parts):
                 yield step
 
     def _component_names(self, prefix: str) -> list[str]:
@@ -53,9 +54,9 @@ class Tree:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def _is_listed(self, repository: str) -> bool:
+    def _has_any(self, repository: str, parts: tuple[str, ...]) -> bool:
         path = self.layout.repository(repository)
-        return os.path.isdir(f"{path}/_layers") or os.path.isdir(f"{path}/_manifests")
+        return any(os.path.isdir(f"{path}/{part}") for part in parts)
 
     def stored_size(self, digest: Digest) -> int:
         """Size of some bytes, whoever links to them. Raises BlobUnknown."""
