@@ -1,0 +1,1 @@
+"""What Docker means by a container: its record, its states, its life, its streams, and what becomes of it across restarts."""

@@ -1,0 +1,26 @@
+"""HTTP/1.1 connections on httptools: keep-alive, pipelines, bodies streamed both ways at once, and connections given away.
+
+What a handler needs stands here; the files behind it are the server's own.
+"""
+
+from carrack.http.connection import Limits
+from carrack.http.headers import Headers, Query
+from carrack.http.request import HandedOver, Handler, PeerCredentials, Reply, Request
+from carrack.http.response import FileResponse, Response, StreamResponse
+from carrack.http.server import Server, serve
+
+__all__ = [
+    "FileResponse",
+    "HandedOver",
+    "Handler",
+    "Headers",
+    "Limits",
+    "PeerCredentials",
+    "Query",
+    "Reply",
+    "Request",
+    "Response",
+    "Server",
+    "StreamResponse",
+    "serve",
+]

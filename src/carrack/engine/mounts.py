@@ -1,0 +1,202 @@
+"""Where the things a container mounts come from: `-v`, `--mount`, `--tmpfs` and image volumes, resolved into MountPoints.
+
+Only parsing and the order of precedence live here (pure, but for the question whether a host path exists); volumes are made by
+whoever calls. Texts are Docker's.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Callable
+
+from carrack.engine.config import ContainerConfig, HostConfig, MountRequest
+from carrack.engine.container import MountPoint
+from carrack.errors import InvalidParameter
+
+PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_TMPFS_FLAGS = frozenset(  # tmpfs(5) and the flags of mount(8)
+    "ro rw exec noexec suid nosuid dev nodev sync async dirsync noatime nodiratime relatime norelatime strictatime "
+    "nostrictatime".split()
+)
+
+
+def resolve(
+    config: ContainerConfig, host: HostConfig, inherited: list[MountPoint], exists: Callable[[str], bool] = os.path.exists
+) -> list[MountPoint]:
+    """Every mount the container asks for, in the order that Docker gives them. Anonymous volumes have no name yet.
+
+    `inherited` are the mounts of `--volumes-from`. Raises InvalidParameter.
+    """
+    points: dict[str, MountPoint] = {point.destination: point for point in inherited}
+    explicit: set[str] = set()
+
+    def add(point: MountPoint) -> None:
+        if point.destination in explicit:
+            raise InvalidParameter(f"Duplicate mount point: {point.destination}")
+        explicit.add(point.destination)
+        points[point.destination] = point
+
+    for text in host.binds or []:
+        add(parse_bind(text))
+    for request in host.mounts or []:
+        add(_from_request(request, exists))
+    for destination, options in (host.tmpfs or {}).items():
+        add(_tmpfs(_clean(destination, "tmpfs"), options))
+    for destination in config.volumes or {}:
+        target = _clean(destination, "volume")
+        if target not in points:
+            points[target] = MountPoint("volume", "", target, driver="local", anonymous=True, copy_up=True, mode="")
+    return list(points.values())
+
+
+def parse_bind(text: str) -> MountPoint:
+    """One `-v`: ``[source:]destination[:mode]``. Raises InvalidParameter."""
+    parts = text.split(":")
+    if len(parts) > 3 or not all(parts):
+        raise InvalidParameter(f"invalid volume specification: '{text}'")
+    if len(parts) == 1:
+        target = _destination(parts[0], text)
+        return MountPoint("volume", "", target, driver="local", anonymous=True, copy_up=True)
+    source, target = parts[0], _destination(parts[1], text)
+    mode = parts[2] if len(parts) == 3 else ""
+    writable, propagation, copy_up, kept = _parse_mode(mode, text, is_bind=source.startswith("/"))
+    if source.startswith("/"):
+        return MountPoint(
+            "bind", posixpath.normpath(source), target, mode=kept, writable=writable, propagation=propagation or "rprivate"
+        )
+    if _VOLUME_NAME.fullmatch(source) is None:
+        raise InvalidParameter(
+            f'create {source}: "{source}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+        )
+    return MountPoint("volume", "", target, name=source, driver="local", mode=kept or "z", writable=writable, copy_up=copy_up)
+
+
+def _parse_mode(mode: str, text: str, *, is_bind: bool) -> tuple[bool, str, bool, str]:
+    writable, propagation, copy_up = True, "", True
+    seen_access = False
+    for word in mode.split(",") if mode else []:
+        if word in ("ro", "rw") and not seen_access:
+            writable, seen_access = word == "rw", True
+        elif word in PROPAGATIONS and is_bind and not propagation:
+            propagation = word
+        elif word == "nocopy" and not is_bind:
+            copy_up = False
+        elif word not in ("z", "Z", "consistent", "cached", "delegated"):
+            raise InvalidParameter(f"invalid volume specification: '{text}': invalid mode: {mode}")
+    return writable, propagation, copy_up, mode
+
+
+def _from_request(request: MountRequest, exists: Callable[[str], bool]) -> MountPoint:
+    if not request.target:
+        raise _invalid(request.type, "field Target must not be empty")
+    target = _clean(request.target, request.type)
+    if request.type == "bind":
+        return _bind(request, target, exists)
+    if request.type == "volume":
+        return _volume(request, target)
+    if request.type == "tmpfs":
+        if request.source:
+            raise _invalid("tmpfs", "field Source must not be specified")
+        words = ["ro"] if request.read_only else []
+        if request.tmpfs_options is not None:
+            if request.tmpfs_options.size_bytes:
+                words.append(f"size={request.tmpfs_options.size_bytes}")
+            if request.tmpfs_options.mode:
+                words.append(f"mode={request.tmpfs_options.mode:o}")
+            words.extend("=".join(option) for option in request.tmpfs_options.options or [])
+        return _tmpfs(target, ",".join(words), writable=not request.read_only)
+    raise InvalidParameter(f'invalid mount config for type "{request.type}": mount type unknown')
+
+
+def _bind(request: MountRequest, target: str, exists: Callable[[str], bool]) -> MountPoint:
+    options = request.bind_options
+    if not request.source:
+        raise _invalid("bind", "field Source must not be empty")
+    if not request.source.startswith("/"):
+        raise _invalid("bind", f"invalid mount path: '{request.source}' mount path must be absolute")
+    if request.volume_options is not None:
+        raise _invalid("bind", "field VolumeOptions must not be specified")
+    propagation = options.propagation if options is not None else ""
+    if propagation and propagation not in PROPAGATIONS:
+        raise _invalid("bind", f"invalid propagation mode: {propagation}")
+    creates = options is not None and options.create_mountpoint
+    if not creates and not exists(request.source):
+        raise _invalid("bind", f"bind source path does not exist: {request.source}")
+    words: list[str] = ["create"] if creates else []
+    if options is not None:
+        words += ["bind"] if options.non_recursive else []
+        if options.read_only_non_recursive and options.read_only_force_recursive:
+            raise _invalid("bind", "ReadOnlyForceRecursive and ReadOnlyNonRecursive conflict")
+        if (options.read_only_non_recursive or options.read_only_force_recursive) and not request.read_only:
+            raise _invalid("bind", "recursive read-only options need ReadOnly")
+        words += ["ro-non-recursive"] if options.read_only_non_recursive else []
+        words += ["rro"] if options.read_only_force_recursive else []
+    return MountPoint(
+        "bind",
+        posixpath.normpath(request.source),
+        target,
+        writable=not request.read_only,
+        propagation=propagation or "rprivate",
+        options=tuple(words),
+    )
+
+
+def _volume(request: MountRequest, target: str) -> MountPoint:
+    options = request.volume_options
+    if request.bind_options is not None:
+        raise _invalid("volume", "field BindOptions must not be specified")
+    if request.source and _VOLUME_NAME.fullmatch(request.source) is None:
+        raise _invalid("volume", f'"{request.source}" includes invalid characters for a local volume name')
+    subpath = options.subpath if options is not None else ""
+    if subpath and (posixpath.isabs(subpath) or ".." in subpath.split("/")):
+        raise _invalid("volume", f"subpath must be a relative path within the volume: {subpath!r}")
+    driver = options.driver_config.name if options is not None and options.driver_config is not None else ""
+    return MountPoint(
+        "volume",
+        "",
+        target,
+        name=request.source,
+        driver=driver or "local",
+        mode="z",
+        writable=not request.read_only,
+        anonymous=not request.source,
+        copy_up=not (options is not None and options.no_copy) and not subpath,
+        options=(f"subpath={subpath}",) if subpath else (),
+    )
+
+
+def _tmpfs(target: str, options: str, *, writable: bool = True) -> MountPoint:
+    words = tuple(word for word in options.split(",") if word)
+    for word in words:
+        key = word.partition("=")[0]
+        if word not in _TMPFS_FLAGS and not (
+            key in ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol") and "=" in word
+        ):
+            raise InvalidParameter(f"invalid tmpfs option {word!r}")
+    return MountPoint("tmpfs", "", target, writable=writable and "ro" not in words, options=words)
+
+
+def _destination(text: str, whole: str) -> str:
+    if not text.startswith("/"):
+        raise InvalidParameter(f"invalid volume specification: '{whole}': invalid mount path: '{text}' mount path must be absolute")
+    cleaned = posixpath.normpath(text)
+    if cleaned in ("/", "//"):
+        raise InvalidParameter(f"invalid volume specification: '{whole}': invalid specification: destination can't be '/'")
+    return cleaned
+
+
+def _clean(target: str, type_name: str) -> str:
+    if not target.startswith("/"):
+        raise _invalid(type_name, f"invalid mount path: '{target}' mount path must be absolute")
+    cleaned = posixpath.normpath(target)
+    if cleaned in ("/", "//"):
+        raise _invalid(type_name, "invalid specification: destination can't be '/'")
+    return cleaned
+
+
+def _invalid(type_name: str, why: str) -> InvalidParameter:
+    return InvalidParameter(f'invalid mount config for type "{type_name}": {why}')

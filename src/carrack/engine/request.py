@@ -1,0 +1,271 @@
+"""A create request before it becomes a container: checked as Docker checks it, merged with the image's defaults. Pure.
+
+Texts and statuses are the daemon's of Docker 28. What depends on the host (number of processors, the swap account) comes in as a
+`Machine`, so that tests need none.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import signal
+from dataclasses import dataclass
+
+from carrack.engine.config import ContainerConfig, CreateRequest, HostConfig, Resources, RestartPolicy
+from carrack.engine.ports import exposed, wanted
+from carrack.errors import InvalidParameter
+from carrack.oci.image_config import ExecutionConfig, Healthcheck
+
+MINIMUM_MEMORY_BYTES = 6 * 1024 * 1024
+SHM_SIZE_BYTES = 64 * 1024 * 1024
+_RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a check needs to know of the host."""
+
+    processors: int
+    swap_accounting: bool = True
+
+    @classmethod
+    def here(cls) -> Machine:
+        return cls(len(os.sched_getaffinity(0)))
+
+
+def check(request: CreateRequest, machine: Machine) -> list[str]:
+    """Raise InvalidParameter for what cannot be meant; return Docker's warnings for what is only odd."""
+    host = request.host_config
+    if request.working_dir and not posixpath.isabs(request.working_dir):
+        raise InvalidParameter(f"the working directory '{request.working_dir}' is invalid, it needs to be an absolute path")
+    for variable in request.env or []:
+        if not variable or variable.startswith("="):
+            raise InvalidParameter(f"invalid environment variable: {variable}")
+        if "\0" in variable:
+            raise InvalidParameter("invalid environment variable: it contains a null byte")
+    if request.stop_signal:
+        parse_signal(request.stop_signal)
+    _check_healthcheck(request.healthcheck)
+    _check_restart_policy(host.restart_policy, host.auto_remove)
+    for device in host.devices or []:
+        permissions = device.cgroup_permissions
+        if permissions and (set(permissions) - set("rwm")):
+            raise InvalidParameter(f"invalid device cgroup permissions: {permissions!r}")
+    for entry in host.extra_hosts or []:
+        name, colon, address = entry.partition(":")
+        if not name or not colon or not address:
+            raise InvalidParameter(f"bad format for add-host: {entry!r}")
+    for key in host.sysctls or {}:
+        _check_sysctl(key, host)
+    exposed(request, host)
+    wanted(request, host)
+    return check_resources(host, machine)
+
+
+def check_resources(resources: Resources, machine: Machine) -> list[str]:
+    """The limits alone, as `update` asks them too."""
+    warnings: list[str] = []
+    memory, swap = resources.memory, resources.memory_swap
+    if memory and memory < MINIMUM_MEMORY_BYTES:
+        raise InvalidParameter("Minimum memory limit allowed is 6MB")
+    if memory > 0 and not machine.swap_accounting and swap:
+        warnings.append(
+            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."
+        )
+    if memory > 0 and swap > 0 and swap < memory:
+        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if memory == 0 and swap > 0:
+        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
+    swappiness = resources.memory_swappiness
+    if swappiness is not None and swappiness != -1 and not 0 <= swappiness <= 100:
+        raise InvalidParameter(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
+    reservation = resources.memory_reservation
+    if reservation and reservation < MINIMUM_MEMORY_BYTES:
+        raise InvalidParameter("Minimum memory reservation allowed is 6MB")
+    if memory > 0 and reservation > 0 and memory < reservation:
+        raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
+    _check_processor(resources, machine)
+    if resources.blkio_weight and not 10 <= resources.blkio_weight <= 1000:
+        raise InvalidParameter("Range of blkio weight is from 10 to 1000")
+    for limit in resources.ulimits or []:
+        if limit.hard != -1 and limit.soft > limit.hard:
+            raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}")
+    if resources.oom_kill_disable and not memory:
+        warnings.append(
+            "OOM killer is disabled for the container, but no memory limit is set, "
+            "this can result in the system running out of resources."
+        )
+    return warnings
+
+
+def merge(config: ContainerConfig, image: ExecutionConfig) -> None:
+    """Fill in what the request left open from the image's configuration. Raises InvalidParameter when no command results."""
+    config.user = config.user or image.user
+    config.working_dir = config.working_dir or image.working_dir
+    config.stop_signal = config.stop_signal or image.stop_signal
+    if image.exposed_ports:
+        config.exposed_ports = {**image.exposed_ports, **(config.exposed_ports or {})}
+    if image.volumes:
+        config.volumes = {**image.volumes, **(config.volumes or {})}
+    if image.labels:
+        config.labels = {**image.labels, **(config.labels or {})}
+    if image.env:
+        mine = config.env or []
+        named = {variable.partition("=")[0] for variable in mine}
+        config.env = [*mine, *(variable for variable in image.env if variable.partition("=")[0] not in named)]
+    if not config.entrypoint:
+        if not config.cmd:
+            config.cmd = list(image.cmd) if image.cmd else config.cmd
+            config.args_escaped = image.args_escaped
+        if config.entrypoint is None:
+            config.entrypoint = list(image.entrypoint) if image.entrypoint else None
+    if config.entrypoint == [""]:
+        config.entrypoint = None
+    config.healthcheck = _merge_healthcheck(config.healthcheck, image.healthcheck)
+    config.shell = config.shell or image.shell
+    config.on_build = None
+    if not config.entrypoint and not config.cmd:
+        raise InvalidParameter("no command specified")
+
+
+def settle(host: HostConfig, *, default_log_driver: str, default_log_options: dict[str, str]) -> None:
+    """Write down the defaults that inspect shows and later starts must keep."""
+    if host.network_mode in ("", "default"):
+        host.network_mode = "bridge"
+    if host.memory > 0 and host.memory_swap == 0:
+        host.memory_swap = host.memory * 2
+    if host.shm_size == 0 and not host.ipc_mode.startswith("container:"):
+        host.shm_size = SHM_SIZE_BYTES
+    host.ipc_mode = host.ipc_mode or "private"
+    host.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged else "private")
+    host.restart_policy.name = host.restart_policy.name or "no"
+    host.runtime = host.runtime or "carrack"
+    if not host.log_config.type:
+        host.log_config.type = default_log_driver
+        host.log_config.config = dict(default_log_options) | (host.log_config.config or {})
+    elif host.log_config.config is None:
+        host.log_config.config = {}
+
+
+def parse_signal(text: str) -> int:
+    """A signal's number from ``9``, ``KILL`` or ``SIGKILL``. Raises InvalidParameter in Docker's words."""
+    word = text.strip().upper()
+    if word.isdecimal():
+        number = int(word)
+        if 1 <= number <= 64:
+            return number
+        raise InvalidParameter(f"invalid signal: {text}")
+    name = word if word.startswith("SIG") else f"SIG{word}"
+    if name.startswith(("SIGRTMIN", "SIGRTMAX")):
+        start, sign, offset = name[:8], name[8:9], name[9:]
+        if not sign or (sign in "+-" and offset.isdecimal()):
+            number = int(getattr(signal, start)) + (int(offset) if sign == "+" else -int(offset) if sign else 0)
+            if int(signal.SIGRTMIN) <= number <= int(signal.SIGRTMAX):
+                return number
+        raise InvalidParameter(f"invalid signal: {text}")
+    found = getattr(signal, name, None)
+    if not isinstance(found, signal.Signals):
+        raise InvalidParameter(f"invalid signal: {text}")
+    return int(found)
+
+
+def _check_processor(resources: Resources, machine: Machine) -> None:
+    nano, period, quota = resources.nano_cpus, resources.cpu_period, resources.cpu_quota
+    if nano and period:
+        raise InvalidParameter("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+    if nano and quota:
+        raise InvalidParameter("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
+    if nano and (nano < 0 or nano > machine.processors * 1_000_000_000):
+        raise InvalidParameter(
+            f"range of CPUs is from 0.01 to {machine.processors:.2f}, as there are only {machine.processors} CPUs available"
+        )
+    if period and not 1000 <= period <= 1_000_000:
+        raise InvalidParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if quota and quota != -1 and quota < 1000:
+        raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if resources.cpu_shares < 0:
+        raise InvalidParameter(f"invalid CPU shares ({resources.cpu_shares}): value must be a positive integer")
+    if resources.cpuset_cpus:
+        available = (os.cpu_count() or machine.processors) - 1
+        if _highest(resources.cpuset_cpus, "cpuset-cpus") > available:
+            raise InvalidParameter(
+                f"Requested CPUs are not available - requested {resources.cpuset_cpus}, available: 0-{available}"
+            )
+    if resources.cpuset_mems:
+        _highest(resources.cpuset_mems, "cpuset-mems")
+
+
+def _highest(text: str, what: str) -> int:
+    highest = 0
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()) or (dash and int(high) < int(low)):
+            raise InvalidParameter(f"Invalid value {text} for {what}")
+        highest = max(highest, int(high) if dash else int(low))
+    return highest
+
+
+def _check_restart_policy(policy: RestartPolicy, auto_remove: bool) -> None:
+    name = policy.name
+    if name not in _RESTART_POLICIES:
+        raise InvalidParameter(
+            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        )
+    if policy.maximum_retry_count < 0:
+        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
+    if policy.maximum_retry_count and name != "on-failure":
+        raise InvalidParameter("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if auto_remove and name not in ("", "no"):
+        raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
+
+
+def _check_healthcheck(health: Healthcheck | None) -> None:
+    if health is None:
+        return
+    for what, value in (
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ):
+        if value and value < 1_000_000:
+            raise InvalidParameter(f"{what} in Healthcheck cannot be less than 1ms")
+    if health.retries < 0:
+        raise InvalidParameter("Retries in Healthcheck cannot be negative")
+    if health.test and health.test[0] not in ("", "NONE", "CMD", "CMD-SHELL"):
+        raise InvalidParameter(f"Unknown healthcheck type {health.test[0]!r} (expected 'CMD', 'CMD-SHELL' or 'NONE')")
+
+
+def _merge_healthcheck(mine: Healthcheck | None, image: Healthcheck | None) -> Healthcheck | None:
+    if image is None:
+        return mine
+    if mine is None:
+        return image
+    return Healthcheck(
+        test=mine.test or image.test,
+        interval=mine.interval or image.interval,
+        timeout=mine.timeout or image.timeout,
+        start_period=mine.start_period or image.start_period,
+        start_interval=mine.start_interval or image.start_interval,
+        retries=mine.retries or image.retries,
+    )
+
+
+_IPC_SYSCTLS = ("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni")
+
+
+def _check_sysctl(key: str, host: HostConfig) -> None:
+    """Only what a namespace of the container's own holds may be set (CVE-2022-0811: nothing else reaches the runtime)."""
+    if key in _IPC_SYSCTLS or key == "kernel.shm_rmid_forced" or key.startswith("fs.mqueue."):
+        if host.ipc_mode == "host":
+            raise InvalidParameter(f"sysctl '{key}' is not allowed when the IPC namespace is the host's")
+    elif key.startswith("net."):
+        if host.network_mode == "host":
+            raise InvalidParameter(f"sysctl '{key}' not allowed in host network namespace")
+    elif key in ("kernel.domainname", "kernel.hostname"):
+        if host.uts_mode == "host":
+            raise InvalidParameter(f"sysctl '{key}' is not allowed when the UTS namespace is the host's")
+    else:
+        raise InvalidParameter(f"sysctl '{key}' is not namespaced and cannot be set for a container")
+    if any(letter in key for letter in "/\0+ "):
+        raise InvalidParameter(f"invalid sysctl {key!r}")

@@ -1,0 +1,259 @@
+"""The daemon's end of its conversations with shims and with the zygote, on the event loop.
+
+A `Shim` numbers orders, pairs answers with them, and hands every other report to its container's owner. It knows no container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from carrack import errors
+from carrack.errors import CarrackError, SystemFailure, Unavailable
+from carrack.shim import wire
+from carrack.shim.messages import (
+    VERSION,
+    Abandon,
+    Attach,
+    Created,
+    Done,
+    Exec,
+    FollowLogs,
+    Forget,
+    Go,
+    Inquire,
+    Refused,
+    Resize,
+    Signal,
+    Started,
+    StartFailed,
+    StartOrder,
+    Status,
+    Wait,
+)
+
+Report = Created | Started | StartFailed | Done | Refused | Status
+Numbered = Exec | Attach | Wait | FollowLogs | Signal | Resize
+ANSWER_SECONDS = 30.0
+"""How long an order may go unanswered before its caller is told so; the shim itself is left alone."""
+
+
+class Shim:
+    """One conversation with one container's shim."""
+
+    def __init__(self, connection: socket.socket, on_report: Callable[[object], None], on_lost: Callable[[], None]) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._loop = asyncio.get_running_loop()
+        self._on_report = on_report
+        self._on_lost = on_lost
+        self._sequence = 0
+        self._answers: dict[int, asyncio.Future[Done]] = {}
+        self._next: asyncio.Future[tuple[object, list[int]]] | None = None
+        self._unsent: deque[tuple[object, tuple[int, ...]]] = deque()
+        self.closed = False
+        self._loop.add_reader(connection.fileno(), self._readable)
+
+    def expect_next(self) -> asyncio.Future[tuple[object, list[int]]]:
+        """The next message that answers no numbered order, with its descriptors: Created, Started, Status."""
+        self._next = self._loop.create_future()
+        return self._next
+
+    def tell(self, message: Go | Abandon | Inquire | Forget) -> None:
+        """Send what gets no numbered answer."""
+        self._send(message, ())
+
+    async def order(self, make: Callable[[int], Numbered], fds: Sequence[int] = ()) -> Done:
+        """Send an order built with its number and wait for Done. The caller keeps and closes its own descriptors.
+
+        Raises the kind of error the shim names, or Unavailable when it does not answer.
+        """
+        self._sequence += 1
+        number = self._sequence
+        answer: asyncio.Future[Done] = self._loop.create_future()
+        self._answers[number] = answer
+        duplicates = tuple(os.dup(fd) for fd in fds)
+        try:
+            self._send(make(number), duplicates)
+            return await asyncio.wait_for(answer, ANSWER_SECONDS)
+        except TimeoutError:
+            raise Unavailable("the container's supervisor does not answer") from None
+        finally:
+            self._answers.pop(number, None)
+
+    def close(self) -> None:
+        """End the conversation; the shim lives on. May be called more than once."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+        for _, fds in self._unsent:
+            _close(fds)
+        self._unsent.clear()
+        lost = Unavailable("the container's supervisor is gone")
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(lost)
+        if self._next is not None and not self._next.done():
+            self._next.set_exception(lost)
+
+    def _send(self, message: object, fds: tuple[int, ...]) -> None:
+        if self.closed:
+            _close(fds)
+            raise Unavailable("the container's supervisor is gone")
+        self._unsent.append((message, fds))
+        if len(self._unsent) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._unsent:
+            message, fds = self._unsent[0]
+            try:
+                wire.send(self._socket, message, fds)
+            except BlockingIOError:
+                self._loop.add_writer(self._socket.fileno(), self._flush)
+                return
+            except OSError:
+                self._lose()
+                return
+            self._unsent.popleft()
+            _close(fds)
+        self._loop.remove_writer(self._socket.fileno())
+
+    def _readable(self) -> None:
+        while not self.closed:
+            try:
+                received = wire.receive(self._socket)
+            except BlockingIOError:
+                return
+            except (OSError, CarrackError):
+                received = None
+            if received is None:
+                self._lose()
+                return
+            self._take(*received)
+
+    def _take(self, message: object, fds: list[int]) -> None:
+        if isinstance(message, Done | Refused):
+            answer = self._answers.get(message.sequence)
+            if answer is not None and not answer.done():
+                if isinstance(message, Done):
+                    answer.set_result(message)
+                else:
+                    answer.set_exception(refusal(message))
+            _close(fds)
+            return
+        if isinstance(message, Created | Started | StartFailed | Status) and self._next is not None:
+            waiting, self._next = self._next, None
+            if not waiting.done():
+                waiting.set_result((message, fds))
+                return
+        _close(fds)
+        self._on_report(message)
+
+    def _lose(self) -> None:
+        self.close()
+        self._on_lost()
+
+
+class RefusedExec(CarrackError):
+    """A process could not be run in a container; carries the exit code Docker records for it."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def refusal(message: Refused) -> CarrackError:
+    """The error a shim's refusal stands for."""
+    if message.exit_code:
+        return RefusedExec(message.message, message.exit_code)
+    return error_of(message.kind, message.message)
+
+
+def error_of(kind: str, message: str) -> CarrackError:
+    """An error of the named kind; of SystemFailure for a name we do not know."""
+    found = getattr(errors, kind, None)
+    if isinstance(found, type) and issubclass(found, CarrackError):
+        return found(message)
+    return SystemFailure(message)
+
+
+class Zygote:
+    """The daemon's standing connection to the process that forks shims."""
+
+    def __init__(self, connect: Callable[[], socket.socket]) -> None:
+        self._connect = connect
+        self._socket: socket.socket | None = None
+
+    def start(
+        self,
+        order: StartOrder,
+        fds: Sequence[int],
+        on_report: Callable[[object], None],
+        on_lost: Callable[[], None],
+    ) -> Shim:
+        """Have a shim forked. The caller keeps its descriptors. Raises Unavailable when there is no zygote."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        with theirs:
+            try:
+                self._order(order, (theirs.fileno(), *fds))
+            except OSError as error:
+                ours.close()
+                raise Unavailable(f"cannot reach the zygote: {error}") from error
+            except BaseException:
+                ours.close()
+                raise
+        return Shim(ours, on_report, on_lost)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _order(self, order: StartOrder, fds: tuple[int, ...]) -> None:
+        if self._socket is None:
+            self._socket = self._connect()
+        try:
+            wire.send(self._socket, order, fds)
+        except (BrokenPipeError, ConnectionResetError):
+            self._socket.close()
+            self._socket = self._connect()
+            wire.send(self._socket, order, fds)
+
+
+async def reconnect(path: str, on_report: Callable[[object], None], on_lost: Callable[[], None]) -> tuple[Shim, Status, list[int]]:
+    """Find the shim of a container that an earlier daemon started. Raises OSError or Unavailable when there is none."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    shim = Shim(connection, on_report, on_lost)
+    answer = shim.expect_next()
+    try:
+        shim.tell(Inquire())
+        message, fds = await asyncio.wait_for(answer, ANSWER_SECONDS)
+    except TimeoutError:
+        shim.close()
+        raise Unavailable("the container's supervisor does not answer") from None
+    if not isinstance(message, Status):
+        shim.close()
+        raise Unavailable("the container's supervisor does not speak our language")
+    if message.version > VERSION:
+        shim.close()
+        raise Unavailable(
+            f"the container's supervisor is newer ({message.version}) than this carrackd ({VERSION}): start the newer carrackd"
+        )
+    return shim, message, fds
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)

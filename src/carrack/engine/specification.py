@@ -1,0 +1,386 @@
+"""From a container's record to the runtime-spec document that asks the runtime for it. Pure but for reading device nodes.
+
+What Docker calls an option becomes here what the runtime-spec calls a field; nothing is decided twice. The image's words (user
+names, paths inside) go on as text: the runtime looks them up inside the container's own root.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from carrack.engine.config import HostConfig, Resources, ThrottleDevice
+from carrack.engine.config import WeightDevice as WantedWeight
+from carrack.engine.container import Container, MountPoint
+from carrack.errors import Conflict, InvalidParameter
+from carrack.oci.runtime_spec import (
+    BlockIOLimits,
+    Capabilities,
+    ConsoleSize,
+    CpuLimits,
+    Device,
+    DeviceRule,
+    Linux,
+    MemoryLimits,
+    Namespace,
+    PidsLimit,
+    Process,
+    Rlimit,
+    Root,
+    RuntimeSpec,
+    SpecMount,
+    User,
+)
+from carrack.oci.runtime_spec import Resources as Limits
+from carrack.oci.runtime_spec import ThrottleDevice as Throttle
+from carrack.oci.runtime_spec import WeightDevice as Weight
+from carrack.runtime import capabilities, defaults
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PERIOD_MICROSECONDS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What a specification refers to on this host."""
+
+    cgroup: str
+    hostname_file: str = ""
+    hosts_file: str = ""
+    resolv_conf_file: str = ""
+    init_file: str = ""
+    """The program behind `--init`."""
+    namespace_of: Callable[[str], int] = lambda _: 0
+    """The init pid of another container, by reference; raises when it does not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """`--security-opt`, read."""
+
+    no_new_privileges: bool = False
+    seccomp: str = ""
+    """Empty: the default profile; ``unconfined``; else the text of a profile."""
+    apparmor: str = ""
+    unmasked: bool = False
+
+
+def security(options: Sequence[str] | None, default_no_new_privileges: bool = False) -> Security:
+    """Read `--security-opt` values, in either spelling (``key=value``, ``key:value``). Raises InvalidParameter."""
+    no_new_privileges, seccomp, apparmor, unmasked = default_no_new_privileges, "", "", False
+    for option in options or ():
+        if option == "no-new-privileges":
+            no_new_privileges = True
+            continue
+        key, separator, value = option.partition("=")
+        if not separator:
+            key, separator, value = option.partition(":")
+        if not separator:
+            raise InvalidParameter(f'invalid --security-opt 1: "{option}"')
+        if key == "no-new-privileges" and value in ("true", "false", "1", "0"):
+            no_new_privileges = value in ("true", "1")
+        elif key == "seccomp":
+            seccomp = "" if value == "builtin" else value
+        elif key == "apparmor":
+            apparmor = value
+        elif key == "systempaths" and value == "unconfined":
+            unmasked = True
+        elif key != "label":  # SELinux labels mean nothing on a host without SELinux, as with dockerd
+            raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
+    return Security(no_new_privileges, seccomp, apparmor, unmasked)
+
+
+def build(container: Container, places: Places) -> RuntimeSpec:
+    """The whole document. Raises InvalidParameter, or Conflict when a container whose namespaces it joins does not run."""
+    config, host = container.config, container.host_config
+    options = security(host.security_opt)
+    wanted = capability_names(host)
+    process = Process(
+        args=(*((places.init_file and "/sbin/docker-init", "--") if host.init else ()), container.path, *container.arguments),
+        cwd=config.working_dir or "/",
+        env=tuple(environment(container)),
+        terminal=config.tty,
+        console_size=ConsoleSize(*host.console_size) if config.tty and any(host.console_size) else None,
+        user=User(username=config.user, additional_gids=_group_numbers(host)),
+        capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
+        rlimits=tuple(Rlimit(f"RLIMIT_{u.name.upper()}", _unsigned(u.hard), _unsigned(u.soft)) for u in host.ulimits or []),
+        no_new_privileges=options.no_new_privileges,
+        apparmor_profile="" if options.apparmor == "unconfined" or host.privileged else options.apparmor,
+        oom_score_adj=host.oom_score_adj or None,
+    )
+    unmasked = host.privileged or options.unmasked
+    linux = Linux(
+        namespaces=tuple(_namespaces(host, places)),
+        devices=tuple(_devices(host)),
+        cgroups_path=places.cgroup,
+        resources=limits(host, device_rules=tuple(_device_rules(host))),
+        rootfs_propagation=_root_propagation(container.mounts),
+        sysctl=_sysctls(host) or None,
+        masked_paths=() if unmasked else tuple(host.masked_paths) if host.masked_paths is not None else defaults.MASKED_PATHS,
+        readonly_paths=()
+        if unmasked
+        else tuple(host.readonly_paths)
+        if host.readonly_paths is not None
+        else defaults.READONLY_PATHS,
+    )
+    return RuntimeSpec(
+        process=process,
+        root=Root(path="rootfs", readonly=host.readonly_rootfs),
+        hostname=config.hostname if host.uts_mode != "host" else "",
+        domainname=config.domainname if host.uts_mode != "host" else "",
+        mounts=tuple(_mounts(container, places)),
+        linux=linux,
+    )
+
+
+def capability_names(host: HostConfig) -> tuple[str, ...]:
+    """The capabilities the container's processes get, after `--cap-add` and `--cap-drop`. Raises InvalidParameter."""
+    return capabilities.tweak(host.cap_add or (), host.cap_drop or (), privileged=host.privileged)
+
+
+def environment(container: Container) -> list[str]:
+    """PATH, HOSTNAME and TERM first, then the container's own, which win; a variable without `=` removes."""
+    config = container.config
+    values: dict[str, str | None] = {"PATH": DEFAULT_PATH, "HOSTNAME": config.hostname}
+    if config.tty:
+        values["TERM"] = "xterm"
+    for variable in config.env or []:
+        name, equals, value = variable.partition("=")
+        values[name] = value if equals else None
+    return [f"{name}={value}" for name, value in values.items() if value is not None]
+
+
+def limits(resources: Resources, device_rules: tuple[DeviceRule, ...] = ()) -> Limits:
+    """The cgroup part alone, as `update` needs it too."""
+    cpu = CpuLimits(
+        shares=resources.cpu_shares or None,
+        quota=resources.nano_cpus * PERIOD_MICROSECONDS // 1_000_000_000 if resources.nano_cpus else resources.cpu_quota or None,
+        period=PERIOD_MICROSECONDS if resources.nano_cpus else resources.cpu_period or None,
+        cpus=resources.cpuset_cpus,
+        mems=resources.cpuset_mems,
+    )
+    swappiness = resources.memory_swappiness
+    memory = MemoryLimits(
+        limit=resources.memory or None,
+        reservation=resources.memory_reservation or None,
+        swap=resources.memory_swap or None,
+        swappiness=swappiness if swappiness is not None and swappiness != -1 else None,
+        disable_oom_killer=resources.oom_kill_disable or None,
+    )
+    pids = resources.pids_limit
+    return Limits(
+        devices=device_rules,
+        cpu=cpu if cpu != CpuLimits() else None,
+        memory=memory if memory != MemoryLimits() else None,
+        pids=PidsLimit(pids) if pids is not None and pids > 0 else None,
+        block_io=_block_io(resources),
+    )
+
+
+def _block_io(resources: Resources) -> BlockIOLimits | None:
+    block = BlockIOLimits(
+        weight=resources.blkio_weight or None,
+        weight_device=tuple(_weights(resources.blkio_weight_device)),
+        throttle_read_bps_device=tuple(_throttles(resources.blkio_device_read_bps)),
+        throttle_write_bps_device=tuple(_throttles(resources.blkio_device_write_bps)),
+        throttle_read_iops_device=tuple(_throttles(resources.blkio_device_read_iops)),
+        throttle_write_iops_device=tuple(_throttles(resources.blkio_device_write_iops)),
+    )
+    return block if block != BlockIOLimits() else None
+
+
+def _weights(devices: list[WantedWeight] | None) -> list[Weight]:
+    return [Weight(*_numbers(device.path), weight=device.weight) for device in devices or []]
+
+
+def _throttles(devices: list[ThrottleDevice] | None) -> list[Throttle]:
+    return [Throttle(*_numbers(device.path), rate=device.rate) for device in devices or []]
+
+
+def _numbers(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InvalidParameter(f"cannot use device {path}: {error.strerror}") from error
+    return os.major(status.st_rdev), os.minor(status.st_rdev)
+
+
+def _namespaces(host: HostConfig, places: Places) -> list[Namespace]:
+    found = [Namespace("mount")]
+    shared: Mapping[str, tuple[str, str]] = {
+        "pid": (host.pid_mode, "pid"),
+        "ipc": (host.ipc_mode, "ipc"),
+        "uts": (host.uts_mode, "uts"),
+        "network": (host.network_mode, "net"),
+        "cgroup": (host.cgroupns_mode, "cgroup"),
+    }
+    for kind, (mode, file_name) in shared.items():
+        if mode == "host":
+            continue
+        if mode.startswith("container:"):
+            pid = places.namespace_of(mode.partition(":")[2])
+            if pid <= 0:
+                raise Conflict(f"cannot join {kind} of a non running container: {mode.partition(':')[2]}")
+            found.append(Namespace(kind, f"/proc/{pid}/ns/{file_name}"))
+        else:
+            found.append(Namespace(kind))
+    return found
+
+
+def _mounts(container: Container, places: Places) -> list[SpecMount]:
+    host = container.host_config
+    taken = {point.destination for point in container.mounts}
+    mounts = [
+        m
+        for m in defaults.mounts(privileged=host.privileged, cgroup_namespace=host.cgroupns_mode != "host")
+        if m.destination not in taken
+    ]
+    mounts = [_shm(m, host) for m in mounts if not (m.destination == "/dev/shm" and host.ipc_mode in ("host", "none"))]
+    if host.ipc_mode == "host" and "/dev/shm" not in taken:
+        mounts.append(SpecMount("/dev/shm", "bind", "/dev/shm", ("rbind", "rprivate")))
+    if host.ipc_mode.startswith("container:") and "/dev/shm" not in taken:
+        pid = places.namespace_of(host.ipc_mode.partition(":")[2])
+        mounts = [m for m in mounts if m.destination != "/dev/shm"]
+        mounts.append(SpecMount("/dev/shm", "bind", f"/proc/{pid}/root/dev/shm", ("bind", "rprivate")))
+    for destination, source in (
+        ("/etc/resolv.conf", places.resolv_conf_file),
+        ("/etc/hostname", places.hostname_file),
+        ("/etc/hosts", places.hosts_file),
+        ("/sbin/docker-init", places.init_file if host.init else ""),
+    ):
+        if source and destination not in taken:
+            access = ("ro",) if host.readonly_rootfs or destination == "/sbin/docker-init" else ()
+            mounts.append(SpecMount(destination, "bind", source, ("rbind", "rprivate", *access)))
+    mounts.extend(_mount(point) for point in sorted(container.mounts, key=lambda point: point.destination.count("/")))
+    return mounts
+
+
+def _mount(point: MountPoint) -> SpecMount:
+    if point.type == "tmpfs":
+        return SpecMount(point.destination, "tmpfs", "tmpfs", _tmpfs_options(point.options))
+    access: tuple[str, ...] = ()
+    if not point.writable:
+        non_recursive = "ro-non-recursive" in point.options or "bind" in point.options
+        access = ("ro",) if non_recursive or "rro" not in point.options else ("rro",)
+        if point.type == "bind" and not non_recursive:
+            access = ("rro",)
+    bind = "bind" if "bind" in point.options else "rbind"
+    source = point.source
+    for option in point.options:
+        if option.startswith("subpath="):
+            source = posixpath.join(source, option.removeprefix("subpath="))
+    return SpecMount(point.destination, "bind", source, (bind, point.propagation or "rprivate", *access))
+
+
+def _tmpfs_options(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Docker's defaults (noexec, nosuid, nodev) unless their opposite was asked."""
+    defaults_kept = tuple(word for word in ("noexec", "nosuid", "nodev") if word[2:] not in words)
+    return (*defaults_kept, *(word for word in words if word not in defaults_kept), "rprivate")
+
+
+def _shm(mount: SpecMount, host: HostConfig) -> SpecMount:
+    if mount.destination != "/dev/shm" or not host.shm_size:
+        return mount
+    options = tuple(option for option in mount.options if not option.startswith("size="))
+    return SpecMount(mount.destination, mount.type, mount.source, (*options, f"size={host.shm_size}"))
+
+
+def _devices(host: HostConfig) -> list[Device]:
+    found: list[Device] = list(defaults.host_devices()) if host.privileged else []
+    for mapping in host.devices or []:
+        found.extend(_host_devices(mapping.path_on_host, mapping.path_in_container or mapping.path_on_host))
+    return found
+
+
+def _device_rules(host: HostConfig) -> list[DeviceRule]:
+    rules = list(defaults.device_rules(privileged=host.privileged))
+    for mapping in host.devices or []:
+        for device in _host_devices(mapping.path_on_host, mapping.path_in_container or mapping.path_on_host):
+            rules.append(DeviceRule(True, device.type, device.major, device.minor, mapping.cgroup_permissions or "rwm"))
+    rules.extend(_parse_rule(rule) for rule in host.device_cgroup_rules or [])
+    return rules
+
+
+def _host_devices(source: str, target: str) -> list[Device]:
+    """The device at a host path; for a directory, each device below it."""
+    try:
+        status = os.stat(source)
+    except OSError as error:
+        raise InvalidParameter(
+            f'error gathering device information while adding custom device "{source}": {error.strerror}'
+        ) from error
+    if stat.S_ISDIR(status.st_mode):
+        found: list[Device] = []
+        for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
+            if entry.is_symlink() or (entry.is_file() and not entry.is_dir()):
+                continue
+            found.extend(_host_devices(entry.path, posixpath.join(target, entry.name)))
+        return found
+    kind = "b" if stat.S_ISBLK(status.st_mode) else "c" if stat.S_ISCHR(status.st_mode) else ""
+    if not kind:
+        raise InvalidParameter(f'error gathering device information while adding custom device "{source}": not a device node')
+    return [
+        Device(
+            kind,
+            target,
+            os.major(status.st_rdev),
+            os.minor(status.st_rdev),
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+        )
+    ]
+
+
+def _parse_rule(text: str) -> DeviceRule:
+    """``c 1:3 rwm`` with ``*`` for any number."""
+    words = text.split()
+    try:
+        kind, numbers, access = words
+        major, minor = numbers.split(":")
+        if kind not in ("a", "b", "c") or not access or set(access) - set("rwm"):
+            raise ValueError
+        return DeviceRule(True, kind, _number(major), _number(minor), access)
+    except ValueError:
+        raise InvalidParameter(f"invalid device cgroup rule format: '{text}'") from None
+
+
+def _number(text: str) -> int | None:
+    return None if text == "*" else int(text)
+
+
+def _group_numbers(host: HostConfig) -> tuple[int, ...]:
+    numbers: list[int] = []
+    for group in host.group_add or []:
+        if not group.isdecimal() or int(group) > 0x7FFFFFFF:
+            raise InvalidParameter(
+                f"Unable to find group {group}: only numeric --group-add values are supported by this version of Carrack"
+            )
+        numbers.append(int(group))
+    return tuple(numbers)
+
+
+def _sysctls(host: HostConfig) -> dict[str, str]:
+    """Docker's own (ping and low ports without privileges, in a network of the container's own), then what was asked."""
+    values: dict[str, str] = {}
+    if host.network_mode != "host" and not host.network_mode.startswith("container:") and not host.privileged:
+        values["net.ipv4.ping_group_range"] = "0 2147483647"
+        values["net.ipv4.ip_unprivileged_port_start"] = "0"
+    return values | (host.sysctls or {})
+
+
+def _root_propagation(points: Sequence[MountPoint]) -> str:
+    words = {point.propagation for point in points}
+    if words & {"shared", "rshared"}:
+        return "shared"
+    if words & {"slave", "rslave"}:
+        return "rslave"
+    return ""
+
+
+def _unsigned(value: int) -> int:
+    """-1 stands for no limit."""
+    return value if value >= 0 else 2**64 - 1

@@ -1,0 +1,110 @@
+"""A request as handlers see it: its head, its body as bytes or as a stream, who sent it, whether the client is still there, and
+the way to take the connection away from the server for good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from carrack.errors import InvalidParameter
+from carrack.http.head import Head
+from carrack.http.response import FileResponse, Response, StreamResponse
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCredentials:
+    """Who connected to a unix socket (unix(7), SO_PEERCRED), as of its connect()."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A connection that belongs to its receiver now."""
+
+    fd: int
+    """A non-blocking descriptor, to be closed by the receiver: the socket itself, or one end of a pair that is relayed (TLS)."""
+    head: bytes
+    """Bytes of the client that were read already and belong to the stream: they come before what `fd` gives."""
+    eof: bool
+    """The client has sent all it will (half-close), and this was read already: `fd` need not be asked."""
+
+
+class Wire(Protocol):
+    """What a request needs of its connection."""
+
+    disconnected: asyncio.Event
+
+    async def read_body(self) -> bytes:
+        """The next bytes of the body, empty at its end. Raises InvalidParameter, Cancelled."""
+
+    async def hand_over(self, head: bytes) -> HandedOver:
+        """Write the head, flush, and leave the connection."""
+
+    def render_hand_over(self, status: int, reason: str, headers: Mapping[str, str]) -> bytes:
+        """The response head that announces a raw stream."""
+
+    def peer(self) -> PeerCredentials | None:
+        """Who is on the other end of a unix socket."""
+
+
+class Request:
+    """One request on one connection."""
+
+    __slots__ = ("_wire", "head", "headers", "method", "params", "path", "query", "raw_target", "version")
+
+    def __init__(self, head: Head, wire: Wire) -> None:
+        self._wire = wire
+        self.head = head
+        self.method = head.method
+        self.path = head.path
+        """Decoded, without the query; a version prefix is still in it."""
+        self.raw_target = head.raw_target
+        self.query = head.query
+        self.headers = head.headers
+        self.version = ""
+        """The API version it is answered in, set by the router."""
+        self.params: dict[str, str] = {}
+        """What the route's pattern found in the path, set by the router."""
+
+    @property
+    def disconnected(self) -> asyncio.Event:
+        """Set when the client has gone, or has half-closed: for those who would otherwise work for nobody."""
+        return self._wire.disconnected
+
+    @property
+    def peer(self) -> PeerCredentials | None:
+        """Who is on the other end; None when it is not a unix socket."""
+        return self._wire.peer()
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """The whole body. Raises InvalidParameter when it is larger or malformed, Cancelled when the client has gone."""
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self._wire.read_body():
+            size += len(piece)
+            if size > limit_bytes:
+                raise InvalidParameter("http: request body too large")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The body piece by piece, as it comes; the client is held back while nobody reads. Raises as `body`."""
+        while piece := await self._wire.read_body():
+            yield piece
+
+    async def hand_over(self, status: int, reason: str, headers: Mapping[str, str]) -> HandedOver:
+        """Answer with this head alone, flush it, and give the connection away; the handler then returns None.
+
+        What is left of the request's own body is read and dropped first. Raises Cancelled when the client has gone.
+        """
+        return await self._wire.hand_over(self._wire.render_hand_over(status, reason, headers))
+
+
+Reply = Response | StreamResponse | FileResponse | None
+Handler = Callable[[Request], Awaitable[Reply]]
+"""None: the connection was handed over."""

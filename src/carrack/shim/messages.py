@@ -1,0 +1,311 @@
+"""The closed list of messages between carrackd, the zygote, the shims and the workers.
+
+                     StartOrder, WorkerJob                              (one packet each, own reply socket)
+    carrackd ───────────────────────────────────▶ zygote ── fork ──▶ shim / worker
+       │                                                              │
+       │   Created · Started | StartFailed                            │
+       │◀──────────────────────────────────────────────────────────────
+       │   Go · Abandon · Exec · Attach · Wait · FollowLogs           │
+       │   Signal · Resize · Inquire · Forget                         │
+       ├─────────────────────────────────────────────────────────────▶│
+       │   Done | Refused (to a numbered order) · ExecExited ·        │
+       │   Detached · OutOfMemory · Exited · Status                   │
+       │◀──────────────────────────────────────────────────────────────
+
+One message is one packet of a SOCK_SEQPACKET socket, JSON with a `type` tag; descriptors travel beside it in the order that
+the message's own text gives. `VERSION` stands in every first message of a conversation: StartOrder, the worker jobs, Inquire and
+Status. A side that meets a newer version refuses with one clear line; fields are only ever added, with defaults.
+tests/unit/shim keeps a frozen corpus of every released version.
+
+An order that carries a `sequence` is answered by exactly one Done or Refused with the same number.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from carrack.oci.mount import Mount
+from carrack.oci.runtime_spec import Process, RuntimeSpec
+
+VERSION = 1
+
+
+class _Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
+    pass
+
+
+# ── what a client connection asks of the shim (each travels with the client's own socket) ──────────────────────────────
+
+
+class Attach(_Message, frozen=True, tag="attach"):
+    """Join the container's standard streams with a client. Descriptor: the client's socket."""
+
+    sequence: int = 0
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    replay_logs: bool = False
+    """Write what was logged so far first (`logs=1`)."""
+    stream: bool = True
+    """Go on with live output; without it, end after the replay."""
+    detach_keys: bytes = b"\x10\x11"
+    """The byte sequence that ends the client and leaves the container running; empty: none."""
+    head: bytes = b""
+    """Bytes the daemon had already read from the client."""
+    end_of_input: bool = False
+    """The client had already closed its sending side."""
+
+
+class Wait(_Message, frozen=True, tag="wait"):
+    """Tell a client how the container ended, as the last chunks of an HTTP response whose header is already sent.
+
+    Descriptor: the client's socket. `not-running` and `next-exit` are answered at the exit, `removed` at Forget.
+    """
+
+    sequence: int = 0
+    condition: str = "not-running"
+
+
+class FollowLogs(_Message, frozen=True, tag="follow-logs"):
+    """Write log records to a client, those on disk first, then new ones, in HTTP chunks. Descriptor: the client's socket."""
+
+    sequence: int = 0
+    stdout: bool = True
+    stderr: bool = True
+    since_nanoseconds: int = 0
+    until_nanoseconds: int = 0
+    tail: int = -1
+    """How many of the last records to begin with; -1: all."""
+    timestamps: bool = False
+    details: bool = False
+
+
+# ── orders to a zygote ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class LogPlan(_Message, frozen=True, tag="log"):
+    """Where and how output is kept. `local` and `json-file` rotate by size; `none` keeps nothing."""
+
+    driver: str = "local"
+    path: str = ""
+    max_size_bytes: int = 20_000_000
+    """0: unlimited."""
+    max_files: int = 5
+    compress: bool = True
+    attributes: dict[str, str] = {}
+    """Labels and environment chosen by log options, shown by `logs --details`."""
+    non_blocking_buffer_bytes: int = 0
+    """More than 0: mode=non-blocking with a ring of this size."""
+
+
+class StartOrder(_Message, frozen=True, tag="start"):
+    """Fork a shim and make a container in it, up to the point where its init waits for Go.
+
+    Descriptors: the shim's end of the conversation; then `held_ports` bound sockets to keep open until Forget; then one client
+    socket for each of `attached`, then one for each of `waiting`.
+    """
+
+    container_id: str
+    spec: RuntimeSpec
+    rootfs: tuple[Mount, ...]
+    cgroup: str
+    """The container's cgroup, a path below the root of every hierarchy, such as ``/carrack/<id>``."""
+    socket_path: str
+    state_directory: str
+    """Where `exit.json` is written before anyone is told of the exit."""
+    log: LogPlan
+    seccomp: bytes = b""
+    """A compiled filter; empty: none. `spec.linux.seccomp` is empty in an order."""
+    open_stdin: bool = False
+    stdin_once: bool = False
+    held_ports: int = 0
+    attached: tuple[Attach, ...] = ()
+    waiting: tuple[Wait, ...] = ()
+    trace: bool = False
+    """Name each step and its time in Started."""
+    version: int = VERSION
+
+
+class UnpackLayer(_Message, frozen=True, tag="unpack-layer"):
+    """Extract a (compressed) layer tar. Descriptors: the source (a file or a pipe), the empty target directory."""
+
+    limit_bytes: int = 0
+    """Give up when the content grows beyond this; 0: no limit."""
+    version: int = VERSION
+
+
+class CopyUp(_Message, frozen=True, tag="copy-up"):
+    """Copy what an image holds at `path` into an empty volume. Descriptor: the volume's directory."""
+
+    rootfs: tuple[Mount, ...]
+    path: str
+    version: int = VERSION
+
+
+class RemoveTree(_Message, frozen=True, tag="remove-tree"):
+    """Remove `name` and everything below it. Descriptor: the directory that holds it."""
+
+    name: str
+    version: int = VERSION
+
+
+WorkerJob = UnpackLayer | CopyUp | RemoveTree
+
+
+class WorkerDone(_Message, frozen=True, tag="worker-done"):
+    """A job's result; the fields that its kind gives."""
+
+    diff_id: str = ""
+    size_bytes: int = 0
+    entries: int = 0
+
+
+class WorkerFailed(_Message, frozen=True, tag="worker-failed"):
+    """`kind` is the name of a class of carrack.errors."""
+
+    kind: str
+    message: str
+
+
+# ── orders to a shim ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Go(_Message, frozen=True, tag="go"):
+    """Let init execute the container's program. Answered by Started or StartFailed."""
+
+
+class Abandon(_Message, frozen=True, tag="abandon"):
+    """The start is taken back: kill init, undo, leave."""
+
+
+class Exec(_Message, frozen=True, tag="exec"):
+    """Run one more process in the container. Descriptor, when `attach` is there: the client's socket.
+
+    Answered by Done (with `pid`) once the program runs, or Refused; its end is told by ExecExited.
+    """
+
+    sequence: int
+    exec_id: str
+    process: Process
+    attach: Attach | None = None
+    privileged: bool = False
+
+
+class Signal(_Message, frozen=True, tag="signal"):
+    """Send a signal to init, or to an exec's process; `everyone`: to each process of the container."""
+
+    sequence: int
+    signal: int
+    exec_id: str = ""
+    everyone: bool = False
+
+
+class Resize(_Message, frozen=True, tag="resize"):
+    """Set the terminal's size, of init or of an exec."""
+
+    sequence: int
+    height: int
+    width: int
+    exec_id: str = ""
+
+
+class Inquire(_Message, frozen=True, tag="inquire"):
+    """The first message of a daemon that connects anew. Answered by Status."""
+
+    version: int = VERSION
+
+
+class Forget(_Message, frozen=True, tag="forget"):
+    """The daemon has recorded the exit: answer those who wait for `removed` if it was removed, close everything, leave."""
+
+    removed: bool = False
+
+
+# ── reports of a shim ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Created(_Message, frozen=True, tag="created"):
+    """The namespaces exist. Descriptors: init's pidfd; the network namespace when the container has one of its own."""
+
+    pid: int
+    warnings: tuple[str, ...] = ()
+
+
+class Started(_Message, frozen=True, tag="started"):
+    """The container's program runs."""
+
+    started_at_nanoseconds: int
+    warnings: tuple[str, ...] = ()
+    trace: tuple[tuple[str, int], ...] = ()
+    """(step, microseconds) when the order asked for it."""
+
+
+class StartFailed(_Message, frozen=True, tag="start-failed"):
+    """The container could not be made or its program not executed; everything is undone. `message` is for the user."""
+
+    message: str
+    exit_code: int = 128
+    """What Docker records: 127 not found, 126 not executable, else 128."""
+    kind: str = "InvalidParameter"
+    """The name of a class of carrack.errors."""
+
+
+class Done(_Message, frozen=True, tag="done"):
+    sequence: int
+    pid: int = 0
+
+
+class Refused(_Message, frozen=True, tag="refused"):
+    sequence: int
+    kind: str
+    message: str
+    exit_code: int = 0
+
+
+class ExecExited(_Message, frozen=True, tag="exec-exited"):
+    exec_id: str
+    exit_code: int
+
+
+class Detached(_Message, frozen=True, tag="detached"):
+    """A client left by its detach keys."""
+
+    exec_id: str = ""
+
+
+class OutOfMemory(_Message, frozen=True, tag="out-of-memory"):
+    """The kernel killed a process of the container for want of memory."""
+
+
+class Exited(_Message, frozen=True, tag="exited"):
+    """The container's init ended; `exit.json` holds the same."""
+
+    exit_code: int
+    finished_at_nanoseconds: int
+    out_of_memory: bool = False
+    error: str = ""
+
+
+class ExecState(_Message, frozen=True, tag="exec-state"):
+    exec_id: str
+    pid: int = 0
+    running: bool = True
+    exit_code: int | None = None
+
+
+class Status(_Message, frozen=True, tag="status"):
+    """Everything a new daemon must know. Descriptors: as for Created, while init lives."""
+
+    container_id: str
+    pid: int
+    started_at_nanoseconds: int = 0
+    """0: init still waits for Go."""
+    exited: Exited | None = None
+    execs: tuple[ExecState, ...] = ()
+    version: int = VERSION
+
+
+ToZygote = StartOrder | UnpackLayer | CopyUp | RemoveTree
+ToShim = Go | Abandon | Exec | Attach | Wait | FollowLogs | Signal | Resize | Inquire | Forget
+FromShim = Created | Started | StartFailed | Done | Refused | ExecExited | Detached | OutOfMemory | Exited | Status
+FromWorker = WorkerDone | WorkerFailed
