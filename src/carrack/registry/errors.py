@@ -96,6 +96,12 @@ class ManifestUnknown(RegistryError, NotFound):
     code, status = "MANIFEST_UNKNOWN", 404
 
 
+class TooManyTags(RegistryError, InvalidParameter):
+    """More tags in one push than are taken."""
+
+    code, status = "MANIFEST_INVALID", 414
+
+
 class NameInvalid(RegistryError, InvalidParameter):
     """A repository name or a tag breaks the grammar."""
 

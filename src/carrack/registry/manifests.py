@@ -72,7 +72,12 @@ class _Document(msgspec.Struct, rename="camel"):
     annotations: dict[str, str] | None = None
 
 
+class _MediaType(msgspec.Struct, rename="camel"):
+    media_type: str | None = None
+
+
 _decoder = msgspec.json.Decoder(_Document)
+_media_type_decoder = msgspec.json.Decoder(_MediaType)
 
 
 def read_manifest(content: bytes, content_type: str = "") -> ManifestFacts:
@@ -102,9 +107,11 @@ def read_manifest(content: bytes, content_type: str = "") -> ManifestFacts:
 
 def stored_media_type(content: bytes) -> str:
     """The media type of a manifest in the store, whatever its age. Raises ManifestInvalid when it is not a JSON object."""
-    members = _members(content)
-    stated = members.get("mediaType")
-    return stated if isinstance(stated, str) and stated else _guess(members)
+    try:
+        stated = _media_type_decoder.decode(content).media_type
+    except (msgspec.DecodeError, RecursionError):
+        stated = None
+    return stated or _guess(_members(content))
 
 
 def stored_facts(content: bytes) -> ManifestFacts:
