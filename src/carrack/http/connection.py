@@ -48,12 +48,17 @@ class Limits:
     """Between two requests."""
     body_seconds: float | None = None
     """Between two pieces of a body: None, because an upload may come from a program that thinks."""
+    connections: int | None = None
+    """How many a server keeps open; a further one is told 503 and closed."""
 
 
 class Registry(Protocol):
     """Where a server keeps its connections."""
 
     closing: bool
+
+    @property
+    def connection_count(self) -> int: ...
 
     def add(self, connection: Connection) -> None: ...
 
@@ -88,6 +93,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._out = Outgoing(self._transport, self._loop)
         self.disconnected = asyncio.Event()
+        most = self._limits.connections
+        self._is_one_too_many = most is not None and self._registry.connection_count >= most
         self._registry.add(self)
         self.task = self._loop.create_task(self._converse())
 
@@ -186,6 +193,9 @@ class Connection(asyncio.Protocol):
 
     async def _converse(self) -> None:
         try:
+            if self._is_one_too_many:
+                self._transport.write(render_head(503, {"Connection": "close", "Retry-After": "1", "Content-Length": "0"}))
+                self._must_close = True
             while not self._must_close and (head := await self._next_head()) is not None:
                 self.idle = False
                 await self._exchange(head)

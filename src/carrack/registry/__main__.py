@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from dataclasses import asdict
 
@@ -117,6 +118,12 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
+def _existing_store(config: RegistryConfig) -> FilesystemStorage:
+    if not os.path.isdir(config.root):
+        raise InvalidParameter(f"registry root {config.root}: no such directory")
+    return FilesystemStorage(config.root)
+
+
 def _gc(options: argparse.Namespace) -> int:
     config = _config(options)
     rules = config.garbage.rules
@@ -126,14 +133,14 @@ def _gc(options: argparse.Namespace) -> int:
         except msgspec.DecodeError as error:
             raise InvalidParameter(f"--rules: {error}") from error
     rules.validate()
-    collection = Collection(FilesystemStorage(config.root), rules, dry_run=options.dry_run)
+    collection = Collection(_existing_store(config), rules, dry_run=options.dry_run)
     report = collection.run()
     print(msgspec.json.encode({**asdict(report), "bytes_freed": report.bytes_freed}).decode())  # noqa: T201
     return 0
 
 
 def _scrub(options: argparse.Namespace) -> int:
-    report = scrub(FilesystemStorage(_config(options).root), dry_run=options.dry_run)
+    report = scrub(_existing_store(_config(options)), dry_run=options.dry_run)
     print(msgspec.json.encode(asdict(report)).decode())  # noqa: T201
     return 1 if report.corrupt or report.missing else 0
 

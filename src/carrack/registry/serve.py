@@ -39,7 +39,6 @@ log = logging.getLogger("carrack.registry")
 
 _THREADS = 16
 _BACKLOG = 512
-_LIMITS = Limits(head_bytes=64 << 10, unread_bytes=512 << 10, body_seconds=300.0)
 
 
 def run(config: RegistryConfig, *, ready_fd: int = -1) -> None:
@@ -78,14 +77,15 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         listeners = [_listen(host, port) for host, port in self._config.addresses()]
+        limits = Limits(head_bytes=64 << 10, unread_bytes=512 << 10, body_seconds=300.0, connections=self._config.max_connections)
         servers = [
-            await serve_http(parts.server.handle, listener, limits=_LIMITS, tls=tls, observer=parts.server.observe)
+            await serve_http(parts.server.handle, listener, limits=limits, tls=tls, observer=parts.server.observe)
             for listener in listeners
         ]
         if self._config.metrics_listen:
             listener = _listen(*parse_address(self._config.metrics_listen))
             listeners.append(listener)
-            servers.append(await serve_http(self._tell, listener, limits=_LIMITS))
+            servers.append(await serve_http(self._tell, listener))
         bound = ["{}:{}".format(*listener.getsockname()[:2]) for listener in listeners]
         log.info("registry on %s, root %s", ", ".join(bound), self._config.root)
         if ready_fd >= 0:

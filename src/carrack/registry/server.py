@@ -1,4 +1,4 @@
-"""From a request to its route: the path is parsed, the gate asked, the method looked up, and each failure becomes the spec's answer.
+"""From a request to its route: the path is parsed, the gate asked, the method looked up; each failure becomes the spec's answer.
 
 The table below is the whole server: one line per endpoint of distribution-spec, with the rights it needs.
 """

@@ -19,7 +19,7 @@ from carrack.registry.storage.digesting import digest_of
 from carrack.registry.storage.durable import digests_in, names_in, read_file, read_link, remove_file, sync_directory, write_file
 from carrack.registry.storage.filesystem_sweep import SweepFiles
 from carrack.registry.storage.filesystem_uploads import UploadFiles
-from carrack.registry.storage.tree import is_older
+from carrack.registry.storage.tree import is_older, renew_data
 
 _REMEMBERED_BYTES = 8 << 20
 
@@ -113,7 +113,7 @@ class FilesystemStorage(UploadFiles, SweepFiles):
         with self.locks.content(digest, exclusive=False):
             try:
                 if read_file(path) == content:
-                    os.utime(path)
+                    renew_data(path)
                     return
             except FileNotFoundError:
                 pass

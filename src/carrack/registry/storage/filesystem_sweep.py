@@ -11,8 +11,8 @@ from carrack.errors import InvalidParameter
 from carrack.oci.digest import Digest
 from carrack.registry.errors import BlobUnknown
 from carrack.registry.storage import Leased, OpenBlob, StaleUpload
-from carrack.registry.storage.durable import digests_in, names_in, remove_file, sync_directory
-from carrack.registry.storage.tree import Tree, is_older
+from carrack.registry.storage.durable import digests_in, names_in, open_quietly, remove_file, sync_directory
+from carrack.registry.storage.tree import Tree, data_lease, is_older
 
 
 class SweepFiles(Tree):
@@ -40,7 +40,7 @@ class SweepFiles(Tree):
                         state = os.stat(self.layout.data(digest))
                     except FileNotFoundError:
                         continue
-                    yield Leased(digest, state.st_size, state.st_mtime)
+                    yield Leased(digest, state.st_size, data_lease(state))
 
     def uploads(self, repository: str) -> Iterator[StaleUpload]:
         for upload_id in names_in(self.layout.uploads(repository)):
@@ -71,16 +71,16 @@ class SweepFiles(Tree):
         path = self.layout.data(digest)
         with self.locks.content(digest, exclusive=True):
             try:
-                size = os.stat(path).st_size
+                state = os.stat(path)
             except FileNotFoundError:
                 return None
-            if not is_older(path, leased_before):
+            if data_lease(state) >= leased_before:
                 return None
-            return size if remove_file(path) else None
+            return state.st_size if remove_file(path) else None
 
     def open_stored(self, digest: Digest) -> OpenBlob:
         try:
-            fd = os.open(self.layout.data(digest), os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_quietly(self.layout.data(digest))
         except FileNotFoundError:
             raise BlobUnknown("blob unknown to registry", detail={"digest": str(digest)}) from None
         return OpenBlob(fd, os.fstat(fd).st_size)

@@ -10,7 +10,7 @@
         repositories/<name>/_referrers/<algorithm>/<hex>/<algorithm>/<hex>/link   subject, then the manifest that refers to it
         _carrack/{staging,locks,corrupt}
 
-A link's content is the digest it names; its modification time, like that of `data`, is the lease. Pure: paths only.
+A link's content is the digest it names; its modification time is its lease, as the access time is that of `data`. Pure: paths only.
 """
 
 from __future__ import annotations

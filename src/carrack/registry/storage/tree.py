@@ -68,7 +68,7 @@ class Tree:
     def promise_stored(self, digest: Digest) -> None:
         """Renew the lease of some bytes; under the content's lock. Raises BlobUnknown."""
         try:
-            os.utime(self.layout.data(digest))
+            renew_data(self.layout.data(digest))
         except FileNotFoundError:
             raise BlobUnknown("blob unknown to registry", detail={"digest": str(digest)}) from None
 
@@ -94,6 +94,16 @@ class Tree:
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
+
+
+def renew_data(path: str) -> None:
+    """Renew the lease of stored bytes: their access time, because the modification time tells whether they were touched at all."""
+    os.utime(path, ns=(time.time_ns(), os.stat(path).st_mtime_ns))
+
+
+def data_lease(state: os.stat_result) -> float:
+    """When stored bytes were last promised. A file system that notes reads as well only makes that later."""
+    return max(state.st_atime, state.st_mtime)
 
 
 def is_older(path: str, moment: float) -> bool:
