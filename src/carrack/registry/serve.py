@@ -69,13 +69,14 @@ class _Process:
         self._config = config
         self._metrics = Metrics()
         self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
 
     async def run(self, ready_fd: int) -> None:
         parts = self._build()
         tls = _tls_context(self._config.tls) if self._config.tls is not None else None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(number, self._on_signal)
         listeners = [_listen(host, port) for host, port in self._config.addresses()]
         limits = Limits(head_bytes=64 << 10, unread_bytes=512 << 10, body_seconds=300.0, connections=self._config.max_connections)
         servers = [
@@ -98,6 +99,12 @@ class _Process:
             collecting.cancel()
             await self._stop(servers, parts)
 
+    def _on_signal(self) -> None:
+        """The first asks for a stop, the second for one at once."""
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
     def _build(self) -> _Parts:
         config = self._config
         storage = FilesystemStorage(existing_root(config))
@@ -114,7 +121,14 @@ class _Process:
 
     async def _stop(self, servers: list[Server], parts: _Parts) -> None:
         log.info("stopping: running requests may end within %g seconds", self._config.shutdown_seconds)
-        await asyncio.gather(*(server.close(self._config.shutdown_seconds) for server in servers))
+        closing = asyncio.gather(*(server.close(self._config.shutdown_seconds) for server in servers))
+        hurrying = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait((closing, hurrying), return_when=asyncio.FIRST_COMPLETED)
+        if not closing.done():
+            log.warning("stopping at once")
+            await asyncio.gather(*(server.close(0.0) for server in servers))
+        await closing
+        hurrying.cancel()
         parts.services.verifier.close()
         parts.gate.close()
         parts.services.threads.shutdown(wait=True)
