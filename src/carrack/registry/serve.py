@@ -78,7 +78,7 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         listeners = [_listen(host, port) for host, port in self._config.addresses()]
-        limits = Limits(head_bytes=64 << 10, unread_bytes=512 << 10, body_seconds=300.0, connections=self._config.max_connections)
+        limits = Limits(head_bytes=64 << 10, unread_bytes=256 << 10, body_seconds=300.0, connections=self._config.max_connections)
         servers = [
             await serve_http(parts.server.handle, listener, limits=limits, tls=tls, observer=parts.server.observe)
             for listener in listeners

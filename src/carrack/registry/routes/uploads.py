@@ -28,7 +28,7 @@ from carrack.registry.ranges import Span, chunk_span, upload_range
 from carrack.registry.routes.call import Call
 from carrack.registry.storage import UploadWriter
 
-_BATCH_BYTES = 1 << 20
+_BATCH_BYTES = 512 << 10
 _BUSY_SECONDS = 5.0
 _BUSY_POLL_SECONDS = 0.05
 _ALGORITHMS = ("sha256", "sha512")

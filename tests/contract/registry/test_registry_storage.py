@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.contract.registry_storage import StorageContract
+from tests.contract.registry.storage_contract import StorageContract
 
 from carrack.registry.storage import Storage
 from carrack.registry.storage.filesystem import FilesystemStorage
