@@ -138,6 +138,7 @@ class LiveRegistry:
         with os.fdopen(read) as ready:
             self.ports = [int(line.rpartition(":")[2]) for line in ready]
         if not self.ports:
+            self.process.wait()
             raise RuntimeError(f"the registry did not start: {self.log.read_text()}")
         self.client = Client(self.ports[0])
 

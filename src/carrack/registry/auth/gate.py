@@ -24,6 +24,9 @@ _WATCHED_PEERS = 10_000
 class Authenticator(Protocol):
     """One way to sign in."""
 
+    guessable: bool
+    """Whether trying often enough could succeed, as with passwords."""
+
     def challenge(self, repository: str, actions: tuple[Action, ...], *, problem: str = "") -> str:
         """What to answer who has not signed in, or not for this."""
 
@@ -71,7 +74,7 @@ class Gate:
         remembered = self._authenticator.recall(authorization)
         if remembered is not None:
             return remembered
-        if authorization:
+        if self._authenticator.guessable:
             self._failures.check(peer)
         try:
             return await self._authenticator.authenticate(authorization)

@@ -59,6 +59,8 @@ def parse_basic(authorization: str) -> tuple[str, bytes] | None:
 class HtpasswdAuthenticator:
     """Signs in those whom a file names."""
 
+    guessable = True
+
     def __init__(self, path: str, realm: str) -> None:
         self._file = WatchedFile(path, parse_htpasswd)
         self._realm = realm

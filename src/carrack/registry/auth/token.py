@@ -62,6 +62,8 @@ class TokenService:
 class TokenAuthenticator:
     """Signs in the bearers of a service's tokens."""
 
+    guessable = False
+
     def __init__(self, service: TokenService) -> None:
         if not service.key_files:
             raise InvalidParameter("token authentication needs at least one key file")
