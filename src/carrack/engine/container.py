@@ -12,6 +12,23 @@ from carrack.engine.config import ContainerConfig, EndpointSettings, ExecConfig,
 from carrack.engine.state import LIVE, Status
 
 
+class HealthResult(msgspec.Struct, rename="pascal"):
+    """One run of a health check. Times are RFC 3339."""
+
+    start: str
+    end: str
+    exit_code: int
+    output: str
+
+
+class HealthState(msgspec.Struct):
+    """What the health check says: starting, healthy or unhealthy, with its last five results."""
+
+    status: str = "starting"
+    failing_streak: int = 0
+    log: list[HealthResult] = []
+
+
 class ContainerState(msgspec.Struct):
     """How a container stands. Times are nanoseconds since 1970; 0: never."""
 
@@ -22,6 +39,8 @@ class ContainerState(msgspec.Struct):
     out_of_memory: bool = False
     started_at_nanoseconds: int = 0
     finished_at_nanoseconds: int = 0
+    health: HealthState | None = None
+    """None: the container has no health check."""
 
     @property
     def running(self) -> bool:

@@ -42,6 +42,10 @@ class Events:
         self._past: deque[Event] = deque(maxlen=KEPT)
         self._listeners: set[Subscription] = set()
 
+    @property
+    def listener_count(self) -> int:
+        return len(self._listeners)
+
     def emit(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
         """Tell every listener."""
         event = Event(type, action, actor_id, dict(attributes), time.time_ns())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -41,6 +41,10 @@ class Filters:
                 raise InvalidParameter(f"invalid filter '{name}'")
         return self
 
+    def including(self, name: str, value: str) -> Filters:
+        """These filters and one value more."""
+        return Filters({**self._values, name: (*self.get(name), value)})
+
     def get(self, name: str) -> tuple[str, ...]:
         """The values asked for under a name, perhaps none."""
         return self._values.get(name, ())
@@ -64,6 +68,9 @@ class Filters:
             if key not in have or (equals and have[key] != value):
                 return False
         return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
 
     def __bool__(self) -> bool:
         return bool(self._values)

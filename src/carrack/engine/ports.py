@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from typing import Literal
 
 from carrack.engine.config import ContainerConfig, HostConfig
 from carrack.errors import InvalidParameter
 
-PROTOCOLS = ("tcp", "udp", "sctp")
+Protocol = Literal["tcp", "udp", "sctp"]
+PROTOCOLS: dict[str, Protocol] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,27 +18,27 @@ class WantedPort:
     """One container port to be published; `host_port` 0: any; `host_port_end` above it: any of that range."""
 
     container_port: int
-    protocol: str
+    protocol: Protocol
     host_ip: str = ""
     host_port: int = 0
     host_port_end: int = 0
 
 
-def parse_port(text: str) -> tuple[int, int, str]:
+def parse_port(text: str) -> tuple[int, int, Protocol]:
     """``first, last, protocol`` of ``80``, ``80/udp`` or ``80-90/tcp``. Raises InvalidParameter in Docker's words."""
     numbers, slash, protocol = text.partition("/")
     protocol = protocol.lower() if slash and protocol else "tcp"
     if protocol not in PROTOCOLS:
         raise InvalidParameter(f"invalid proto: {protocol}")
     first, last = parse_range(numbers)
-    return first, last, protocol
+    return first, last, PROTOCOLS[protocol]
 
 
 def parse_range(text: str) -> tuple[int, int]:
     """A number or ``first-last``, 0 to 65535. Raises InvalidParameter."""
     low, dash, high = text.partition("-")
     try:
-        if not low.isdecimal() or (dash and not high.isdecimal()):
+        if not _is_number(low) or (dash and not _is_number(high)):
             raise ValueError
         first, last = int(low), int(high) if dash else int(low)
     except ValueError:
@@ -46,9 +48,9 @@ def parse_range(text: str) -> tuple[int, int]:
     return first, last
 
 
-def exposed(config: ContainerConfig, host_config: HostConfig) -> list[tuple[int, str]]:
+def exposed(config: ContainerConfig, host_config: HostConfig) -> list[tuple[int, Protocol]]:
     """Every port the container exposes, ranges opened, in order, each once."""
-    seen: dict[tuple[int, str], None] = {}
+    seen: dict[tuple[int, Protocol], None] = {}
     for text in (*(config.exposed_ports or {}), *(host_config.port_bindings or {})):
         first, last, protocol = parse_port(text)
         for port in range(first, last + 1):
@@ -89,3 +91,7 @@ def _check_address(text: str) -> None:
             ipaddress.ip_address(text)
         except ValueError:
             raise InvalidParameter(f"invalid IP address: {text}") from None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

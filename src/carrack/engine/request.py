@@ -46,7 +46,7 @@ def check(request: CreateRequest, machine: Machine) -> list[str]:
     if request.stop_signal:
         parse_signal(request.stop_signal)
     _check_healthcheck(request.healthcheck)
-    _check_restart_policy(host.restart_policy, host.auto_remove)
+    check_restart_policy(host.restart_policy, host.auto_remove)
     for device in host.devices or []:
         permissions = device.cgroup_permissions
         if permissions and (set(permissions) - set("rwm")):
@@ -128,7 +128,7 @@ def merge(config: ContainerConfig, image: ExecutionConfig) -> None:
         raise InvalidParameter("no command specified")
 
 
-def settle(host: HostConfig, *, default_log_driver: str, default_log_options: dict[str, str]) -> None:
+def settle(host: HostConfig, *, default_log_driver: str, default_log_options: dict[str, str], cgroup_version: int = 2) -> None:
     """Write down the defaults that inspect shows and later starts must keep."""
     if host.network_mode in ("", "default"):
         host.network_mode = "bridge"
@@ -137,7 +137,7 @@ def settle(host: HostConfig, *, default_log_driver: str, default_log_options: di
     if host.shm_size == 0 and not host.ipc_mode.startswith("container:"):
         host.shm_size = SHM_SIZE_BYTES
     host.ipc_mode = host.ipc_mode or "private"
-    host.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged else "private")
+    host.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged or cgroup_version == 1 else "private")
     host.restart_policy.name = host.restart_policy.name or "no"
     host.runtime = host.runtime or "carrack"
     if not host.log_config.type:
@@ -205,7 +205,8 @@ def _highest(text: str, what: str) -> int:
     return highest
 
 
-def _check_restart_policy(policy: RestartPolicy, auto_remove: bool) -> None:
+def check_restart_policy(policy: RestartPolicy, auto_remove: bool) -> None:
+    """Raises InvalidParameter in Docker's words."""
     name = policy.name
     if name not in _RESTART_POLICIES:
         raise InvalidParameter(

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from carrack import errors
-from carrack.errors import CarrackError, SystemFailure, Unavailable
+from carrack.errors import CarrackError, InvalidParameter, SystemFailure, Unavailable
 from carrack.shim import wire
 from carrack.shim.messages import (
     VERSION,
@@ -25,6 +25,7 @@ from carrack.shim.messages import (
     Forget,
     Go,
     Inquire,
+    Message,
     Refused,
     Resize,
     Signal,
@@ -53,7 +54,7 @@ class Shim:
         self._sequence = 0
         self._answers: dict[int, asyncio.Future[Done]] = {}
         self._next: asyncio.Future[tuple[object, list[int]]] | None = None
-        self._unsent: deque[tuple[object, tuple[int, ...]]] = deque()
+        self._unsent: deque[tuple[Message, tuple[int, ...]]] = deque()
         self.closed = False
         self._loop.add_reader(connection.fileno(), self._readable)
 
@@ -102,7 +103,7 @@ class Shim:
         if self._next is not None and not self._next.done():
             self._next.set_exception(lost)
 
-    def _send(self, message: object, fds: tuple[int, ...]) -> None:
+    def _send(self, message: Message, fds: tuple[int, ...]) -> None:
         if self.closed:
             _close(fds)
             raise Unavailable("the container's supervisor is gone")
@@ -131,14 +132,12 @@ class Shim:
                 received = wire.receive(self._socket)
             except BlockingIOError:
                 return
-            except (OSError, CarrackError):
-                received = None
-            if received is None:
+            except (OSError, EOFError, CarrackError):
                 self._lose()
                 return
             self._take(*received)
 
-    def _take(self, message: object, fds: list[int]) -> None:
+    def _take(self, message: Message, fds: list[int]) -> None:
         if isinstance(message, Done | Refused):
             answer = self._answers.get(message.sequence)
             if answer is not None and not answer.done():
@@ -161,7 +160,7 @@ class Shim:
         self._on_lost()
 
 
-class RefusedExec(CarrackError):
+class RefusedExec(InvalidParameter):
     """A process could not be run in a container; carries the exit code Docker records for it."""
 
     def __init__(self, message: str, exit_code: int) -> None:
@@ -220,11 +219,11 @@ class Zygote:
         if self._socket is None:
             self._socket = self._connect()
         try:
-            wire.send(self._socket, order, fds)
+            wire.send(self._socket, order, fds, sealed=True)
         except (BrokenPipeError, ConnectionResetError):
             self._socket.close()
             self._socket = self._connect()
-            wire.send(self._socket, order, fds)
+            wire.send(self._socket, order, fds, sealed=True)
 
 
 async def reconnect(path: str, on_report: Callable[[object], None], on_lost: Callable[[], None]) -> tuple[Shim, Status, list[int]]:

@@ -43,6 +43,10 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PERIOD_MICROSECONDS = 100_000
 
 
+_NEVER_SHARED = ("/dev/pts", "/dev/shm", "/dev/fd", "/dev/mqueue", "/dev/console", "/dev/.lxc", "/dev/.udev")
+"""What `--privileged` leaves out of the host's /dev: a container has its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """What a specification refers to on this host."""
@@ -104,7 +108,7 @@ def build(container: Container, places: Places) -> RuntimeSpec:
         env=tuple(environment(container)),
         terminal=config.tty,
         console_size=ConsoleSize(*host.console_size) if config.tty and any(host.console_size) else None,
-        user=User(username=config.user, additional_gids=_group_numbers(host)),
+        user=User(username=config.user, additional_gids=group_numbers(host)),
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
         rlimits=tuple(Rlimit(f"RLIMIT_{u.name.upper()}", _unsigned(u.hard), _unsigned(u.soft)) for u in host.ulimits or []),
         no_new_privileges=options.no_new_privileges,
@@ -119,7 +123,11 @@ def build(container: Container, places: Places) -> RuntimeSpec:
         resources=limits(host, device_rules=tuple(_device_rules(host))),
         rootfs_propagation=_root_propagation(container.mounts),
         sysctl=_sysctls(host) or None,
-        masked_paths=() if unmasked else tuple(host.masked_paths) if host.masked_paths is not None else defaults.MASKED_PATHS,
+        masked_paths=()
+        if unmasked
+        else tuple(host.masked_paths)
+        if host.masked_paths is not None
+        else defaults.masked_paths(os.cpu_count() or 0),
         readonly_paths=()
         if unmasked
         else tuple(host.readonly_paths)
@@ -138,7 +146,9 @@ def build(container: Container, places: Places) -> RuntimeSpec:
 
 def capability_names(host: HostConfig) -> tuple[str, ...]:
     """The capabilities the container's processes get, after `--cap-add` and `--cap-drop`. Raises InvalidParameter."""
-    return capabilities.tweak(host.cap_add or (), host.cap_drop or (), privileged=host.privileged)
+    if host.privileged:
+        return capabilities.available()
+    return capabilities.chosen(host.cap_add or (), host.cap_drop or ())
 
 
 def environment(container: Container) -> list[str]:
@@ -233,17 +243,14 @@ def _namespaces(host: HostConfig, places: Places) -> list[Namespace]:
 def _mounts(container: Container, places: Places) -> list[SpecMount]:
     host = container.host_config
     taken = {point.destination for point in container.mounts}
-    mounts = [
-        m
-        for m in defaults.mounts(privileged=host.privileged, cgroup_namespace=host.cgroupns_mode != "host")
-        if m.destination not in taken
-    ]
-    mounts = [_shm(m, host) for m in mounts if not (m.destination == "/dev/shm" and host.ipc_mode in ("host", "none"))]
+    shm_bytes = host.shm_size or defaults.DEFAULT_SHM_BYTES
+    mounts = [m for m in defaults.mounts(shm_bytes=shm_bytes, privileged=host.privileged) if m.destination not in taken]
+    if host.ipc_mode in ("host", "none") or host.ipc_mode.startswith("container:"):
+        mounts = [mount for mount in mounts if mount.destination != "/dev/shm"]
     if host.ipc_mode == "host" and "/dev/shm" not in taken:
         mounts.append(SpecMount("/dev/shm", "bind", "/dev/shm", ("rbind", "rprivate")))
     if host.ipc_mode.startswith("container:") and "/dev/shm" not in taken:
         pid = places.namespace_of(host.ipc_mode.partition(":")[2])
-        mounts = [m for m in mounts if m.destination != "/dev/shm"]
         mounts.append(SpecMount("/dev/shm", "bind", f"/proc/{pid}/root/dev/shm", ("bind", "rprivate")))
     for destination, source in (
         ("/etc/resolv.conf", places.resolv_conf_file),
@@ -281,22 +288,15 @@ def _tmpfs_options(words: tuple[str, ...]) -> tuple[str, ...]:
     return (*defaults_kept, *(word for word in words if word not in defaults_kept), "rprivate")
 
 
-def _shm(mount: SpecMount, host: HostConfig) -> SpecMount:
-    if mount.destination != "/dev/shm" or not host.shm_size:
-        return mount
-    options = tuple(option for option in mount.options if not option.startswith("size="))
-    return SpecMount(mount.destination, mount.type, mount.source, (*options, f"size={host.shm_size}"))
-
-
 def _devices(host: HostConfig) -> list[Device]:
-    found: list[Device] = list(defaults.host_devices()) if host.privileged else []
+    found: list[Device] = _host_devices("/dev", "/dev") if host.privileged else []
     for mapping in host.devices or []:
         found.extend(_host_devices(mapping.path_on_host, mapping.path_in_container or mapping.path_on_host))
     return found
 
 
 def _device_rules(host: HostConfig) -> list[DeviceRule]:
-    rules = list(defaults.device_rules(privileged=host.privileged))
+    rules = list(defaults.PRIVILEGED_DEVICE_RULES if host.privileged else defaults.DEVICE_RULES)
     for mapping in host.devices or []:
         for device in _host_devices(mapping.path_on_host, mapping.path_in_container or mapping.path_on_host):
             rules.append(DeviceRule(True, device.type, device.major, device.minor, mapping.cgroup_permissions or "rwm"))
@@ -315,7 +315,10 @@ def _host_devices(source: str, target: str) -> list[Device]:
     if stat.S_ISDIR(status.st_mode):
         found: list[Device] = []
         for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
-            if entry.is_symlink() or (entry.is_file() and not entry.is_dir()):
+            if entry.is_symlink() or entry.path in _NEVER_SHARED:
+                continue
+            mode = entry.stat().st_mode
+            if not stat.S_ISDIR(mode) and not stat.S_ISBLK(mode) and not stat.S_ISCHR(mode):
                 continue
             found.extend(_host_devices(entry.path, posixpath.join(target, entry.name)))
         return found
@@ -352,7 +355,8 @@ def _number(text: str) -> int | None:
     return None if text == "*" else int(text)
 
 
-def _group_numbers(host: HostConfig) -> tuple[int, ...]:
+def group_numbers(host: HostConfig) -> tuple[int, ...]:
+    """`--group-add` as numbers. Raises InvalidParameter."""
     numbers: list[int] = []
     for group in host.group_add or []:
         if not group.isdecimal() or int(group) > 0x7FFFFFFF:
@@ -366,9 +370,8 @@ def _group_numbers(host: HostConfig) -> tuple[int, ...]:
 def _sysctls(host: HostConfig) -> dict[str, str]:
     """Docker's own (ping and low ports without privileges, in a network of the container's own), then what was asked."""
     values: dict[str, str] = {}
-    if host.network_mode != "host" and not host.network_mode.startswith("container:") and not host.privileged:
-        values["net.ipv4.ping_group_range"] = "0 2147483647"
-        values["net.ipv4.ip_unprivileged_port_start"] = "0"
+    if host.network_mode != "host" and not host.network_mode.startswith("container:"):
+        values.update(defaults.NETWORK_SYSCTLS)
     return values | (host.sysctls or {})
 
 

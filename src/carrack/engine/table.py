@@ -93,9 +93,12 @@ class Table:
             del self._id_of_name[name]
 
     def add(self, container: Container) -> Future[None]:
-        """Make a container known. It is acknowledged only after the returned write is done."""
+        """Make a container known. It is acknowledged only after the returned write is done.
+
+        A power cut may cost the newest containers (never half of one: their directories are then garbage); a crash does not.
+        """
         self._remember(container)
-        return self.save(container, durable=True)
+        return self.save(container)
 
     def save(self, container: Container, *, durable: bool = False) -> Future[None]:
         """Record a container as it stands."""

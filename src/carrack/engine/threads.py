@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_END = object()
 
 THREADS = 16
 _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="carrackd")
@@ -23,16 +24,20 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 
 async def stream_from_thread(items: Iterator[T]) -> AsyncIterator[T]:
-    """Draw a blocking iterator item by item in the pool; it is closed when the reader leaves early."""
-    nothing = object()
-
-    def draw() -> object:
-        return next(items, nothing)
-
+    """A blocking iterator as an asynchronous one: each step in the pool, closed there when the reader leaves early."""
+    step: asyncio.Future[object] | None = None
     try:
-        while (item := await in_thread(draw)) is not nothing:
+        while True:
+            step = asyncio.ensure_future(in_thread(next, items, _END))
+            item = await asyncio.shield(step)
+            if item is _END:
+                return
             yield item  # type: ignore[misc]  # the sentinel is excluded above
     finally:
         close = getattr(items, "close", None)
         if close is not None:
-            await in_thread(close)
+            if step is not None and not step.done():
+                # a generator cannot be closed while it runs: after its present step
+                step.add_done_callback(lambda _: asyncio.ensure_future(in_thread(close)))
+            else:
+                await in_thread(close)

@@ -80,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._arrival: asyncio.Future[None] | None = None
         self._head: Head | None = None
+        self._response_headers: Mapping[str, str] = {}
         self._continue_owed = False
         self._must_close = False
         self._stream: StreamResponse | None = None
@@ -130,10 +131,12 @@ class Connection(asyncio.Protocol):
     # What the server calls.
 
     def finish(self) -> None:
-        """Close now when idle, else after the answer being given."""
+        """Close now when idle or when the answer has no end, else after the answer being given."""
         self._must_close = True
         if self.idle:
             self._transport.close()
+        elif self._stream is not None and self._stream.endless:
+            self.task.cancel()
         self._wake()
 
     def abort(self) -> None:
@@ -161,9 +164,6 @@ class Connection(asyncio.Protocol):
             if self._eof:
                 raise BrokenFraming("unexpected EOF")
             await self._more(self._limits.body_seconds)
-
-    def render_hand_over(self, status: int, reason: str, headers: Mapping[str, str]) -> bytes:
-        return render_head(status, headers, reason=reason)
 
     async def hand_over(self, head: bytes) -> HandedOver:
         if not await self._drop_body(self._limits.unread_bytes):
@@ -234,12 +234,12 @@ class Connection(asyncio.Protocol):
     async def _exchange(self, head: Head) -> None:
         started = self._loop.time()
         self._head = head
+        request = Request(head, self)
+        self._response_headers = request.response_headers
         self._continue_owed = head.expects_continue and not head.body.finished
-        request: Request | None = None
         if "expect" in head.headers and not head.expects_continue and head.http_version == "1.1":
             reply: Reply = Response(417)
         else:
-            request = Request(head, self)
             reply = await self._ask(request)
         if reply is None:
             if not self._given_away:
@@ -254,7 +254,7 @@ class Connection(asyncio.Protocol):
             await self._send(head, reply)
             complete = True
         finally:
-            if self._observer is not None and request is not None:
+            if self._observer is not None:
                 seconds = self._loop.time() - started
                 self._observer(Exchange(request, reply.status, _body_bytes(head, reply), seconds, complete))
         if not self._must_close and not await self._drop_body(DROPPED_BODY_LIMIT):
@@ -345,6 +345,8 @@ class Connection(asyncio.Protocol):
             lines.append(("Connection", "close"))
         elif head.http_version == "1.0":
             lines.append(("Connection", "keep-alive"))
+        if self._response_headers:
+            headers = {**self._response_headers, **headers}
         self._transport.write(render_head(status, headers, *lines) + body)
 
     async def _refuse(self, error: HeadTooLarge | BrokenFraming) -> None:

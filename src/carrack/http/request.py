@@ -10,7 +10,7 @@ from typing import Protocol
 
 from carrack.errors import InvalidParameter
 from carrack.http.head import Head
-from carrack.http.response import FileResponse, Response, StreamResponse
+from carrack.http.response import FileResponse, Response, StreamResponse, render_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,6 @@ class Wire(Protocol):
     async def hand_over(self, head: bytes) -> HandedOver:
         """Write the head, flush, and leave the connection."""
 
-    def render_hand_over(self, status: int, reason: str, headers: Mapping[str, str]) -> bytes:
-        """The response head that announces a raw stream."""
-
     def peer(self) -> PeerCredentials | None:
         """Who is on the other end of a unix socket."""
 
@@ -58,7 +55,9 @@ class Wire(Protocol):
 class Request:
     """One request on one connection."""
 
-    __slots__ = ("_wire", "head", "headers", "method", "params", "path", "query", "raw_target", "version")
+    __slots__ = (
+        "_wire", "handed_over", "head", "headers", "method", "params", "path", "query", "raw_target", "response_headers", "version",
+    )  # fmt: skip
 
     def __init__(self, head: Head, wire: Wire) -> None:
         self._wire = wire
@@ -73,6 +72,10 @@ class Request:
         """The API version it is answered in, set by the router."""
         self.params: dict[str, str] = {}
         """What the route's pattern found in the path, set by the router."""
+        self.response_headers: dict[str, str] = {}
+        """Fields that whatever answers this request carries, below its own."""
+        self.handed_over = False
+        """Whether the connection was given away: then nothing can be answered any more."""
 
     @property
     def disconnected(self) -> asyncio.Event:
@@ -110,7 +113,9 @@ class Request:
 
         What is left of the request's own body is read and dropped first. Raises Cancelled when the client has gone.
         """
-        return await self._wire.hand_over(self._wire.render_hand_over(status, reason, headers))
+        given = await self._wire.hand_over(render_head(status, {**self.response_headers, **headers}, reason=reason))
+        self.handed_over = True
+        return given
 
 
 Reply = Response | StreamResponse | FileResponse | None

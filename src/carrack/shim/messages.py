@@ -284,6 +284,7 @@ class Exited(_Message, frozen=True, tag="exited"):
     finished_at_nanoseconds: int
     out_of_memory: bool = False
     error: str = ""
+    started_at_nanoseconds: int = 0
 
 
 class ExecState(_Message, frozen=True, tag="exec-state"):
@@ -309,3 +310,23 @@ ToZygote = StartOrder | UnpackLayer | CopyUp | RemoveTree
 ToShim = Go | Abandon | Exec | Attach | Wait | FollowLogs | Signal | Resize | Inquire | Forget
 FromShim = Created | Started | StartFailed | Done | Refused | ExecExited | Detached | OutOfMemory | Exited | Status
 FromWorker = WorkerDone | WorkerFailed
+
+
+# ── the zygote itself ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Greeting(_Message, frozen=True, tag="greeting"):
+    """The first message on every connection to a zygote, from it."""
+
+    pid: int
+    build: str
+    """Which code it holds; a daemon of another build replaces it."""
+    version: int = VERSION
+
+
+class Leave(_Message, frozen=True, tag="leave"):
+    """To a zygote: close the socket and exit. Shims and workers that it forked go on."""
+
+
+Message = ToZygote | ToShim | FromShim | FromWorker | Greeting | Leave
+"""Everything that may travel."""

@@ -135,5 +135,6 @@ class Client:
 
     def answer(self) -> tuple[int, dict[str, str], bytes]:
         """A whole response."""
-        status, headers = self.head()
-        return int(status.split()[1]), headers, self.body(headers)
+        line, headers = self.head()
+        status = int(line.split()[1])
+        return status, headers, b"" if status in (204, 304) else self.body(headers)

@@ -472,6 +472,22 @@ def test_closing_lets_the_answer_be_finished_and_drops_idle_connections(start: S
         closing.result(10)
 
 
+def test_closing_does_not_wait_for_a_stream_without_end(start: Start) -> None:
+    async def endless(_: Request) -> StreamResponse:
+        async def make() -> AsyncIterator[bytes]:
+            yield b"first"
+            await asyncio.Event().wait()
+
+        return StreamResponse(200, make(), endless=True)
+
+    server = start(endless)
+    with server.connect() as client:
+        client.send("GET / HTTP/1.1", "Host: d")
+        client.head()
+        assert client.chunk() == b"first"
+        server.run(server.server.close(1000))
+
+
 def test_closing_ends_what_does_not_finish_in_time(start: Start) -> None:
     entered = threading.Event()
 

@@ -1,0 +1,216 @@
+"""Writes SCOPE.md: which of Docker's API routes, commands and flags Carrack has, read from the code and the tests themselves.
+
+What Docker has stands in docs/scope/ (from its API description and from `docker --help`). What Carrack has is read from the
+``Route(...)`` literals of src/carrack/api, the refusals of `engine/honoured.py` and the command table of `carrack.cli`. What is
+seen to work is read from the ``@pytest.mark.observes(...)`` marks of the tests. ``--check`` fails when SCOPE.md says otherwise.
+"""
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SCOPE = ROOT / "SCOPE.md"
+OPENING = """# Scope
+
+What of Docker this Carrack has. Made by `scripts/scope` from the router, the command table and the tests; CI refuses a page that
+says something else.
+
+- **done**: it is there and a test sees its effect (for a flag: from inside the container or in the kernel).
+- **partial**: it is there, and either something of Docker's is refused by name or no test sees its effect yet.
+- **no**: it is not there. A route answers 501 (or, for swarm and plugins, what Docker answers where there are none).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a table: Docker's name for the thing, our state of it, and what is missing."""
+
+    name: str
+    state: str
+    note: str = ""
+
+
+def main() -> int:
+    """Write SCOPE.md, or compare it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when SCOPE.md is out of date")
+    options = parser.parse_args()
+    text = render()
+    if not options.check:
+        SCOPE.write_text(text)
+        return 0
+    if SCOPE.exists() and SCOPE.read_text() == text:
+        return 0
+    print("SCOPE.md does not say what the code and the tests say: run scripts/scope and commit it")
+    return 1
+
+
+def render() -> str:
+    """The whole page."""
+    seen = observed()
+    routes, commands = list(route_rows(seen)), list(command_rows(seen))
+    unknown = sorted(seen - {row.name for row in routes} - known_command_names())
+    if unknown:
+        raise SystemExit(f"scope: tests claim to observe what Docker does not have: {', '.join(unknown)}")
+    parts = [OPENING, f"## API routes\n\n{count(routes)}\n", table("route", routes)]
+    parts += [f"## Commands\n\n{count(commands)}\n", table("command", commands)]
+    return "\n".join(parts) + "\n"
+
+
+def observed() -> set[str]:
+    """Every name that a test's `observes` mark claims."""
+    found: set[str] = set()
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.observes":
+                found |= {ast.literal_eval(argument) for argument in node.args}
+    return found
+
+
+def route_rows(seen: set[str]) -> Iterator[Row]:
+    """One row per route of Docker's API."""
+    served, refused = served_routes(), refused_routes()
+    from carrack.engine.honoured import REFUSED
+
+    for line in (ROOT / "docs/scope/api.tsv").read_text().splitlines():
+        method, path = line.split("\t")[:2]
+        name = f"{method} {path}"
+        if plain(name) in refused or plain(name) not in served:
+            yield Row(name, "no", "answers as an engine outside a swarm" if plain(name) in served - refused else "")
+        elif served_as_absent(name):
+            yield Row(name, "no", "answers as an engine without it")
+        elif name not in seen:
+            yield Row(name, "partial", "no test sees its effect yet")
+        elif name == "POST /containers/create" and REFUSED:
+            yield Row(name, "partial", "refused by name: " + ", ".join(sorted({field for field, _ in REFUSED})))
+        else:
+            yield Row(name, "done")
+
+
+def served_routes() -> set[str]:
+    """Every route in the source of the API's noun modules, those that refuse included."""
+    return {plain(name) for path in (ROOT / "src/carrack/api").glob("*.py") for name in route_literals(path)}
+
+
+def refused_routes() -> set[str]:
+    """Those that answer 501."""
+    from carrack.api.not_yet import NOT_YET
+
+    implemented = {
+        plain(name) for path in (ROOT / "src/carrack/api").glob("*.py") if path.stem != "not_yet" for name in route_literals(path)
+    }
+    return {plain(f"{method} {pattern}") for method, pattern in NOT_YET} - implemented
+
+
+def served_as_absent(name: str) -> bool:
+    """Whether the route only says that this engine is no swarm node, no host of plugins and no BuildKit."""
+    return plain(name) in {plain(found) for found in route_literals(ROOT / "src/carrack/api/absent.py")}
+
+
+def route_literals(path: Path) -> Iterator[str]:
+    """``METHOD pattern`` of each ``Route("METHOD", "pattern", …)`` and of each ``("METHOD", "/pattern")`` in a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        items: list[ast.expr] = []
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Route":
+            items = node.args[:2]
+        elif isinstance(node, ast.Tuple) and len(node.elts) == 2:
+            items = node.elts
+        values = [item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+        if len(values) == 2 and values[0].isupper() and values[1].startswith("/"):
+            yield " ".join(values)
+
+
+def plain(name: str) -> str:
+    """A route with its places unnamed: `{id}` and `{name:path}` are the same place."""
+    return re.sub(r"\{[^}]*\}", "{}", name)
+
+
+def command_rows(seen: set[str]) -> Iterator[Row]:
+    """One row per command of the docker command line."""
+    for command, flags in docker_flags().items():
+        ours = carrack_flags(command)
+        if ours is None:
+            yield Row(command, "no")
+            continue
+        missing = sorted(flags - ours)
+        unseen = sorted(flag for flag in flags & ours if f"{command} {flag}" not in seen)
+        notes = [f"{len(flags & ours)} of {len(flags)} flags, {len(flags & ours) - len(unseen)} seen by a test"] if flags else []
+        if missing:
+            notes.append("missing: " + " ".join(missing))
+        if unseen:
+            notes.append("not seen by a test yet: " + " ".join(unseen))
+        if command not in seen:
+            notes.append("no test sees it work yet")
+        done = not missing and not unseen and command in seen
+        yield Row(command, "done" if done else "partial", "; ".join(notes) if not done else "")
+
+
+def docker_flags() -> dict[str, set[str]]:
+    """Docker's commands and their flags; a long command that has a short form (`docker container run`) is left to the short one."""
+    found: dict[str, set[str]] = {}
+    rows = [line.split("\t") for line in (ROOT / "docs/scope/cli-flags.tsv").read_text().splitlines()[1:]]
+    shorts = {long: short for short, long in short_forms().items()}
+    for command, flag, *_ in rows:
+        words = command.removeprefix("docker").strip()
+        if not words or words in shorts:
+            continue
+        flags = found.setdefault(command, set())
+        if flag.startswith("--"):
+            flags.add(flag)
+    return found
+
+
+def short_forms() -> dict[str, str]:
+    """`ps` → `container ls`, as the command table has it."""
+    from carrack.cli.catalogue import TOP
+
+    return {short: long for short, long in TOP.items() if short != long}
+
+
+def carrack_flags(command: str) -> set[str] | None:
+    """The long flags of our command of that name; None when there is none."""
+    from carrack.cli.catalogue import ALONE, GROUPS, load
+
+    words = command.removeprefix("docker ")
+    path = short_forms().get(words, words)
+    group, _, name = path.partition(" ")
+    if name not in GROUPS.get(group, {}) and path not in ALONE:
+        return None
+    try:
+        flags = load(path).flags
+    except ModuleNotFoundError:  # the table names it, its file has not been written yet
+        return None
+    return {f"--{flag.lstrip('-')}" for flag in flags if len(flag.lstrip("-")) > 1}
+
+
+def known_command_names() -> set[str]:
+    """Everything that a mark may name on the command line's side."""
+    names: set[str] = set()
+    shorts = {long: short for short, long in short_forms().items()}
+    for line in (ROOT / "docs/scope/cli-flags.tsv").read_text().splitlines()[1:]:
+        command, flag = line.split("\t")[:2]
+        names.add(command)
+        if command.removeprefix("docker ") not in shorts:
+            names.add(f"{command} {flag}")
+    return names
+
+
+def count(rows: list[Row]) -> str:
+    """`12 done, 3 partial, 100 no of 115.`"""
+    states = [row.state for row in rows]
+    return ", ".join(f"{states.count(state)} {state}" for state in ("done", "partial", "no")) + f" of {len(rows)}."
+
+
+def table(title: str, rows: list[Row]) -> str:
+    """A Markdown table."""
+    lines = [f"| {title} | | |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| `{row.name}` | {row.state} | {row.note} |" for row in rows)]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What this daemon is not: a swarm node, a host of plugins, a BuildKit. Answers what Docker answers in that case."""
+
+from __future__ import annotations
+
+from carrack.api.json import reply
+from carrack.api.router import Route
+from carrack.errors import InvalidParameter, Unavailable
+from carrack.http import Reply, Request
+
+_MANAGER_ROUTES = (
+    ("GET", "/swarm"), ("POST", "/swarm/update"), ("GET", "/swarm/unlockkey"), ("POST", "/swarm/unlock"),
+    ("GET", "/services"), ("POST", "/services/create"), ("GET", "/services/{id}"), ("DELETE", "/services/{id}"),
+    ("POST", "/services/{id}/update"), ("GET", "/services/{id}/logs"),
+    ("GET", "/nodes"), ("GET", "/nodes/{id}"), ("DELETE", "/nodes/{id}"), ("POST", "/nodes/{id}/update"),
+    ("GET", "/tasks"), ("GET", "/tasks/{id}"), ("GET", "/tasks/{id}/logs"),
+    ("GET", "/secrets"), ("POST", "/secrets/create"), ("GET", "/secrets/{id}"), ("DELETE", "/secrets/{id}"),
+    ("POST", "/secrets/{id}/update"),
+    ("GET", "/configs"), ("POST", "/configs/create"), ("GET", "/configs/{id}"), ("DELETE", "/configs/{id}"),
+    ("POST", "/configs/{id}/update"),
+)  # fmt: skip
+
+
+def routes() -> list[Route]:
+    """The routes of swarm managers, of plugins and of BuildKit's sessions."""
+    return [
+        *(Route(method, pattern, _not_a_manager) for method, pattern in _MANAGER_ROUTES),
+        Route("POST", "/swarm/leave", _not_in_a_swarm),
+        Route("GET", "/plugins", _no_plugins),
+        Route("POST", "/session", _no_buildkit),
+        Route("POST", "/grpc", _no_buildkit),
+    ]
+
+
+async def _not_a_manager(request: Request) -> Reply:
+    raise Unavailable(
+        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+        "and try again."
+    )
+
+
+async def _not_in_a_swarm(request: Request) -> Reply:
+    raise Unavailable("This node is not part of a swarm")
+
+
+async def _no_plugins(request: Request) -> Reply:
+    return reply([])
+
+
+async def _no_buildkit(request: Request) -> Reply:
+    raise InvalidParameter("this daemon has no BuildKit yet: set DOCKER_BUILDKIT=0 to use the classic builder")

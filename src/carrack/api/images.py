@@ -1,0 +1,246 @@
+"""The routes of images: list, inspect, history, load, save, import, pull, tag, remove, prune.
+
+Images and the `Puller`, which is all this module needs of registries, block: each call goes through a thread, and streams go
+through one piece by piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from carrack.api import image_json
+from carrack.api.blocking import BlockingReader, in_steps, in_thread
+from carrack.api.json import encode, reply
+from carrack.api.router import Route
+from carrack.api.versions import MAX_VERSION, at_least
+from carrack.engine.filters import Filters
+from carrack.errors import CarrackError, InvalidParameter, NotImplementedHere, Unavailable
+from carrack.http import Request, Response, StreamResponse
+from carrack.images.fetch_url import fetch_url
+from carrack.images.image import Image
+from carrack.images.images import HistoryLine, Images, Pruned
+from carrack.images.progress import Progress
+from carrack.images.remove import Removal
+from carrack.oci.descriptor import PlatformDocument
+from carrack.oci.platform import Platform
+from carrack.oci.reference import Reference
+
+_JSON = {"Content-Type": "application/json"}
+_TAR = {"Content-Type": "application/x-tar"}
+
+
+class Puller(Protocol):
+    """Fetches images from registries."""
+
+    def pull(self, name: str, tag: str, platform: Platform | None, credentials: str) -> Iterator[Progress]:
+        """Fetch an image; `credentials` is the X-Registry-Auth header as it came. Raises NotFound, Unauthorized, Unavailable."""
+
+
+ImageFilters = dict[str, tuple[str, ...]]
+
+
+def routes(images: Images, puller: Puller | None = None) -> list[Route]:
+    """Every route under /images that this module answers."""
+    queries, orders, streams = Queries(images), Orders(images), Streams(images, puller)
+    return [
+        Route("GET", "/images/json", queries.list),
+        Route("GET", "/images/get", streams.save),
+        Route("POST", "/images/load", streams.load),
+        Route("POST", "/images/create", streams.create),
+        Route("POST", "/images/prune", orders.prune, since="1.25"),
+        Route("GET", "/images/{name:path}/json", queries.inspect),
+        Route("GET", "/images/{name:path}/history", queries.history),
+        Route("GET", "/images/{name:path}/get", streams.save),
+        Route("POST", "/images/{name:path}/tag", orders.tag),
+        Route("DELETE", "/images/{name:path}", orders.remove),
+    ]
+
+
+def documents(images: Images) -> list[object]:
+    """All images as `system df` shows them, with the containers and the shared bytes of each."""
+    shared = images.shared_bytes()
+    return [
+        image_json.summary(image, MAX_VERSION, shared_bytes=shared[image.id], containers=len(images.in_use(image.id)))
+        for image in images.list(all=True)
+    ]
+
+
+class Queries:
+    """Requests that change nothing."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    async def list(self, request: Request) -> Response:
+        query = request.query
+        filters = _filters(request)
+        if query.get("filter") and not at_least(request.version, "1.41"):
+            filters["reference"] = (*filters.get("reference", ()), query.get("filter"))
+        found = await in_thread(self._images.list, filters, all=query.flag("all"))
+        shared = await in_thread(self._images.shared_bytes) if query.flag("shared-size") else {}
+        counted = at_least(request.version, "1.51")
+        return reply(
+            [
+                image_json.summary(
+                    image,
+                    request.version,
+                    shared_bytes=shared.get(image.id, -1),
+                    containers=len(self._images.in_use(image.id)) if counted else -1,
+                )
+                for image in found
+            ]
+        )
+
+    async def inspect(self, request: Request) -> Response:
+        image = await in_thread(self._images.get, request.params["name"])
+        layers = await in_thread(self._images.layer_directories, image)
+        tagged = await in_thread(self._images.tagged, image.id)
+        return reply(image_json.inspect(image, request.version, layers, self._images.driver, tagged))
+
+    async def history(self, request: Request) -> Response:
+        platform = _platform_document(request) if at_least(request.version, "1.48") else None
+        lines: Sequence[HistoryLine] = await in_thread(self._images.history, request.params["name"], platform)
+        return reply(image_json.history(lines))
+
+
+class Orders:
+    """Requests that change names and images."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    async def tag(self, request: Request) -> Response:
+        await in_thread(self._images.tag, request.params["name"], _repository_tag(request))
+        return Response(201)
+
+    async def remove(self, request: Request) -> Response:
+        query = request.query
+        if query.get("platforms"):
+            raise NotImplementedHere("removing single platforms of an image is not supported")
+        name = request.params["name"]
+        if not name.strip():
+            raise InvalidParameter("image name cannot be blank")
+        records: Sequence[Removal] = await in_thread(
+            self._images.remove, name, force=query.flag("force"), prune=not query.flag("noprune")
+        )
+        return reply(image_json.removals(records))
+
+    async def prune(self, request: Request) -> Response:
+        report: Pruned = await in_thread(self._images.prune, _filters(request))
+        return reply(image_json.pruned(report))
+
+
+class Streams:
+    """Requests whose body or answer is a stream."""
+
+    def __init__(self, images: Images, puller: Puller | None) -> None:
+        self._images = images
+        self._puller = puller
+
+    async def save(self, request: Request) -> StreamResponse:
+        name = request.params.get("name")
+        refs = [name] if name else request.query.all("names")
+        if not refs:
+            raise InvalidParameter("no images to save")
+        platforms = _platform_documents(request) if at_least(request.version, "1.48") else ()
+        archive = await in_thread(self._images.save, refs, platforms)
+        return StreamResponse(200, in_steps(archive), _TAR)
+
+    async def load(self, request: Request) -> StreamResponse:
+        quiet = request.query.flag("quiet", default=True)
+        platforms = _platform_documents(request) if at_least(request.version, "1.48") else ()
+        lines = self._images.load(BlockingReader(request.stream()), platforms)
+        shown = (line for line in lines if line.stream or not quiet)
+        return StreamResponse(200, _lines(shown, request.version), _JSON)
+
+    async def create(self, request: Request) -> StreamResponse:
+        query = request.query
+        if query.get("fromImage"):
+            lines = self._pull(request)
+        elif query.get("fromSrc"):
+            lines = self._import(request)
+        else:
+            raise InvalidParameter("either fromImage or fromSrc must be given")
+        # What fails before the first line is told by the status, as Docker does.
+        first = await in_thread(next, lines, None)
+        return StreamResponse(200, _lines(_joined(first, lines), request.version), _JSON)
+
+    def _pull(self, request: Request) -> Iterator[Progress]:
+        query = request.query
+        if self._puller is None:
+            name = Reference.parse(query.get("fromImage")).familiar
+            raise Unavailable(f"cannot pull {name}: this daemon has no registry client; load or import the image")
+        platform = Platform.parse(query.get("platform")) if query.get("platform") else None
+        return self._puller.pull(query.get("fromImage"), query.get("tag"), platform, request.headers.get("x-registry-auth"))
+
+    def _import(self, request: Request) -> Iterator[Progress]:
+        query = request.query
+        source = query.get("fromSrc")
+        name = _repository_tag(request) if query.get("repo") else ""
+        message = query.get("message") or f"Imported from {source}"
+        platform = Platform.parse(query.get("platform")) if query.get("platform") else None
+        reader = BlockingReader(request.stream()) if source == "-" else None
+        changes = query.all("changes")
+
+        def lines() -> Iterator[Progress]:
+            stream: Iterator[bytes]
+            if reader is None:
+                yield Progress(f"Downloading from {source}")
+                stream = fetch_url(source)
+            else:
+                stream = reader
+            image: Image = self._images.import_(stream, name=name, message=message, changes=changes, platform=platform)
+            yield Progress(str(image.id))
+
+        return lines()
+
+
+async def _lines(lines: Iterator[Progress], version: str) -> AsyncIterator[bytes]:
+    """A progress stream as bytes; a failure is its last line, for the status has long been sent."""
+    steps = in_steps(lines)
+    try:
+        async for line in steps:
+            yield encode(image_json.progress(line, version))
+    except CarrackError as error:
+        yield encode(image_json.error(error.message))
+    finally:
+        await steps.aclose()  # type: ignore[attr-defined]
+
+
+def _joined(first: Progress | None, rest: Iterator[Progress]) -> Iterator[Progress]:
+    if first is not None:
+        yield first
+    yield from rest
+
+
+def _filters(request: Request) -> ImageFilters:
+    filters = Filters.parse(request.query.get("filters"))
+    return {name: filters.get(name) for name in filters}
+
+
+def _repository_tag(request: Request) -> str:
+    """The name that `repo` and `tag` make together."""
+    repository, tag = request.query.get("repo"), request.query.get("tag")
+    if not repository:
+        raise InvalidParameter("invalid reference format")
+    return f"{repository}:{tag}" if tag else repository
+
+
+def _platform_documents(request: Request) -> list[Platform]:
+    return [_decode_platform(text) for text in request.query.all("platform") if text]
+
+
+def _platform_document(request: Request) -> Platform | None:
+    text = request.query.get("platform")
+    return _decode_platform(text) if text else None
+
+
+def _decode_platform(text: str) -> Platform:
+    """A platform as these routes take it: a JSON document."""
+    try:
+        return msgspec.json.decode(text, type=PlatformDocument).value()
+    except msgspec.DecodeError as error:
+        raise InvalidParameter(f"failed to parse platform: {error}") from error

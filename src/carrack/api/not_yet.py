@@ -1,0 +1,61 @@
+"""The routes Docker has and Carrack does not have yet: each answers 501 and says so. SCOPE.md is made from this table.
+
+A route that is implemented leaves the table; one that stands in both is answered by its implementation.
+"""
+
+from __future__ import annotations
+
+from carrack.api.router import Route
+from carrack.errors import NotImplementedHere
+from carrack.http import Reply, Request
+
+NOT_YET: tuple[tuple[str, str], ...] = (
+    ("GET", "/containers/{id}/changes"),
+    ("GET", "/containers/{id}/export"),
+    ("GET", "/containers/{id}/stats"),
+    ("GET", "/containers/{id}/attach/ws"),
+    ("HEAD", "/containers/{id}/archive"),
+    ("GET", "/containers/{id}/archive"),
+    ("PUT", "/containers/{id}/archive"),
+    ("GET", "/containers/{id}/checkpoints"),
+    ("POST", "/containers/{id}/checkpoints"),
+    ("DELETE", "/containers/{id}/checkpoints/{checkpoint}"),
+    ("POST", "/build"),
+    ("POST", "/build/prune"),
+    ("POST", "/build/cancel"),
+    ("POST", "/commit"),
+    ("GET", "/images/search"),
+    ("POST", "/images/{name:path}/push"),
+    ("POST", "/networks/create"),
+    ("POST", "/networks/prune"),
+    ("POST", "/networks/{id}/connect"),
+    ("POST", "/networks/{id}/disconnect"),
+    ("DELETE", "/networks/{id}"),
+    ("PUT", "/volumes/{name}"),
+    ("GET", "/plugins/privileges"),
+    ("POST", "/plugins/pull"),
+    ("POST", "/plugins/create"),
+    ("GET", "/plugins/{name:path}/json"),
+    ("POST", "/plugins/{name:path}/enable"),
+    ("POST", "/plugins/{name:path}/disable"),
+    ("POST", "/plugins/{name:path}/upgrade"),
+    ("POST", "/plugins/{name:path}/push"),
+    ("POST", "/plugins/{name:path}/set"),
+    ("DELETE", "/plugins/{name:path}"),
+    ("POST", "/auth"),
+    ("GET", "/distribution/{name:path}/json"),
+    ("POST", "/swarm/init"),
+    ("POST", "/swarm/join"),
+    ("GET", "/debug/vars"),
+    ("GET", "/debug/pprof/"),
+    ("GET", "/debug/pprof/{name}"),
+)
+
+
+def routes() -> list[Route]:
+    """One refusing route per line of the table: to be given to the router after all others."""
+    return [Route(method, pattern, _refuse) for method, pattern in NOT_YET]
+
+
+async def _refuse(request: Request) -> Reply:
+    raise NotImplementedHere(f"{request.method} {request.path} is not implemented by Carrack yet")

@@ -1,0 +1,127 @@
+"""The routes of volumes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from carrack.api.blocking import in_thread
+from carrack.api.json import read, reply
+from carrack.api.moments import rfc3339
+from carrack.api.networks import found_in, labels_allow
+from carrack.api.router import Route
+from carrack.api.versions import at_least
+from carrack.engine.filters import Filters
+from carrack.errors import Unavailable
+from carrack.http import Request, Response
+from carrack.volumes.volume import Volume
+from carrack.volumes.volumes import Volumes
+
+_LIST_FILTERS = ("dangling", "driver", "label", "name")
+_PRUNE_FILTERS = ("all", "label", "label!")
+
+
+class VolumeResource(msgspec.Struct):
+    """A volume, in the order in which Docker writes it."""
+
+    CreatedAt: str
+    Driver: str
+    Labels: dict[str, str] | None
+    Mountpoint: str
+    Name: str
+    Options: dict[str, str] | None
+    Scope: str
+
+
+class VolumeList(msgspec.Struct):
+    Volumes: list[VolumeResource]
+    Warnings: list[str] | None
+
+
+class VolumeCreate(msgspec.Struct):
+    """The body of POST /volumes/create."""
+
+    Name: str = ""
+    Driver: str = ""
+    DriverOpts: dict[str, str] | None = None
+    Labels: dict[str, str] | None = None
+    ClusterVolumeSpec: dict[str, object] | None = None
+
+
+class VolumesPruned(msgspec.Struct):
+    VolumesDeleted: list[str] | None
+    SpaceReclaimed: int
+
+
+def routes(volumes: Volumes) -> list[Route]:
+    """Every route under /volumes that this module answers."""
+    orders = Orders(volumes)
+    return [
+        Route("GET", "/volumes", orders.list),
+        Route("POST", "/volumes/create", orders.create),
+        Route("POST", "/volumes/prune", orders.prune, since="1.25"),
+        Route("GET", "/volumes/{name}", orders.inspect),
+        Route("DELETE", "/volumes/{name}", orders.remove),
+    ]
+
+
+def resource(volume: Volume) -> VolumeResource:
+    """A volume as list and inspect show it."""
+    return VolumeResource(
+        CreatedAt=rfc3339(volume.created_nanoseconds // 10**9 * 10**9),
+        Driver=volume.driver,
+        Labels=volume.labels or None,
+        Mountpoint=volume.mountpoint,
+        Name=volume.name,
+        Options=volume.options or None,
+        Scope=volume.scope,
+    )
+
+
+class Orders:
+    """Volumes made, shown and removed."""
+
+    def __init__(self, volumes: Volumes) -> None:
+        self._volumes = volumes
+
+    async def list(self, request: Request) -> Response:
+        filters = Filters.parse(request.query.get("filters")).accept(*_LIST_FILTERS)
+        shown = [resource(volume) for volume in self._volumes.list() if matches(volume, filters)]
+        return reply(VolumeList(shown, None))
+
+    async def inspect(self, request: Request) -> Response:
+        return reply(resource(self._volumes.get(request.params["name"])))
+
+    async def create(self, request: Request) -> Response:
+        body = await read(request, VolumeCreate)
+        if body.ClusterVolumeSpec is not None:
+            raise Unavailable(
+                'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+                "and try again."
+            )
+        volume = await in_thread(self._volumes.create, body.Name, body.Driver, body.DriverOpts or {}, body.Labels or {})
+        return reply(resource(volume), 201)
+
+    async def remove(self, request: Request) -> Response:
+        await in_thread(self._volumes.remove, request.params["name"], request.query.flag("force"))
+        return Response(204)
+
+    async def prune(self, request: Request) -> Response:
+        """Before 1.42 every unused volume goes, since then only anonymous ones unless `all` is asked for."""
+        filters = Filters.parse(request.query.get("filters")).accept(*_PRUNE_FILTERS)
+        everything = filters.flag("all", default=not at_least(request.version, "1.42"))
+        removed, reclaimed = await in_thread(
+            self._volumes.prune, lambda volume: (everything or volume.anonymous) and labels_allow(volume.labels, filters)
+        )
+        return reply(VolumesPruned([*removed] or None, reclaimed))
+
+
+def matches(volume: Volume, filters: Filters) -> bool:
+    """Whether a list with these filters shows the volume."""
+    if "dangling" in filters and filters.flag("dangling") == bool(volume.references):
+        return False
+    names, drivers = filters.get("name"), filters.get("driver")
+    return (
+        (not names or any(found_in(name, volume.name) for name in names))
+        and (not drivers or volume.driver in drivers)
+        and filters.matches_labels(volume.labels)
+    )

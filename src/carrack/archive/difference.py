@@ -1,0 +1,137 @@
+"""One layer's tree laid over another by copying: what overlayfs shows, as plain files.
+
+Whiteouts remove, opaque directories start empty, everything else replaces or joins what is below. Content is copied by the kernel
+(copy_file_range: shared where the file system can), holes and hard links within the layer survive.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from carrack.archive.extract import OPAQUE
+from carrack.archive.removal import remove_tree
+from carrack.errors import SystemFailure
+
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_COPY_BYTES = 1 << 30
+
+
+class DifferenceCopy:
+    """Copies layers, lowest first, into one directory. The caller is the only one who writes there."""
+
+    def __init__(self, target_fd: int) -> None:
+        self._target_fd = target_fd
+        self._links: dict[int, bytes] = {}
+        """inode → the first name of a file with several, within one layer."""
+
+    def add(self, layer_fd: int) -> None:
+        """Lay one more layer on top. Raises SystemFailure."""
+        self._links.clear()
+        try:
+            self._directory(layer_fd, self._target_fd, b"")
+        except OSError as error:
+            raise SystemFailure(f"cannot copy a layer: {error}") from error
+
+    def _directory(self, source_fd: int, target_fd: int, path: bytes) -> None:
+        if _is_opaque(source_fd):
+            for name in os.listdir(target_fd):
+                remove_tree(target_fd, name)
+        for name in os.listdir(source_fd):
+            base = os.fsencode(name)
+            status = os.stat(base, dir_fd=source_fd, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                self._subdirectory(source_fd, target_fd, base, path)
+                continue
+            remove_tree(target_fd, name)
+            if not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
+                self._node(source_fd, target_fd, base, path + b"/" + base, status)
+        _copy_facts(source_fd, target_fd)
+
+    def _subdirectory(self, source_fd: int, target_fd: int, base: bytes, path: bytes) -> None:
+        try:
+            os.mkdir(base, 0o700, dir_fd=target_fd)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(base, dir_fd=target_fd, follow_symlinks=False).st_mode):
+                remove_tree(target_fd, os.fsdecode(base))
+                os.mkdir(base, 0o700, dir_fd=target_fd)
+        inner_source = os.open(base, _OPEN_DIRECTORY, dir_fd=source_fd)
+        try:
+            inner_target = os.open(base, _OPEN_DIRECTORY, dir_fd=target_fd)
+            try:
+                self._directory(inner_source, inner_target, path + b"/" + base)
+            finally:
+                os.close(inner_target)
+        finally:
+            os.close(inner_source)
+
+    def _node(self, source_fd: int, target_fd: int, base: bytes, path: bytes, status: os.stat_result) -> None:
+        if status.st_nlink > 1:
+            first = self._links.setdefault(status.st_ino, path)
+            if first != path:
+                os.link(first[1:], base, src_dir_fd=self._target_fd, dst_dir_fd=target_fd, follow_symlinks=False)
+                return
+        if stat.S_ISREG(status.st_mode):
+            self._file(source_fd, target_fd, base, status)
+            return
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(base, dir_fd=source_fd), base, dir_fd=target_fd)
+        else:
+            os.mknod(base, status.st_mode, status.st_rdev, dir_fd=target_fd)
+        os.chown(base, status.st_uid, status.st_gid, dir_fd=target_fd, follow_symlinks=False)
+        if not stat.S_ISLNK(status.st_mode):
+            os.chmod(base, stat.S_IMODE(status.st_mode), dir_fd=target_fd)
+        os.utime(base, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target_fd, follow_symlinks=False)
+
+    def _file(self, source_fd: int, target_fd: int, base: bytes, status: os.stat_result) -> None:
+        source = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source_fd)
+        try:
+            target = os.open(base, _CREATE, 0o600, dir_fd=target_fd)
+            try:
+                _copy_content(source, target, status.st_size)
+                _copy_facts(source, target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
+
+def _copy_content(source: int, target: int, size: int) -> None:
+    """Every stretch of data to its place; what lies between stays a hole."""
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(source, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                break  # only a hole up to the end
+            raise
+        position = os.lseek(source, start, os.SEEK_HOLE)
+        while start < position:
+            copied = os.copy_file_range(source, target, min(position - start, _COPY_BYTES), start, start)
+            if not copied:
+                raise SystemFailure("a file became shorter while it was copied")
+            start += copied
+    os.ftruncate(target, size)
+
+
+def _copy_facts(source: int, target: int) -> None:
+    """Owner, attributes, mode and times, in the order that lets each of them last."""
+    status = os.fstat(source)
+    os.fchown(target, status.st_uid, status.st_gid)
+    for key in os.listxattr(source):
+        if not key.startswith("trusted.overlay."):
+            os.setxattr(target, key, os.getxattr(source, key))
+    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _is_opaque(fd: int) -> bool:
+    try:
+        return os.getxattr(fd, OPAQUE) == b"y"
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP):
+            return False
+        raise

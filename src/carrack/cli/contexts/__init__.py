@@ -1,0 +1,1 @@
+"""Contexts: named daemons, kept in the folder of the user's settings."""

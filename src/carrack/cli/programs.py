@@ -1,0 +1,53 @@
+"""Commands that are programs of their own: this process becomes them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from carrack.cli.command import Command
+from carrack.cli.failure import CommandFailure
+from carrack.cli.flags import Parsed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from carrack.cli.session import Session
+
+
+def interpreter() -> str:
+    """The Python that has Carrack's dependencies: that of the .venv beside the sources, else the one that runs this."""
+    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    beside = os.path.join(os.path.dirname(source), ".venv", "bin", "python")
+    return beside if os.access(beside, os.X_OK) else sys.executable
+
+
+def become(module: str, arguments: list[str]) -> NoReturn:
+    """Replaces this process by `python -m module arguments`. Raises CommandFailure when that cannot be started."""
+    python = interpreter()
+    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join([source, *environment.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
+    try:
+        os.execve(python, [python, "-m", module, *arguments], environment)
+    except OSError as error:
+        raise CommandFailure(f"cannot run {python}: {(error.strerror or '').lower()}") from None
+
+
+def _serve(session: Session, parsed: Parsed) -> None:
+    session.out.flush()
+    become("carrack.registry", ["serve", *parsed.arguments])
+
+
+class _Everything(Command):
+    """A command whose flags belong to the program it becomes."""
+
+    def parse(self, arguments: Sequence[str], shown: str) -> Parsed:
+        parsed = Parsed({})
+        parsed.arguments = list(arguments)
+        return parsed
+
+
+COMMANDS = (_Everything("registry serve", "[OPTIONS]", "Run a registry in this process (its own options: --help)", _serve),)

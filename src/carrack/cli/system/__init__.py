@@ -1,0 +1,1 @@
+"""Commands about the daemon itself and about registries: version, info, events, df, prune, login, search."""

@@ -1,0 +1,68 @@
+"""`carrackd`: read the configuration, become a daemon's process, run until told to end. One sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from carrack import __version__
+from carrack.errors import CarrackError
+
+USAGE = """Usage:  carrackd [OPTIONS]
+
+The engine behind Docker's API: runs containers, keeps images, networks and volumes.
+
+Options:
+"""
+
+
+def main() -> int:
+    """The console script. Exit status 1 for a configuration or a host that cannot be, 2 for wrong flags."""
+    arguments = sys.argv[1:]
+    if any(word in ("-h", "--help") for word in arguments):
+        return _help()
+    if any(word in ("-v", "--version") for word in arguments):
+        print(f"carrackd version {__version__}")  # noqa: T201  # what was asked for
+        return 0
+    from carrack.daemon.config import load
+
+    try:
+        config = load(arguments)
+    except CarrackError as error:
+        return _fail(error.message)
+    if config.validate:
+        print("configuration OK")  # noqa: T201  # what was asked for
+        return 0
+    if os.geteuid() != 0:
+        return _fail("carrackd needs root: start it with sudo, or as a service")
+    from carrack.daemon.run import run
+
+    try:
+        run(config)
+    except CarrackError as error:
+        return _fail(error.message)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"carrackd: {message}\n")
+    return 1
+
+
+def _help() -> int:
+    from carrack.daemon.config import OPTIONS
+
+    lines = [USAGE]
+    for option in OPTIONS:
+        short = f"-{option.short}, " if option.short else "    "
+        kind = "" if option.kind == "flag" else {"text": "string", "number": "int"}.get(option.kind, "list")
+        lines.append(f"  {short}--{option.flag + (' ' + kind if kind else ''):<32}{option.help}\n")
+    lines.append("  -v, --version                         Print version information and quit\n")
+    sys.stdout.write("".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

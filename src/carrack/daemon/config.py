@@ -1,0 +1,317 @@
+"""carrackd's configuration: dockerd's flags and dockerd's daemon.json, one table for both.
+
+A directive may be given as a flag or in the file, not as both (lists of hosts excepted, as with dockerd: also refused); an unknown
+one is refused by name. What Docker has and Carrack cannot do yet is refused too, never ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv4Network, ip_address, ip_interface, ip_network
+from pathlib import Path
+
+from carrack.errors import InvalidParameter
+
+DEFAULT_FILE = "/etc/carrack/daemon.json"
+_INSTANCE = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One directive: its flag, its key in the file, and what kind of value it has."""
+
+    flag: str
+    kind: str
+    """text, flag, number, list, map (``key=value``) or pools."""
+    help: str
+    short: str = ""
+    key: str = ""
+    """In daemon.json, where it differs from the flag."""
+
+    @property
+    def name(self) -> str:
+        return self.key or self.flag
+
+
+OPTIONS = (
+    Option("bip", "text", "IPv4 address and prefix of the default bridge"),
+    Option("bridge", "text", "Attach containers to this bridge, which is there already", "b"),
+    Option("cgroup-parent", "text", "Parent cgroup of all containers"),
+    Option("config-file", "text", f"Daemon configuration file (default {DEFAULT_FILE})"),
+    Option("data-root", "text", "Root directory of persistent state (default /var/lib/carrack)"),
+    Option("debug", "flag", "Enable debug mode", "D"),
+    Option("default-address-pool", "pools", "Pools that networks are cut from (base=CIDR,size=N)", key="default-address-pools"),
+    Option("dns", "list", "DNS servers of containers"),
+    Option("dns-opt", "list", "DNS options of containers", key="dns-opts"),
+    Option("dns-search", "list", "DNS search domains of containers"),
+    Option("exec-root", "text", "Root directory of execution state (default /run/carrack)"),
+    Option("fixed-cidr", "text", "IPv4 subnet for the addresses of the default bridge's containers"),
+    Option("group", "text", "Group that owns the unix socket (default carrack)", "G"),
+    Option("host", "list", "Sockets to listen on", "H", key="hosts"),
+    Option("icc", "flag", "Let containers of the default bridge talk to each other (default true)"),
+    Option("insecure-tcp", "flag", "Allow TCP without TLS beyond loopback (anyone who reaches it is root here)"),
+    Option("instance", "text", "Name that every kernel object of this daemon carries (default carrack)"),
+    Option("ip", "text", "Host address of published ports that name none (default 0.0.0.0)"),
+    Option("ip-forward", "flag", "Turn IP forwarding on when it is off (default true)"),
+    Option("ip-masq", "flag", "Masquerade what leaves the default bridge (default true)"),
+    Option("label", "list", "key=value labels of this daemon", key="labels"),
+    Option("live-restore", "flag", "Containers outlive the daemon: always true"),
+    Option("log-driver", "text", "Default driver of container logs (default local)"),
+    Option("log-level", "text", "debug, info, warn, error or fatal (default info)", "l"),
+    Option("log-opt", "map", "Default options of container logs", key="log-opts"),
+    Option("mtu", "number", "MTU of the default bridge's containers"),
+    Option("pidfile", "text", "Where the daemon's pid is written (default EXEC-ROOT/carrackd.pid)", "p"),
+    Option("shutdown-timeout", "number", "Seconds that open answers get at the end (default 15)"),
+    Option("storage-driver", "text", "overlay2, or native (plain copies; alias vfs)", "s"),
+    Option("tls", "flag", "Use TLS: --tls=false allows plain TCP on loopback"),
+    Option("validate", "flag", "Check the configuration and leave"),
+)
+_BY_FLAG = {option.flag: option for option in OPTIONS}
+_BY_SHORT = {option.short: option for option in OPTIONS if option.short}
+_BY_NAME = {option.name: option for option in OPTIONS if option.flag not in ("config-file", "validate")}
+_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
+
+
+@dataclass(slots=True)
+class DaemonConfig:
+    """Everything a daemon is told, defaults filled in. Paths are absolute."""
+
+    instance: str = "carrack"
+    hosts: list[str] = field(default_factory=list)
+    data_root: Path = Path("/var/lib/carrack")
+    exec_root: Path = Path("/run/carrack")
+    pidfile: Path = Path()
+    group: str = ""
+    debug: bool = False
+    log_level: str = "info"
+    bridge: str = ""
+    bip: IPv4Interface | None = None
+    fixed_cidr: IPv4Network | None = None
+    default_address_pools: list[tuple[str, int]] = field(default_factory=list)
+    mtu: int = 0
+    icc: bool = True
+    ip: str = "0.0.0.0"
+    ip_forward: bool = True
+    ip_masq: bool = True
+    dns: list[str] = field(default_factory=list)
+    dns_opts: list[str] = field(default_factory=list)
+    dns_search: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    log_driver: str = "local"
+    log_opts: dict[str, str] = field(default_factory=dict)
+    cgroup_parent: str = ""
+    shutdown_timeout: int = 15
+    storage_driver: str = "overlay2"
+    tls: bool | None = None
+    insecure_tcp: bool = False
+    validate: bool = False
+    config_file: str = ""
+
+
+def parse_flags(arguments: list[str]) -> dict[str, object]:
+    """Flags as pflag reads them, by directive name. Raises InvalidParameter in its words."""
+    values: dict[str, object] = {}
+    pending = list(arguments)
+    while pending:
+        word = pending.pop(0)
+        if word == "--" or not word.startswith("-") or word == "-":
+            raise InvalidParameter('"carrackd" accepts no arguments')
+        text: str | None = None
+        if word.startswith("--"):
+            name, equals, rest = word[2:].partition("=")
+            option = _BY_FLAG.get(name)
+            text = rest if equals else None
+            if option is None:
+                raise InvalidParameter(f"unknown flag: --{name}")
+        else:
+            option = _BY_SHORT.get(word[1])
+            if option is None:
+                raise InvalidParameter(f"unknown shorthand flag: '{word[1]}' in {word}")
+            if option.kind == "flag" and len(word) > 2 and word[2] != "=":
+                pending.insert(0, f"-{word[2:]}")
+            elif len(word) > 2:
+                text = word[2:].removeprefix("=")
+        if option.kind == "flag":
+            text = "true" if text is None else text
+        elif text is None:
+            if not pending:
+                raise InvalidParameter(f"flag needs an argument: --{option.flag}")
+            text = pending.pop(0)
+        _collect(values, option, text)
+    return values
+
+
+def load(arguments: list[str], *, default_file: str = DEFAULT_FILE) -> DaemonConfig:
+    """The configuration of flags and file together. Raises InvalidParameter."""
+    flags = parse_flags(arguments)
+    path = str(flags.get("config-file", default_file))
+    values = _read_file(path, required="config-file" in flags)
+    doubled = sorted(name for name in values if name in flags)
+    if doubled:
+        told = ", ".join(f"{name}: (from flag: {_show(flags[name])}, from file: {_show(values[name])})" for name in doubled)
+        raise InvalidParameter(f"the following directives are specified both as a flag and in the configuration file: {told}")
+    config = _build(values | flags)
+    config.config_file = path
+    return config
+
+
+def _collect(values: dict[str, object], option: Option, text: str) -> None:
+    name = option.name
+    if option.kind == "flag":
+        if text not in _TRUE and text not in _FALSE:
+            raise InvalidParameter(f'invalid argument "{text}" for "--{option.flag}" flag: strconv.ParseBool: invalid syntax')
+        values[name] = text in _TRUE
+    elif option.kind == "number":
+        if not text.isdecimal():
+            raise InvalidParameter(f'invalid argument "{text}" for "--{option.flag}" flag: strconv.ParseInt: invalid syntax')
+        values[name] = int(text)
+    elif option.kind == "text":
+        values[name] = text
+    elif option.kind == "map":
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InvalidParameter(f'invalid argument "{text}" for "--{option.flag}" flag: must be key=value')
+        held = values.setdefault(name, {})
+        assert isinstance(held, dict)
+        held[key] = value
+    else:
+        held = values.setdefault(name, [])
+        assert isinstance(held, list)
+        held.append(_pool(text) if option.kind == "pools" else text)
+
+
+def _pool(text: str) -> dict[str, object]:
+    words = dict(part.partition("=")[::2] for part in text.split(","))
+    if set(words) != {"base", "size"} or not words["size"].isdecimal():
+        raise InvalidParameter(f"invalid default address pool {text!r}: want base=CIDR,size=N")
+    return {"base": words["base"], "size": int(words["size"])}
+
+
+def _read_file(path: str, *, required: bool) -> dict[str, object]:
+    try:
+        content = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if required:
+            raise InvalidParameter(f"unable to configure the daemon with file {path}: no such file or directory") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidParameter(f"unable to configure the daemon with file {path}: {error}") from error
+    try:
+        document = json.loads(content or "{}")
+    except ValueError as error:
+        raise InvalidParameter(f"unable to configure the daemon with file {path}: invalid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidParameter(f"unable to configure the daemon with file {path}: want a JSON object")
+    unknown = sorted(name for name in document if name not in _BY_NAME)
+    if unknown:
+        raise InvalidParameter(
+            f"unable to configure the daemon with file {path}: the following directives don't match any configuration option: "
+            + ", ".join(unknown)
+        )
+    kinds = {"text": str, "flag": bool, "number": int, "list": list, "map": dict, "pools": list}
+    for name, value in document.items():
+        want = kinds[_BY_NAME[name].kind]
+        if not isinstance(value, want) or (want is int and isinstance(value, bool)):
+            raise InvalidParameter(f"unable to configure the daemon with file {path}: {name}: wrong type of value")
+    return document
+
+
+def _build(values: dict[str, object]) -> DaemonConfig:
+    config = DaemonConfig()
+    fields = {name.replace("-", "_"): value for name, value in values.items()}
+    for text in ("instance", "group", "log_level", "bridge", "ip", "log_driver", "cgroup_parent", "storage_driver"):
+        if text in fields:
+            setattr(config, text, str(fields[text]))
+    for switch in ("debug", "icc", "ip_forward", "ip_masq", "tls", "insecure_tcp", "validate"):
+        if switch in fields:
+            setattr(config, switch, bool(fields[switch]))
+    for several in ("hosts", "dns", "dns_opts", "dns_search", "labels"):
+        if several in fields:
+            setattr(config, several, [str(value) for value in _list(fields[several])])
+    for number in ("mtu", "shutdown_timeout"):
+        if number in fields:
+            setattr(config, number, int(str(fields[number])))
+    if _INSTANCE.fullmatch(config.instance) is None:
+        raise InvalidParameter(f"invalid instance name {config.instance!r}: want up to 24 of a-z, 0-9 and -")
+    suffix = "" if config.instance == "carrack" else f"-{config.instance}"
+    config.data_root = _path(fields.get("data_root", f"/var/lib/carrack{suffix}"), "data-root")
+    config.exec_root = _path(fields.get("exec_root", f"/run/carrack{suffix}"), "exec-root")
+    config.pidfile = _path(fields.get("pidfile", config.exec_root / "carrackd.pid"), "pidfile")
+    config.hosts = config.hosts or [f"unix://{config.exec_root}/carrack.sock"]
+    config.cgroup_parent = config.cgroup_parent or f"/carrack{suffix}"
+    log_opts = fields.get("log_opts", {})
+    assert isinstance(log_opts, dict)
+    config.log_opts = {str(key): str(value) for key, value in log_opts.items()}
+    config.default_address_pools = [_checked_pool(pool) for pool in _list(fields.get("default_address_pools", []))]
+    _check(config, fields)
+    return config
+
+
+def _check(config: DaemonConfig, fields: dict[str, object]) -> None:
+    if config.log_level not in LOG_LEVELS:
+        raise InvalidParameter(f"invalid logging level: {config.log_level}")
+    if config.storage_driver not in ("overlay2", "overlay", "native", "vfs"):
+        raise InvalidParameter(f"driver not supported: {config.storage_driver}")
+    if fields.get("live_restore") is False:
+        raise InvalidParameter("live-restore cannot be turned off: Carrack's containers always outlive the daemon")
+    if config.tls:
+        raise InvalidParameter("TLS is not supported by this version of Carrack: use a unix socket, or ssh")
+    if ".." in config.cgroup_parent.split("/"):
+        raise InvalidParameter(f"invalid cgroup parent: {config.cgroup_parent!r}")
+    for label in config.labels:
+        if "=" not in label:
+            raise InvalidParameter(f"bad attribute format: {label}")
+    try:
+        bip, cidr = fields.get("bip"), fields.get("fixed_cidr")
+        if bip:
+            interface = ip_interface(str(bip))
+            if not isinstance(interface, IPv4Interface) or interface.network.prefixlen == 32:
+                raise ValueError(f"{bip} is no IPv4 address with a prefix")
+            config.bip = interface
+        if cidr:
+            network = ip_network(str(cidr), strict=False)
+            if not isinstance(network, IPv4Network):
+                raise ValueError(f"{cidr} is no IPv4 network")
+            config.fixed_cidr = network
+        for server in (*config.dns, config.ip):
+            ip_address(server)
+    except ValueError as error:
+        raise InvalidParameter(f"invalid address: {error}") from error
+    if config.bip is not None and config.bridge:
+        raise InvalidParameter("You specified -b & --bip, mutually exclusive options. Please specify only one")
+    if config.mtu and not 68 <= config.mtu <= 65535:
+        raise InvalidParameter(f"invalid MTU: {config.mtu}")
+
+
+def _checked_pool(pool: object) -> tuple[str, int]:
+    if not isinstance(pool, dict) or set(pool) != {"base", "size"}:
+        raise InvalidParameter(f"invalid default address pool {pool!r}: want base and size")
+    try:
+        network = ip_network(str(pool["base"]))
+        size = int(pool["size"])
+    except ValueError as error:
+        raise InvalidParameter(f"invalid default address pool: {error}") from error
+    if not network.prefixlen <= size <= network.max_prefixlen - 2:
+        raise InvalidParameter(f"invalid default address pool: size {size} does not fit {network}")
+    return str(network), size
+
+
+def _path(value: object, name: str) -> Path:
+    path = Path(str(value))
+    if not path.is_absolute():
+        path = Path.cwd() / path
+    if "\0" in str(path):
+        raise InvalidParameter(f"invalid {name}")
+    return path
+
+
+def _list(value: object) -> list[object]:
+    assert isinstance(value, list)
+    return value
+
+
+def _show(value: object) -> str:
+    return json.dumps(value) if not isinstance(value, str) else value

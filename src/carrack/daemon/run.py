@@ -1,0 +1,113 @@
+"""One daemon's life: roots, zygote, rooms, restore, listeners; then signals; then the end, in reverse. Containers run on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from carrack import __version__
+from carrack.daemon import wiring
+from carrack.daemon.config import DaemonConfig
+from carrack.daemon.listeners import open_listener
+from carrack.errors import SystemFailure
+from carrack.http import Server, serve
+
+log = logging.getLogger("carrack.daemon")
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR, "fatal": logging.CRITICAL}
+
+
+def run(config: DaemonConfig) -> None:
+    """Serve until SIGTERM or SIGINT. Raises the kinds of whatever cannot be opened, before anything is left behind."""
+    logging.basicConfig(
+        level=logging.DEBUG if config.debug else _LEVELS[config.log_level],
+        stream=sys.stderr,
+        format='time="%(asctime)s" level=%(levelname)s msg="%(message)s" logger=%(name)s',
+    )
+    _prepare_roots(config)
+    _write_pidfile(config.pidfile)
+    try:
+        _new_loop()(_serve(config))
+    finally:
+        config.pidfile.unlink(missing_ok=True)
+
+
+def _new_loop() -> Callable[[Awaitable[None]], None]:
+    """asyncio.run on uvloop where it is installed, else on asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return lambda work: asyncio.run(_await(work))
+    return lambda work: asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_await(work))
+
+
+async def _await(work: Awaitable[None]) -> None:
+    await work
+
+
+async def _serve(config: DaemonConfig) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("nothing of the configuration can be reloaded yet"))
+    listeners = []
+    house = None
+    servers: list[Server] = []
+    try:
+        for host in config.hosts:
+            listeners.append(open_listener(host, config))
+        house = await wiring.build(config)
+        for listener in listeners:
+            servers.append(await serve(house.api, listener))
+        gc.collect()
+        gc.freeze()
+        log.info("carrackd %s (instance %s) listens on %s", __version__, config.instance, ", ".join(config.hosts))
+        await ended.wait()
+        log.info("carrackd ends; containers run on")
+    finally:
+        await asyncio.gather(*(server.close(config.shutdown_timeout) for server in servers))
+        for listener in listeners:
+            listener.close()
+        _remove_sockets(config)
+        if house is not None:
+            await house.close()
+
+
+def _prepare_roots(config: DaemonConfig) -> None:
+    """Make data-root and exec-root with the modes that keep other users out. Raises SystemFailure in one sentence."""
+    for path, mode in ((config.data_root, 0o710), (config.exec_root, 0o711), (config.exec_root / "shims", 0o700)):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(mode)
+            probe = path / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise SystemFailure(f"cannot write to {path}: {error.strerror}") from error
+
+
+def _write_pidfile(path: Path) -> None:
+    """Raises SystemFailure when a living daemon's pid stands there."""
+    try:
+        text = path.read_text(encoding="ascii").strip()
+        if text.isdecimal() and int(text) != os.getpid() and b"carrackd" in Path(f"/proc/{text}/cmdline").read_bytes():
+            raise SystemFailure(f"process with PID {text} is still running: another carrackd uses {path}")
+    except (OSError, UnicodeDecodeError):
+        pass
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{os.getpid()}\n", encoding="ascii")
+    except OSError as error:
+        raise SystemFailure(f"cannot write {path}: {error.strerror}") from error
+
+
+def _remove_sockets(config: DaemonConfig) -> None:
+    for host in config.hosts:
+        if host.startswith("unix://"):
+            Path(host.removeprefix("unix://")).unlink(missing_ok=True)

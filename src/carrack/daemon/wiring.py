@@ -1,0 +1,206 @@
+"""The only file that knows everything: builds every room, hands each what it needs, and closes them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_network
+
+from carrack import __version__
+from carrack.api import absent, containers, events, exec, images, networks, not_yet, system, volumes
+from carrack.api.router import Api, Product
+from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
+from carrack.archive.layer import UnpackReport
+from carrack.content.filesystem import FilesystemContent
+from carrack.daemon.config import DaemonConfig
+from carrack.engine.connections import Connections
+from carrack.engine.containers import Containers
+from carrack.engine.events import Events
+from carrack.engine.execs import Execs
+from carrack.engine.health import Health
+from carrack.engine.lifecycle import Lifecycle
+from carrack.engine.restore import restore
+from carrack.engine.rooms import Directories, Rooms, Settings
+from carrack.engine.shims import Zygote
+from carrack.engine.state import LIVE
+from carrack.engine.system import Facts, System, identity, warnings
+from carrack.engine.table import Table
+from carrack.engine.threads import in_thread
+from carrack.images.image import ContainerUse
+from carrack.images.images import Images
+from carrack.networks.networks import Networks
+from carrack.networks.options import AddressPool, NetworkOptions
+from carrack.oci.digest import Digest
+from carrack.shim import zygote_process
+from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
+from carrack.shim.workers import run_job
+from carrack.snapshots.native import Native
+from carrack.snapshots.overlay import Overlay
+from carrack.snapshots.trash import Trash
+from carrack.state.database import Database
+from carrack.volumes.volumes import Volumes
+
+
+class House:
+    """A daemon that is built: the API to serve, and how to leave."""
+
+    def __init__(self, api: Api, rooms: Rooms, life: Lifecycle, database: Database, trash: Trash, zygote_path: str) -> None:
+        self.api = api
+        self._rooms = rooms
+        self._life = life
+        self._database = database
+        self._trash = trash
+        self._zygote_path = zygote_path
+
+    async def close(self) -> None:
+        """Let go of everything. With containers running, their zygote, links and rules stay; without, nothing stays."""
+        keep = any(container.state.status in LIVE for container in self._rooms.table)
+        await self._life.close()
+        await in_thread(self._rooms.networks.close, keep)
+        self._rooms.zygote.close()
+        await in_thread(self._trash.empty)
+        self._rooms.images.close()
+        self._database.close()
+        if not keep:
+            await in_thread(zygote_process.dismiss_zygote, self._zygote_path)
+
+
+async def build(config: DaemonConfig) -> House:
+    """Open every room, take over what an earlier daemon left, and put the API together. Raises the rooms' own kinds."""
+    database = await in_thread(Database, config.data_root / "state.db")
+    try:
+        return await _build(config, database)
+    except BaseException:
+        database.close()
+        raise
+
+
+async def _build(config: DaemonConfig, database: Database) -> House:
+    events_hub = Events(asyncio.get_running_loop())
+    zygote = await in_thread(zygote_process.spawn_zygote, str(config.exec_root))
+    directories = Directories(config.data_root, config.exec_root)
+    containers_root = config.data_root / "containers"
+    containers_root.mkdir(mode=0o710, exist_ok=True)
+    trash = Trash(config.data_root / "trash")
+    driver: type[Native] | type[Overlay] = Native if config.storage_driver in ("native", "vfs") else Overlay
+    snapshots = driver(config.data_root / "layers", containers_root, database, trash)
+    content = FilesystemContent(config.data_root / "blobs", config.data_root / "ingest")
+    table = Table(database)
+    store = Images(database, content, snapshots, _Unpacker(zygote.socket_path), events_hub.emit)
+    nets = Networks(database, config.instance, _network_options(config), events_hub.emit)
+    await in_thread(nets.open)
+    vols = await in_thread(Volumes, database, config.data_root / "volumes", events_hub.emit, trash.throw)
+    rooms = Rooms(
+        table=table,
+        events=events_hub,
+        images=store,
+        snapshots=snapshots,
+        networks=nets,
+        volumes=vols,
+        zygote=Zygote(lambda: _connect(zygote.socket_path)),
+        directories=directories,
+        settings=_settings(config),
+        remove_tree=trash.throw,
+        run_job=lambda job, fds: _run_job(zygote.socket_path, job, fds),
+    )
+    await in_thread(table.load)
+    life = Lifecycle(rooms)
+    execs = Execs(life)
+    Health(life, execs)
+    orders = Containers(life)
+    store.in_use = lambda image: _uses(table, image)
+    await restore(life, execs)
+    known = {container.id for container in table}
+    await in_thread(nets.reconcile, {container.id for container in table if container.state.running})
+    await in_thread(vols.reconcile, known)
+    product = Product(f"{DOCKER_RELEASES[MAX_VERSION]}+carrack{__version__}")
+    facts = Facts(
+        identity=await in_thread(identity, config.data_root),
+        release=product.version,
+        storage_driver=snapshots.name,
+        docker_root=str(config.data_root),
+        default_log_driver=config.log_driver,
+        labels=config.labels,
+        address_pools=config.default_address_pools,
+        debug=config.debug,
+        warnings=warnings(),
+    )
+    about = System(
+        rooms,
+        orders,
+        facts,
+        image_documents=lambda: images.documents(store),
+        volume_documents=lambda: [volumes.resource(volume) for volume in vols.list()],
+    )
+    api = Api(
+        [
+            *containers.routes(orders),
+            *exec.routes(execs),
+            *events.routes(events_hub),
+            *system.routes(about, product),
+            *images.routes(store),
+            *networks.routes(nets, Connections(life)),
+            *volumes.routes(vols),
+            *absent.routes(),
+            *not_yet.routes(),
+        ],
+        product=product,
+    )
+    return House(api, rooms, life, database, trash, zygote.socket_path)
+
+
+def _settings(config: DaemonConfig) -> Settings:
+    return Settings(
+        instance=config.instance,
+        cgroup_parent=config.cgroup_parent,
+        log_driver=config.log_driver,
+        log_options=config.log_opts,
+        dns=tuple(config.dns),
+        dns_search=tuple(config.dns_search),
+        dns_options=tuple(config.dns_opts),
+        trace=config.debug,
+    )
+
+
+def _network_options(config: DaemonConfig) -> NetworkOptions:
+    pools = tuple(AddressPool(ip_network(base), size) for base, size in config.default_address_pools)
+    options = NetworkOptions(
+        bridge=config.bridge,
+        bip=config.bip,
+        fixed_cidr=config.fixed_cidr,
+        mtu=config.mtu,
+        icc=config.icc,
+        ip_forward=config.ip_forward,
+        ip_masq=config.ip_masq,
+        ip=config.ip,
+    )
+    if pools:
+        from dataclasses import replace
+
+        options = replace(options, default_address_pools=pools)
+    return options
+
+
+class _Unpacker:
+    """Layers are unpacked by the zygote's confined workers."""
+
+    def __init__(self, zygote_path: str) -> None:
+        self._zygote_path = zygote_path
+
+    def unpack(self, source_fd: int, target_fd: int, limit_bytes: int) -> UnpackReport:
+        done = _run_job(self._zygote_path, UnpackLayer(limit_bytes), (source_fd, target_fd))
+        return UnpackReport(done.diff_id, done.size_bytes, done.entries)
+
+
+def _run_job(zygote_path: str, job: WorkerJob, fds: Sequence[int]) -> WorkerDone:
+    return run_job(zygote_path, job, tuple(fds))
+
+
+def _connect(path: str) -> socket.socket:
+    return zygote_process.connect(path)
+
+
+def _uses(table: Table, image: Digest) -> list[ContainerUse]:
+    wanted = str(image)
+    return [ContainerUse(c.id, c.name, c.state.running) for c in table if c.image_id == wanted]

@@ -1,0 +1,107 @@
+"""Containers that join and leave networks while they live."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import msgspec
+
+from carrack.engine import launch
+from carrack.engine.config import EndpointSettings
+from carrack.engine.container import Container
+from carrack.engine.lifecycle import Lifecycle
+from carrack.engine.state import LIVE
+from carrack.engine.threads import in_thread
+from carrack.errors import Conflict, Forbidden, InvalidParameter
+from carrack.networks.endpoint import Endpoint
+from carrack.networks.network import Network
+
+
+class Connections:
+    """What `network connect` and `network disconnect` order."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._life = lifecycle
+        self._rooms = lifecycle.rooms
+
+    async def connect(self, network: str, container: str, settings: EndpointSettings) -> None:
+        """Join a container to one more network, at once when it runs, else from its next start on.
+
+        Raises NotFound, Forbidden (it is in that network), InvalidParameter (it has no network of its own, or a bad address).
+        """
+        record = self._rooms.table.get(container)
+        found = self._rooms.networks.get(network)
+        live = self._life.live(record)
+        async with live.lock:
+            _check(record, found)
+            if found.name in record.networks:
+                raise Forbidden(f"endpoint with name {record.name} already exists in network {found.name}")
+            wished = msgspec.structs.replace(settings, network_id=found.id)
+            if record.state.status in LIVE:
+                endpoint = await in_thread(self._join, record, found, wished)
+                record.networks[found.name] = wished
+                launch.describe_endpoint(record, endpoint)
+                self._life.tell_network(record, "connect", found.id, found.name, found.driver)
+            else:
+                record.networks[found.name] = wished
+            await asyncio.wrap_future(self._rooms.table.save(record))
+
+    async def disconnect(self, network: str, container: str, *, force: bool) -> None:
+        """Take a container out of a network. Raises NotFound, Conflict (it is not in it); with `force` that is no error."""
+        record = self._rooms.table.get(container)
+        found = self._rooms.networks.get(network)
+        live = self._life.live(record)
+        async with live.lock:
+            settings = record.networks.get(found.name)
+            if settings is None:
+                if force:
+                    return
+                raise Conflict(f"container {record.id} is not connected to network {found.name}")
+            if found.driver == "host":
+                raise Conflict("container cannot be disconnected from host network or connected to host network")
+            if record.state.status in LIVE:
+                await in_thread(self._leave, record, found)
+                self._life.tell_network(record, "disconnect", found.id, found.name, found.driver)
+            del record.networks[found.name]
+            await asyncio.wrap_future(self._rooms.table.save(record))
+
+    def _join(self, container: Container, network: Network, settings: EndpointSettings) -> Endpoint:
+        networks = self._rooms.networks
+        endpoint = networks.allocate(network, container.id, launch.wish(container, settings))
+        try:
+            namespace = os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                networks.plug(endpoint, namespace)
+            finally:
+                os.close(namespace)
+        except BaseException:
+            networks.release(container.id, endpoint.id)
+            raise
+        launch.write_hosts(container, self._rooms, networks.endpoints(container.id))
+        return endpoint
+
+    def _leave(self, container: Container, network: Network) -> None:
+        networks = self._rooms.networks
+        for endpoint in networks.endpoints(container.id):
+            if endpoint.network_id != network.id:
+                continue
+            namespace = os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                networks.unplug(endpoint, now=True, netns_fd=namespace)
+            finally:
+                os.close(namespace)
+            networks.release(container.id, endpoint.id)
+        launch.write_hosts(container, self._rooms, networks.endpoints(container.id))
+
+
+def _check(container: Container, network: Network) -> None:
+    mode = container.host_config.network_mode
+    if mode == "host" or network.driver == "host":
+        raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
+    if mode.startswith("container:"):
+        raise InvalidParameter(
+            "container sharing network namespace with another container or host cannot be connected to any other network"
+        )
+    if mode == "none" or network.driver == "null":
+        raise InvalidParameter("container cannot be connected to multiple networks with one of the networks in private (none) mode")

@@ -1,0 +1,372 @@
+"""Containers as the API orders them: looked up, checked, and handed to their life (`lifecycle.py`) or to their streams.
+
+All of it runs on the event loop; blocking parts go through `in_thread`. Orders about one container's life take its
+`Live.lock` and so follow one another. Lists and inspect read records and take nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable
+
+import msgspec
+
+from carrack.engine import creation, logs, names, request, specification, top
+from carrack.engine.config import CreateRequest, UpdateRequest
+from carrack.engine.container import Container, Created, MountPoint, Processes, Pruned, Sizes
+from carrack.engine.copy_up import copy_up
+from carrack.engine.filters import Filters
+from carrack.engine.lifecycle import SIGKILL, Lifecycle, exit_document, stop_signal
+from carrack.engine.listing import select, until_nanoseconds
+from carrack.engine.live import HeldAttach, HeldWait
+from carrack.engine.state import LIVE, Status
+from carrack.engine.streams import (
+    MULTIPLEXED,
+    RAW,
+    AttachOptions,
+    HandedOn,
+    LogOptions,
+    Session,
+    WaitCondition,
+    finish,
+    last_chunk,
+    parse_detach_keys,
+)
+from carrack.engine.threads import in_thread
+from carrack.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere, NotModified
+from carrack.shim.messages import Attach, Resize, Wait
+
+Mounts = list[MountPoint]
+Warnings = list[str]
+
+
+class Containers:
+    """The containers of one instance."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._life = lifecycle
+        self._rooms = lifecycle.rooms
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def get(self, ref: str) -> Container:
+        """One record. Raises NotFound, InvalidParameter."""
+        return self._rooms.table.get(ref)
+
+    def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]:
+        """The records that match, newest first."""
+        return select(self._rooms.table, filters, all=all, limit=limit)
+
+    async def sizes(self, container_id: str) -> Sizes:
+        """Bytes of the writable layer and of the whole root."""
+        container = self.get(container_id)
+        usage = await in_thread(self._rooms.snapshots.usage, container.id)
+        below = await in_thread(self._image_size, container.image_id)
+        return Sizes(usage.size_bytes, usage.size_bytes + below)
+
+    def _image_size(self, image_id: str) -> int:
+        try:
+            return self._rooms.images.get(image_id).size_bytes
+        except NotFound:
+            return 0
+
+    async def top(self, ref: str, ps_args: str) -> Processes:
+        """The container's processes as ps(1) shows them. Raises Conflict when it does not run."""
+        container = self.get(ref)
+        if container.state.status is Status.RESTARTING:
+            raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+        if container.state.status not in LIVE:
+            raise Conflict(f"container {container.id} is not running")
+        return await in_thread(lambda: top.processes(self._life.cgroup(container).processes(), ps_args))
+
+    # ── making and removing ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create(self, name: str, request: CreateRequest, platform: str) -> Created:
+        """Make a container. Raises InvalidParameter, Conflict (name), NotFound (image, network)."""
+        table = self._rooms.table
+        warnings = creation.check(request, platform)
+        container_id = names.new_id()
+        chosen = table.reserve_name(name, container_id)
+        try:
+            inherited = self._inherited_mounts(request.host_config.volumes_from or [])
+            container = await in_thread(creation.draft, container_id, chosen, request, platform, inherited, self._rooms)
+            try:
+                await in_thread(copy_up, container, self._rooms)
+                await asyncio.wrap_future(table.add(container))
+            except BaseException:
+                await in_thread(creation.discard, container, self._rooms)
+                table.remove(container)
+                raise
+        except BaseException:
+            table.release_name(chosen, container_id)
+            raise
+        self._life.tell(container, "create")
+        return Created(container_id, warnings)
+
+    def _inherited_mounts(self, sources: Iterable[str]) -> Mounts:
+        """The mounts of `--volumes-from container[:ro|rw]`."""
+        found: Mounts = []
+        for source in sources:
+            ref, _, mode = source.partition(":")
+            if mode not in ("", "ro", "rw", "z", "Z"):
+                raise InvalidParameter(f"invalid mode for volumes-from: {mode}")
+            for point in self.get(ref).mounts:
+                if point.type in ("bind", "volume"):
+                    writable = point.writable and mode != "ro"
+                    found.append(msgspec.structs.replace(point, writable=writable, copy_up=False, anonymous=False))
+        return found
+
+    async def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
+        """Remove a container, with `force` also a running one. Raises NotFound, Conflict."""
+        if link:
+            raise InvalidParameter("links are not supported by this version of Carrack")
+        container = self.get(ref)
+        live = self._life.live(container)
+        if live.removing:
+            raise Conflict(f"removal of container {ref} is already in progress")
+        if container.state.running and not force:
+            raise creation.reference_conflict(container, ref)
+        live.removing = True
+        try:
+            async with live.lock:
+                container.stopped_by_user = True
+                live.cancel_restart()
+                if container.state.status in LIVE:
+                    await self._life.kill_now(container, live)
+                await live.settled.wait()
+                if self._rooms.table.find(container.id) is not None:
+                    await self._life.take_away(container, live, volumes=volumes or container.host_config.auto_remove)
+        finally:
+            live.removing = False
+
+    async def rename(self, ref: str, name: str) -> None:
+        """Give a container another name. Raises Conflict, InvalidParameter."""
+        container = self.get(ref)
+        if not name or name == "/":
+            raise InvalidParameter("Neither old nor new names may be empty")
+        new = names.check(name)
+        if new == container.name:
+            raise InvalidParameter("Renaming a container with the same name as its current name")
+        old = container.name
+        self._rooms.table.reserve_name(new, container.id)
+        container.name = new
+        self._rooms.table.release_name(old, container.id)
+        await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
+        self._life.tell(container, "rename", {"oldName": f"/{old}"})
+
+    async def prune(self, filters: Filters) -> Pruned:
+        """Remove every container that does not run."""
+        filters.accept("label", "label!", "until")
+        pruned = Pruned()
+        until = until_nanoseconds(filters)
+        for container in self._rooms.table:
+            created = container.created_at_nanoseconds
+            if container.state.running or (until and created >= until) or not filters.matches_labels(container.config.labels):
+                continue
+            if "label!" in filters and filters.matches_labels(container.config.labels, "label!"):
+                continue
+            size = (await self.sizes(container.id)).rw_bytes
+            try:
+                await self.remove(container.id, force=False, volumes=False, link=False)
+            except (Conflict, NotFound):
+                continue
+            pruned.deleted.append(container.id)
+            pruned.reclaimed_bytes += size
+        self._rooms.events.emit("container", "prune", "", {"reclaimed": str(pruned.reclaimed_bytes)})
+        return pruned
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self, ref: str, *, detach_keys: str = "") -> None:
+        """Start a container. Raises NotModified when it runs, and what the runtime says when it cannot."""
+        if detach_keys:
+            parse_detach_keys(detach_keys)
+        container = self.get(ref)
+        live = self._life.live(container)
+        async with live.lock:
+            await live.settled.wait()
+            if self._rooms.table.find(container.id) is None:
+                raise NotFound(f"No such container: {ref}")
+            if container.state.paused:
+                raise Conflict("cannot start a paused container, try unpause instead")
+            if container.state.status in LIVE:
+                raise NotModified("container is already running")
+            live.cancel_restart()
+            live.restart_delay_seconds = 0.0
+            container.restart_count = 0
+            container.stopped_by_user = False
+            await self._life.begin(container, live)
+
+    async def stop(self, ref: str, *, signal: str = "", timeout_seconds: int | None = None) -> None:
+        """Ask a container to end, then make it. Raises NotModified when it does not run."""
+        container = self.get(ref)
+        number = request.parse_signal(signal) if signal else 0
+        live = self._life.live(container)
+        if container.state.status is Status.RESTARTING:
+            self._life.give_up_restart(container, live)
+            return
+        if container.state.status not in LIVE:
+            raise NotModified("container is already stopped")
+        async with live.lock:
+            await self._life.end(container, live, number, timeout_seconds)
+        self._life.tell(container, "stop")
+
+    async def restart(self, ref: str, *, signal: str = "", timeout_seconds: int | None = None) -> None:
+        """Stop a container if it runs, and start it."""
+        container = self.get(ref)
+        number = request.parse_signal(signal) if signal else 0
+        live = self._life.live(container)
+        async with live.lock:
+            live.cancel_restart()
+            if container.state.status in LIVE:
+                keeps, container.host_config.auto_remove = container.host_config.auto_remove, False
+                try:
+                    await self._life.end(container, live, number, timeout_seconds)
+                finally:
+                    container.host_config.auto_remove = keeps
+                self._life.tell(container, "stop")
+            await live.settled.wait()
+            container.stopped_by_user = False
+            await self._life.begin(container, live)
+        self._life.tell(container, "restart")
+
+    async def kill(self, ref: str, signal: str) -> None:
+        """Send a signal to the container's init. Raises Conflict when it does not run, InvalidParameter for the signal."""
+        container = self.get(ref)
+        number = request.parse_signal(signal or "KILL")
+        live = self._life.live(container)
+        if container.state.status is Status.RESTARTING and number in (SIGKILL, stop_signal(container)):
+            self._life.give_up_restart(container, live)
+            return
+        if container.state.status not in LIVE or live.shim is None:
+            raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
+        if number in (SIGKILL, stop_signal(container)):
+            container.stopped_by_user = True
+            self._rooms.table.save(container)
+        await self._life.signal(container, live, number)
+        if number == SIGKILL:
+            await self._life.kill_now(container, live)
+
+    async def pause(self, ref: str) -> None:
+        """Freeze every process of a container. Raises Conflict."""
+        container = self.get(ref)
+        live = self._life.live(container)
+        async with live.lock:
+            if container.state.paused:
+                raise Conflict(f"container {container.id} is already paused")
+            if container.state.status is not Status.RUNNING:
+                raise Conflict(f"container {container.id} is not running")
+            await in_thread(self._life.cgroup(container).freeze)
+            self._life.become(container, Status.PAUSED)
+        self._life.tell(container, "pause")
+
+    async def unpause(self, ref: str) -> None:
+        """Let the processes of a paused container go on. Raises Conflict."""
+        container = self.get(ref)
+        live = self._life.live(container)
+        async with live.lock:
+            if not container.state.paused:
+                raise Conflict(f"container {container.id} is not paused")
+            await in_thread(self._life.cgroup(container).thaw)
+            self._life.become(container, Status.RUNNING)
+        self._life.tell(container, "unpause")
+
+    async def resize(self, ref: str, height: int, width: int) -> None:
+        """Set the size of the container's terminal."""
+        container = self.get(ref)
+        shim = self._life.running_shim(container, f"container {container.id} is not running")
+        await shim.order(lambda number: Resize(number, height, width))
+        self._life.tell(container, "resize", {"height": str(height), "width": str(width)})
+
+    async def update(self, ref: str, wanted: UpdateRequest) -> Warnings:
+        """Change limits and the restart policy. Raises InvalidParameter; nothing is changed then."""
+        container = self.get(ref)
+        live = self._life.live(container)
+        warnings = request.check_resources(wanted, request.Machine.here())
+        async with live.lock:
+            changed = msgspec.structs.replace(container.host_config)
+            for field in UpdateRequest.__struct_fields__:
+                value = getattr(wanted, field)
+                if field != "restart_policy" and value not in (0, "", None):
+                    setattr(changed, field, value)
+            if wanted.restart_policy.name:
+                request.check_restart_policy(wanted.restart_policy, container.host_config.auto_remove)
+                changed.restart_policy = wanted.restart_policy
+            request.check_resources(changed, request.Machine.here())
+            if container.state.status in LIVE:
+                await in_thread(self._life.cgroup(container).update, specification.limits(changed))
+            container.host_config = changed
+            await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
+        self._life.tell(container, "update")
+        return warnings
+
+    # ── streams ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def attach(self, ref: str, options: AttachOptions) -> Session:
+        """A session on the container's streams; before the start, it waits for it."""
+        container = self.get(ref)
+        if container.state.paused:
+            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+        keys = parse_detach_keys(options.detach_keys)
+
+        async def take(fd: int, head: bytes, eof: bool) -> None:
+            def order(number: int) -> Attach:
+                return Attach(
+                    number,
+                    stdin=options.stdin and container.config.open_stdin,
+                    stdout=options.stdout,
+                    stderr=options.stderr,
+                    replay_logs=options.logs,
+                    stream=options.stream,
+                    detach_keys=keys,
+                    head=head,
+                    end_of_input=eof,
+                )
+
+            live = self._life.live(container)
+            if live.shim is not None and container.state.running:
+                await self._life.hand_on(live.shim, order, fd)
+            elif options.stream:
+                if options.logs:
+                    await in_thread(logs.replay, container, fd, options)
+                live.attached.append(HeldAttach(order(0), fd))
+            else:
+                try:
+                    if options.logs:
+                        await in_thread(logs.replay, container, fd, options)
+                finally:
+                    os.close(fd)
+            self._life.tell(container, "attach")
+
+        return HandedOn(RAW if container.config.tty else MULTIPLEXED, take)
+
+    async def wait(self, ref: str, condition: WaitCondition) -> Session:
+        """A session that tells the exit code when the condition holds."""
+        container = self.get(ref)
+
+        async def take(fd: int, head: bytes, eof: bool) -> None:
+            live = self._life.live(container)
+            over = self._rooms.table.find(container.id) is None
+            if over or (condition is WaitCondition.NOT_RUNNING and not container.state.running):
+                finish(fd, last_chunk(exit_document(container)))
+            elif live.shim is not None and container.state.status in LIVE:
+                await self._life.hand_on(live.shim, lambda number: Wait(number, condition.value), fd)
+            else:
+                live.waiting.append(HeldWait(condition, fd))
+
+        return HandedOn("application/json", take, chunked=True)
+
+    async def logs(self, ref: str, options: LogOptions) -> Session | AsyncIterator[bytes]:
+        """What the container said: a session that follows, or the content as an iterator."""
+        container = self.get(ref)
+        if not options.stdout and not options.stderr:
+            raise InvalidParameter("Bad parameters: you must choose at least one stream")
+        if container.log_driver == "none":
+            raise NotImplementedHere("configured logging driver does not support reading")
+        live = self._life.live(container)
+        shim = live.shim
+        if options.follow and shim is not None and container.state.status in LIVE:
+            follow = logs.follow_order(options)
+            return HandedOn(logs.content_type(container), lambda fd, head, eof: self._life.hand_on(shim, follow, fd), chunked=True)
+        return logs.read(container, options)

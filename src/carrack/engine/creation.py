@@ -1,0 +1,199 @@
+"""Making a container's record: request checked, merged with its image, mounts resolved, volumes made, writable layer prepared.
+
+Blocking, in a pool thread. The name is reserved by the caller; whatever fails here leaves no directory, no volume of its own
+making and no snapshot.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from carrack.engine import honoured, log_options, mounts, request, specification
+from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
+from carrack.engine.container import Container, MountPoint
+from carrack.engine.rooms import Rooms
+from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
+from carrack.images.image import Image
+from carrack.oci.platform import Platform
+from carrack.runtime import cgroups
+
+_CONFIG_FIELDS = tuple(ContainerConfig.__struct_fields__)
+
+
+def check(create: CreateRequest, platform: str) -> list[str]:
+    """What can be refused without looking at any image. Returns warnings. Raises InvalidParameter, NotImplementedHere."""
+    if not create.image:
+        raise InvalidParameter("no image specified")
+    if platform:
+        Platform.parse(platform)
+    honoured.check(create)
+    warnings = request.check(create, request.Machine.here())
+    if create.host_config.log_config.type:
+        log_options.check(create.host_config.log_config)
+    specification.security(create.host_config.security_opt)
+    specification.capability_names(create.host_config)
+    specification.limits(create.host_config)
+    _check_modes(create.host_config)
+    return warnings
+
+
+def draft(
+    container_id: str, name: str, create: CreateRequest, platform: str, inherited: list[MountPoint], rooms: Rooms
+) -> Container:
+    """Everything of a container but its place in the table; `create` was checked. Raises NotFound."""
+    image = rooms.images.get(create.image)
+    if platform and not Platform.parse(platform).matches(image.platform):
+        raise NotFound(
+            f"image with reference {create.image} was found but its platform ({image.platform}) "
+            f"does not match the specified platform ({Platform.parse(platform)})"
+        )
+    config = ContainerConfig(**{field: getattr(create, field) for field in _CONFIG_FIELDS})
+    host = create.host_config
+    request.merge(config, image.config.execution)
+    request.settle(
+        host,
+        default_log_driver=rooms.settings.log_driver,
+        default_log_options=rooms.settings.log_options,
+        cgroup_version=cgroups.detect().version,
+    )
+    log_options.check(host.log_config)
+    config.hostname = _hostname(config, host, container_id, rooms)
+    points = mounts.resolve(config, host, inherited)
+    directory = rooms.directories.container(container_id)
+    command = [*(config.entrypoint or []), *(config.cmd or [])]
+    container = Container(
+        id=container_id,
+        name=name,
+        created_at_nanoseconds=time.time_ns(),
+        config=config,
+        host_config=host,
+        image_id=str(image.id),
+        image_reference=create.image,
+        path=command[0],
+        arguments=command[1:],
+        networks=_networks(create, rooms),
+        log_driver=host.log_config.type,
+        directory=str(directory),
+        rootfs_chain_id=str(image.chain_id or ""),
+        mounts=points,
+    )
+    container.log_path = log_options.path_for(container)
+    _make(container, image, rooms)
+    return container
+
+
+def discard(container: Container, rooms: Rooms) -> None:
+    """Undo `draft`: the writable layer, the directory, and volumes that only this container had. Idempotent."""
+    rooms.snapshots.remove(container.id)
+    rooms.remove_tree(Path(container.directory))
+    rooms.volumes.release(container.id)
+    for point in container.mounts:
+        if point.anonymous and point.name:
+            rooms.volumes.remove(point.name, force=True)
+
+
+def _make(container: Container, image: Image, rooms: Rooms) -> None:
+    try:
+        for point in container.mounts:
+            _make_source(container, point, rooms)
+        directory = Path(container.directory)
+        try:
+            directory.mkdir(mode=0o710, parents=True, exist_ok=True)
+            (directory / "logs").mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise SystemFailure(f"cannot make {directory}: {error.strerror}") from error
+        rooms.snapshots.prepare(container.id, image.chain_id)
+    except BaseException:
+        discard(container, rooms)
+        raise
+
+
+def _make_source(container: Container, point: MountPoint, rooms: Rooms) -> None:
+    """Make the volume, or the host directory of a `-v` that is not there yet."""
+    if point.type == "bind" and (container.host_config.binds or "create" in point.options) and not os.path.lexists(point.source):
+        try:
+            os.makedirs(point.source, mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise InvalidParameter(
+                f"error while creating mount source path '{point.source}': mkdir {point.source}: {error.strerror}"
+            ) from error
+    if point.type == "volume":
+        labels = {"com.docker.volume.anonymous": ""} if point.anonymous else {}
+        options: dict[str, str] = {}
+        for asked in container.host_config.mounts or []:
+            if asked.type == "volume" and asked.target == point.destination and asked.volume_options is not None:
+                labels |= asked.volume_options.labels or {}
+                driver = asked.volume_options.driver_config
+                options = dict(driver.options or {}) if driver is not None else {}
+        volume = rooms.volumes.create(point.name, point.driver or "local", options, labels)
+        point.name = volume.name
+        point.source = rooms.volumes.acquire(volume.name, container.id)
+
+
+def _networks(create: CreateRequest, rooms: Rooms) -> dict[str, EndpointSettings]:
+    """The networks the container will join, with what was asked of each. Raises NotFound, InvalidParameter."""
+    mode = create.host_config.network_mode
+    if mode.startswith("container:"):
+        rooms.table.get(mode.partition(":")[2])
+        return {}
+    asked = dict(create.networking_config.endpoints_config or {})
+    network = rooms.networks.get(mode)
+    wished = asked.pop(mode, None) or asked.pop(network.name, None) or asked.pop(network.id, None)
+    if wished is None and mode == "bridge":
+        wished = asked.pop("default", None)
+    chosen = {network.name: wished or EndpointSettings()}
+    if asked and mode in ("host", "none"):
+        raise InvalidParameter("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+    for name, settings in asked.items():
+        chosen[rooms.networks.get(name).name] = settings or EndpointSettings()
+    if network.predefined and chosen[network.name].ipam_config is not None:
+        wished_addresses = chosen[network.name].ipam_config
+        if wished_addresses is not None and (wished_addresses.ipv4_address or wished_addresses.ipv6_address):
+            raise InvalidParameter(
+                f"invalid config for network {network.name}: invalid endpoint settings: "
+                "user specified IP address is supported on user defined networks only"
+            )
+    return {name: msgspec.structs.replace(settings) for name, settings in chosen.items()}
+
+
+def _hostname(config: ContainerConfig, host: HostConfig, container_id: str, rooms: Rooms) -> str:
+    shares = host.network_mode == "host" or host.uts_mode == "host"
+    if shares and config.hostname and host.uts_mode == "host":
+        raise InvalidParameter("conflicting options: hostname and the UTS mode")
+    if config.hostname:
+        if len(config.hostname) > 64 or "\0" in config.hostname or "/" in config.hostname:
+            raise InvalidParameter(f"invalid hostname: {config.hostname!r}")
+        return config.hostname
+    if host.network_mode.startswith("container:"):
+        return rooms.table.get(host.network_mode.partition(":")[2]).config.hostname
+    return os.uname().nodename if shares else container_id[:12]
+
+
+def _check_modes(host: HostConfig) -> None:
+    network = host.network_mode
+    if network.startswith("container:") and (host.port_bindings or host.publish_all_ports):
+        raise InvalidParameter("conflicting options: port publishing and the container type network mode")
+    if network.startswith("container:") and (host.dns or host.extra_hosts):
+        raise InvalidParameter("conflicting options: dns and the network mode")
+    if host.pid_mode not in ("", "host") and not host.pid_mode.startswith("container:"):
+        raise InvalidParameter(f"invalid PID mode: {host.pid_mode}")
+    if host.uts_mode not in ("", "host"):
+        raise InvalidParameter(f"invalid UTS mode: {host.uts_mode}")
+    if host.ipc_mode not in ("", "host", "private", "shareable", "none") and not host.ipc_mode.startswith("container:"):
+        raise InvalidParameter(f"invalid IPC mode: {host.ipc_mode}")
+    if host.cgroupns_mode not in ("", "host", "private"):
+        raise InvalidParameter(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
+    if host.cgroup_parent and (".." in host.cgroup_parent.split("/") or "\0" in host.cgroup_parent):
+        raise InvalidParameter(f"invalid cgroup parent: {host.cgroup_parent!r}")
+
+
+def reference_conflict(container: Container, ref: str) -> Conflict:
+    """Docker's refusal to remove what runs."""
+    state = "paused" if container.state.paused else "restarting" if container.state.status == "restarting" else "running"
+    return Conflict(
+        f'cannot remove container "/{container.name}": container is {state}: stop the container before removing or force remove'
+    )

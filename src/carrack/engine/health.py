@@ -1,0 +1,135 @@
+"""Health checks: an exec at intervals, judged as Docker judges it; and, beyond Docker, a restart for what stays unhealthy.
+
+starting ──success──▶ healthy ──`retries` failures in a row──▶ unhealthy ──success──▶ healthy. Failures within the start period
+do not count until the first success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from datetime import UTC, datetime
+
+from carrack.engine import names
+from carrack.engine.config import ExecConfig
+from carrack.engine.container import Container, ExecSession, HealthResult, HealthState
+from carrack.engine.execs import Execs
+from carrack.engine.lifecycle import Lifecycle
+from carrack.engine.live import Live
+from carrack.engine.state import Status
+from carrack.engine.streams import ExecStartOptions
+from carrack.errors import CarrackError
+from carrack.oci.image_config import Healthcheck
+from carrack.shim.messages import Signal
+
+INTERVAL_SECONDS, TIMEOUT_SECONDS, START_INTERVAL_SECONDS, RETRIES = 30.0, 30.0, 5.0, 3
+OUTPUT_LIMIT_BYTES = 4096
+KEPT_RESULTS = 5
+SIGKILL = 9
+
+
+class Health:
+    """The probes of every running container that has a check."""
+
+    def __init__(self, lifecycle: Lifecycle, execs: Execs) -> None:
+        self._life = lifecycle
+        self._execs = execs
+        lifecycle.on_started.append(self._begin)
+
+    def _begin(self, container: Container, live: Live) -> None:
+        check = container.config.healthcheck
+        command = command_of(check, container.config.shell)
+        if check is None or not command:
+            container.state.health = None
+            return
+        container.state.health = HealthState()
+        live.cancel_health()
+        live.health = self._life.spawn(self._probe(container, live, check, command))
+
+    async def _probe(self, container: Container, live: Live, check: Healthcheck, command: list[str]) -> None:
+        loop = asyncio.get_running_loop()
+        interval = check.interval / 1e9 or INTERVAL_SECONDS
+        start_period = check.start_period / 1e9
+        start_interval = check.start_interval / 1e9 or START_INTERVAL_SECONDS
+        begun = loop.time()
+        while container.state.status in (Status.RUNNING, Status.PAUSED):
+            health = container.state.health
+            starting = health is not None and health.status == "starting" and loop.time() - begun < start_period
+            await asyncio.sleep(min(start_interval, interval) if starting else interval)
+            if container.state.paused:
+                continue
+            result = await self._run(container, command, check.timeout / 1e9 or TIMEOUT_SECONDS)
+            if container.state.status is Status.RUNNING and result is not None:
+                in_start_period = loop.time() - begun < start_period
+                self._judge(container, live, result, check.retries or RETRIES, in_start_period)
+
+    async def _run(self, container: Container, command: list[str], timeout_seconds: float) -> HealthResult | None:
+        """One run; None when the container has ended meanwhile."""
+        ours, theirs = socket.socketpair()
+        session = ExecSession(names.new_id(), container.id, ExecConfig(cmd=command, attach_stdout=True, attach_stderr=True))
+        start = _now()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            with theirs:
+                theirs.setblocking(False)
+                await self._execs.run_quietly(container, session, ExecStartOptions(), (theirs.fileno(), b"", True))
+            output = await asyncio.wait_for(_read_frames(reader), timeout_seconds)
+            code = await asyncio.wait_for(self._execs.ended(session), timeout_seconds)
+        except TimeoutError:
+            await self._kill(container, session)
+            return HealthResult(start, _now(), -1, f"Health check exceeded timeout ({timeout_seconds:g}s)")
+        except CarrackError as error:
+            return HealthResult(start, _now(), -1, str(error)) if container.state.status is Status.RUNNING else None
+        finally:
+            writer.close()
+            self._execs.forget(session)
+        return HealthResult(start, _now(), code, output)
+
+    async def _kill(self, container: Container, session: ExecSession) -> None:
+        shim = self._life.live(container).shim
+        if shim is not None:
+            try:
+                await shim.order(lambda number: Signal(number, SIGKILL, session.id))
+            except CarrackError:
+                pass  # it ended at the same moment
+
+    def _judge(self, container: Container, live: Live, result: HealthResult, retries: int, in_start_period: bool) -> None:
+        health = container.state.health
+        if health is None:
+            return
+        before = health.status
+        health.log = [*health.log, result][-KEPT_RESULTS:]
+        if result.exit_code == 0:
+            health.failing_streak, health.status = 0, "healthy"
+        elif not (before == "starting" and in_start_period):
+            health.failing_streak += 1
+            if health.failing_streak >= retries:
+                health.status = "unhealthy"
+        self._life.rooms.table.save(container)
+        if health.status != before:
+            self._life.tell(container, f"health_status: {health.status}")
+
+
+def command_of(check: Healthcheck | None, shell: list[str] | None) -> list[str]:
+    """What a probe executes; empty when there is none."""
+    if check is None or not check.test or check.test[0] in ("", "NONE"):
+        return []
+    if check.test[0] == "CMD":
+        return check.test[1:]
+    return [*(shell or ["/bin/sh", "-c"]), *check.test[1:2]]
+
+
+async def _read_frames(reader: asyncio.StreamReader) -> str:
+    """The output of both streams up to the limit; the rest is read and dropped."""
+    kept = bytearray()
+    try:
+        while True:
+            header = await reader.readexactly(8)
+            content = await reader.readexactly(int.from_bytes(header[4:8], "big"))
+            kept += content[: OUTPUT_LIMIT_BYTES - len(kept)]
+    except asyncio.IncompleteReadError:
+        return kept.decode(errors="replace")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,249 @@
+"""The blocking parts of a start and of an end: addresses, ports, files, the order for the zygote; and their undoing.
+
+Every function runs in a pool thread. What a start makes is undone by `undo` in any state of completion, so that a failure
+half-way leaves nothing; what the daemon's death leaves is found by id at the next start (engine/restore.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from carrack.engine import etc_files, ports, seccomp_profile, specification
+from carrack.engine.config import EndpointSettings
+from carrack.engine.container import Container, PublishedPort
+from carrack.engine.live import HeldAttach, HeldWait
+from carrack.engine.log_options import plan as log_plan
+from carrack.engine.rooms import Rooms
+from carrack.errors import CarrackError, InvalidParameter
+from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
+from carrack.shim.messages import StartOrder
+
+
+@dataclass(slots=True)
+class Launch:
+    """What one start has made so far."""
+
+    endpoints: list[Endpoint] = field(default_factory=list)
+    held: list[HeldPort] = field(default_factory=list)
+    order: StartOrder | None = None
+
+    @property
+    def port_fds(self) -> list[int]:
+        return [port.socket.fileno() for port in self.held if port.socket is not None]
+
+
+def prepare(container: Container, rooms: Rooms, namespace_of: specification.Places) -> Launch:
+    """Addresses, ports and files, and the order. Raises the kinds of those rooms, with everything undone."""
+    launch = Launch()
+    try:
+        _take_addresses(container, rooms, launch)
+        places = _write_files(container, rooms, launch.endpoints, namespace_of)
+        spec = specification.build(container, places)
+        launch.order = StartOrder(
+            container_id=container.id,
+            spec=spec,
+            rootfs=rooms.snapshots.mounts(container.id),
+            cgroup=places.cgroup,
+            socket_path=str(rooms.directories.shim_socket(container.id)),
+            state_directory=container.directory,
+            log=log_plan(container),
+            seccomp=seccomp_profile.bytes_for(container.host_config),
+            open_stdin=container.config.open_stdin,
+            stdin_once=container.config.stdin_once,
+            held_ports=len(launch.port_fds),
+            trace=rooms.settings.trace,
+        )
+    except BaseException:
+        undo(container, rooms, launch)
+        raise
+    return launch
+
+
+def plug(rooms: Rooms, launch: Launch, netns_fd: int) -> None:
+    """Join the container's network namespace to its networks and open its ports."""
+    if not launch.endpoints:
+        rooms.networks.loopback(netns_fd)
+    for endpoint in launch.endpoints:
+        rooms.networks.plug(endpoint, netns_fd)
+    if launch.endpoints and launch.held:
+        rooms.networks.publish(launch.endpoints[0], launch.held)
+
+
+def undo(container: Container, rooms: Rooms, launch: Launch) -> None:
+    """Take back whatever a start has made. Idempotent."""
+    for port in launch.held:
+        port.close()
+    for endpoint in launch.endpoints:
+        rooms.networks.unplug(endpoint)
+    rooms.networks.release(container.id)
+
+
+def uses_own_network(container: Container) -> bool:
+    """Whether the container has a network namespace of its own."""
+    mode = container.host_config.network_mode
+    return mode != "host" and not mode.startswith("container:")
+
+
+def describe_endpoint(container: Container, endpoint: Endpoint) -> None:
+    """Write what came of one network into the record, as inspect shows it."""
+    settings = container.networks.setdefault(endpoint.network_name, EndpointSettings())
+    settings.network_id = endpoint.network_id
+    settings.endpoint_id = endpoint.id
+    settings.gateway = endpoint.gateway
+    settings.ip_address = endpoint.ipv4
+    settings.ip_prefix_len = endpoint.prefix
+    settings.ipv6_gateway = endpoint.gateway6
+    settings.global_ipv6_address = endpoint.ipv6
+    settings.global_ipv6_prefix_len = endpoint.prefix6
+    settings.mac_address = endpoint.mac
+
+
+def describe_endpoints(container: Container, launch: Launch) -> None:
+    """Write what came of the networks and ports into the record."""
+    for endpoint in launch.endpoints:
+        describe_endpoint(container, endpoint)
+    bound = {(port.container_port, port.protocol) for port in launch.held}
+    container.ports = [PublishedPort(port.container_port, port.protocol, port.host_ip, port.host_port) for port in launch.held]
+    container.ports += [
+        PublishedPort(port, protocol)
+        for port, protocol in ports.exposed(container.config, container.host_config)
+        if (port, protocol) not in bound
+    ]
+
+
+def clear_endpoints(container: Container) -> None:
+    """The container has no addresses any more; what was asked stays."""
+    for settings in container.networks.values():
+        wish = settings.mac_address if settings.mac_address == container.config.mac_address else ""
+        settings.endpoint_id = settings.gateway = settings.ip_address = settings.ipv6_gateway = settings.global_ipv6_address = ""
+        settings.ip_prefix_len = settings.global_ipv6_prefix_len = 0
+        settings.mac_address = wish
+    container.ports = []
+
+
+def with_clients(order: StartOrder, attached: Sequence[HeldAttach], waiting: Sequence[HeldWait]) -> StartOrder:
+    """The order with the clients that came before the start."""
+    import msgspec
+
+    from carrack.shim.messages import Wait
+
+    return msgspec.structs.replace(
+        order,
+        attached=tuple(client.order for client in attached),
+        waiting=tuple(Wait(condition=client.condition.value) for client in waiting),
+    )
+
+
+def _take_addresses(container: Container, rooms: Rooms, launch: Launch) -> None:
+    if not uses_own_network(container):
+        return
+    for name, settings in container.networks.items():
+        network = rooms.networks.get(settings.network_id or name)
+        if network.driver in ("host", "null"):
+            continue
+        launch.endpoints.append(rooms.networks.allocate(network, container.id, wish(container, settings)))
+    if launch.endpoints:
+        bindings = [_binding(port, rooms) for port in ports.wanted(container.config, container.host_config)]
+        if bindings:
+            launch.held.extend(rooms.networks.hold(bindings, container.id))
+
+
+def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
+    """What a container asks of one network."""
+    asked = settings.ipam_config
+    return EndpointWish(
+        container_name=container.name,
+        ipv4=asked.ipv4_address if asked is not None else "",
+        ipv6=asked.ipv6_address if asked is not None else "",
+        mac=settings.mac_address or container.config.mac_address,
+        aliases=tuple(settings.aliases or ()),
+        driver_options=settings.driver_opts or {},
+        gateway_priority=settings.gw_priority,
+    )
+
+
+def _binding(port: ports.WantedPort, rooms: Rooms) -> PortBinding:
+    text = "" if not port.host_port else str(port.host_port)
+    if port.host_port_end > port.host_port:
+        text = f"{port.host_port}-{port.host_port_end}"
+    return PortBinding(port.container_port, port.protocol, port.host_ip or rooms.settings.default_host_ip, text)
+
+
+def _write_files(
+    container: Container, rooms: Rooms, endpoints: list[Endpoint], places: specification.Places
+) -> specification.Places:
+    """The three files under /etc, and where everything is."""
+    config, host, settings = container.config, container.host_config, rooms.settings
+    directory = Path(container.directory)
+    if host.network_mode.startswith("container:"):
+        other = rooms.directories.container(rooms.table.get(host.network_mode.partition(":")[2]).id)
+        return _places(container, rooms, other, places)
+    on_host = host.network_mode == "host"
+    host_resolv = _read("/etc/resolv.conf")
+    resolv_conf = etc_files.resolv_conf(
+        host_resolv,
+        servers=host.dns or list(settings.dns),
+        search=host.dns_search or list(settings.dns_search),
+        options=host.dns_options or list(settings.dns_options),
+        keep_loopback=on_host,
+    )
+    write_hosts(container, rooms, endpoints)
+    _write(directory / "hostname", f"{config.hostname}\n")
+    _write(directory / "resolv.conf", resolv_conf)
+    return _places(container, rooms, directory, places)
+
+
+def write_hosts(container: Container, rooms: Rooms, endpoints: Sequence[Endpoint]) -> None:
+    """Write /etc/hosts for the addresses a container has now."""
+    config, host = container.config, container.host_config
+    own = etc_files.own_names(config.hostname, config.domainname)
+    extra = [_extra_host(entry, endpoints) for entry in host.extra_hosts or []]
+    if host.network_mode == "host":
+        text = _read("/etc/hosts") + "".join(f"{address}\t{name}\n" for name, address in extra)
+    else:
+        addresses = [(address, own) for endpoint in endpoints for address in (endpoint.ipv4, endpoint.ipv6) if address]
+        text = etc_files.hosts(addresses, extra)
+    _write(Path(container.directory) / "hosts", text)
+
+
+def _places(container: Container, rooms: Rooms, files: Path, places: specification.Places) -> specification.Places:
+    parent = container.host_config.cgroup_parent or rooms.settings.cgroup_parent
+    return specification.Places(
+        cgroup=f"/{parent.strip('/')}/{container.id}",
+        hostname_file=str(files / "hostname"),
+        hosts_file=str(files / "hosts"),
+        resolv_conf_file=str(files / "resolv.conf"),
+        init_file=places.init_file,
+        namespace_of=places.namespace_of,
+    )
+
+
+def _extra_host(entry: str, endpoints: Sequence[Endpoint]) -> tuple[str, str]:
+    name, _, address = entry.partition(":")
+    if address == "host-gateway":
+        gateways = [endpoint.gateway for endpoint in endpoints if endpoint.gateway]
+        if not gateways:
+            raise InvalidParameter("unable to derive the IP value for host-gateway")
+        address = gateways[0]
+    return name, address.strip("[]")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
+
+
+def _write(path: Path, text: str) -> None:
+    """In place, because a container of an earlier start may have the file mounted; made world-readable."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise CarrackError(f"cannot write {path}: {error.strerror}") from error
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(text)

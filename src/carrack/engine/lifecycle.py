@@ -1,0 +1,479 @@
+"""The life of containers: begin, end, what follows an end, and taking one away. Knows no API.
+
+All of it runs on the event loop; blocking parts go through `in_thread`. Callers hold the container's `Live.lock`. An exit is worked
+on without that lock (who stops a container holds it while waiting for the exit) and sets `settled` when everything that the exit
+had to bring about is done: addresses and ports free, the record written, the container gone if it had to go, or its restart set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+import msgspec
+
+from carrack.engine import launch, request, specification
+from carrack.engine.container import Container
+from carrack.engine.launch import Launch
+from carrack.engine.live import Live
+from carrack.engine.rooms import Rooms
+from carrack.engine.shims import Numbered, Shim, error_of
+from carrack.engine.state import LIVE, Status, follow
+from carrack.engine.streams import WaitCondition, finish, last_chunk
+from carrack.engine.threads import in_thread
+from carrack.errors import CarrackError, Conflict, InvalidParameter, NotFound, SystemFailure, Unavailable
+from carrack.runtime import cgroups
+from carrack.shim.messages import (
+    Abandon,
+    Detached,
+    ExecExited,
+    Exited,
+    Forget,
+    Go,
+    OutOfMemory,
+    Signal,
+    Started,
+    StartFailed,
+)
+from carrack.shim.messages import Created as InitCreated
+
+STOP_SECONDS = 10
+KILL_SECONDS = 10.0
+START_SECONDS = 60.0
+SIGTERM, SIGKILL = 15, 9
+FIRST_RESTART_SECONDS = 0.1
+LONGEST_RESTART_SECONDS = 60.0
+STEADY_SECONDS = 10.0
+"""A container that ran this long is steady: its restart delay begins anew."""
+SUPERVISOR_LOST = "the container's supervisor was lost, and the container was ended with it"
+
+
+class Lifecycle:
+    """What happens to the containers of one instance."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self.rooms = rooms
+        self._lives: dict[str, Live] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.on_started: list[Callable[[Container, Live], None]] = []
+        self.on_ended: list[Callable[[Container, Live], None]] = []
+        self.on_exec_exited: Callable[[Container, ExecExited], None] = lambda container, message: None
+        self.on_detached: Callable[[Container, str], None] = lambda container, exec_id: None
+
+    # ── for everyone ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def live(self, container: Container) -> Live:
+        """The perishable side of a container."""
+        found = self._lives.get(container.id)
+        if found is None:
+            found = self._lives[container.id] = Live()
+        return found
+
+    def running_shim(self, container: Container, message: str) -> Shim:
+        """The conversation with a running container's shim. Raises Conflict with the message."""
+        live = self.live(container)
+        if live.shim is None or container.state.status not in LIVE:
+            raise Conflict(message)
+        return live.shim
+
+    def tell(self, container: Container, action: str, extra: dict[str, str] | None = None) -> None:
+        """Emit an event about a container, with its image, name and labels as Docker does."""
+        attributes = {**(container.config.labels or {}), "image": container.image_reference, "name": container.name}
+        self.rooms.events.emit("container", action, container.id, attributes | (extra or {}))
+
+    def become(self, container: Container, status: Status) -> None:
+        """Move a container to another state and record it. Raises Conflict when the table of states forbids it."""
+        container.state.status = follow(container.state.status, status, container.id)
+        self.rooms.table.save(container)
+
+    def cgroup(self, container: Container) -> cgroups.Cgroup:
+        return cgroups.open(self.cgroup_path(container))
+
+    def cgroup_path(self, container: Container) -> str:
+        parent = container.host_config.cgroup_parent or self.rooms.settings.cgroup_parent
+        return f"/{parent.strip('/')}/{container.id}"
+
+    def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Run something beside, until it ends or the daemon closes."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def hand_on(self, shim: Shim, order: Callable[[int], Numbered], fd: int) -> None:
+        """Give a client's connection to a shim."""
+        try:
+            await shim.order(order, (fd,))
+        finally:
+            os.close(fd)
+
+    async def close(self) -> None:
+        """Let go of every container; they run on."""
+        for live in self._lives.values():
+            live.cancel_restart()
+            live.cancel_health()
+            if live.shim is not None:
+                live.shim.close()
+            live.drop_clients()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ── begin ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def begin(self, container: Container, live: Live) -> None:
+        """Start a container. On failure everything is undone, the record says why, and the error is raised."""
+        rooms = self.rooms
+        opening = _Opening()
+        prepared: Launch | None = None
+        shim: Shim | None = None
+        try:
+            prepared = await in_thread(launch.prepare, container, rooms, specification.Places("", namespace_of=self._init_pid))
+            assert prepared.order is not None
+            order = launch.with_clients(prepared.order, live.attached, live.waiting)
+            clients = [client.fd for client in live.attached] + [client.fd for client in live.waiting]
+            shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
+            pid = await self._make_init(container, prepared, shim)
+            started = await self._answer(shim, Go())
+            if not isinstance(started, Started):
+                raise _failure(started)
+        except BaseException as error:
+            if shim is not None:
+                if not shim.closed:
+                    shim.tell(Abandon())
+                shim.close()
+            if prepared is not None:
+                await in_thread(launch.undo, container, rooms, prepared)
+            await self._not_begun(container, live, error)
+            raise
+        for port in prepared.held:
+            port.close()
+        live.drop_clients()
+        live.shim = shim
+        live.ended.clear()
+        state = container.state
+        state.pid, state.exit_code, state.error, state.out_of_memory = pid, 0, "", False
+        state.started_at_nanoseconds = started.started_at_nanoseconds
+        launch.describe_endpoints(container, prepared)
+        self.become(container, Status.RUNNING)
+        for endpoint in prepared.endpoints:
+            self.tell_network(container, "connect", endpoint.network_id, endpoint.network_name, endpoint.driver)
+        self.tell(container, "start")
+        for listener in self.on_started:
+            listener(container, live)
+        opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
+
+    async def _make_init(self, container: Container, prepared: Launch, shim: Shim) -> int:
+        """Wait for the namespaces and join them to the networks."""
+        message, fds = await asyncio.wait_for(shim.expect_next(), START_SECONDS)
+        try:
+            if not isinstance(message, InitCreated):
+                raise _failure(message)
+            if launch.uses_own_network(container) and len(fds) > 1:
+                await in_thread(launch.plug, self.rooms, prepared, fds[1])
+            return message.pid
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    async def _answer(self, shim: Shim, order: Go) -> object:
+        answer = shim.expect_next()
+        shim.tell(order)
+        message, fds = await asyncio.wait_for(answer, START_SECONDS)
+        for fd in fds:
+            os.close(fd)
+        return message
+
+    async def _not_begun(self, container: Container, live: Live, error: BaseException) -> None:
+        """Record why a start failed; those who attached are sent away."""
+        container.state.error = str(error)
+        container.state.exit_code = error.exit_code if isinstance(error, StartError) else 128
+        live.drop_attached()
+        if container.state.status is Status.RESTARTING:
+            container.state.status = Status.EXITED
+        self.rooms.table.save(container)
+        if container.host_config.auto_remove:
+            await self.take_away(container, live, volumes=True)
+
+    def _init_pid(self, ref: str) -> int:
+        container = self.rooms.table.get(ref)
+        return container.state.pid if container.state.status in LIVE else 0
+
+    # ── end ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def end(self, container: Container, live: Live, signal: int = 0, timeout_seconds: int | None = None) -> None:
+        """Ask a running container to end, wait, then make it; returns when all that follows is done."""
+        container.stopped_by_user = True
+        live.cancel_restart()
+        self.rooms.table.save(container)
+        if timeout_seconds is None:
+            configured = container.config.stop_timeout
+            timeout_seconds = STOP_SECONDS if configured is None else configured
+        await self.signal(container, live, signal or stop_signal(container))
+        try:
+            await asyncio.wait_for(live.ended.wait(), None if timeout_seconds < 0 else timeout_seconds)
+        except TimeoutError:
+            await self.kill_now(container, live)
+        await live.settled.wait()
+
+    async def signal(self, container: Container, live: Live, number: int, *, everyone: bool = False) -> None:
+        """Send a signal to the container's init; a paused container is let go on to receive a deadly one."""
+        if live.shim is None:
+            raise Conflict(f"container {container.id} is not running")
+        try:
+            await live.shim.order(lambda sequence: Signal(sequence, number, everyone=everyone))
+        except (NotFound, Unavailable):
+            if not live.ended.is_set():
+                raise
+            return
+        if container.state.paused and number in (SIGKILL, stop_signal(container)):
+            await in_thread(self.cgroup(container).thaw)
+            self.become(container, Status.RUNNING)
+        self.tell(container, "kill", {"signal": str(number)})
+
+    async def kill_now(self, container: Container, live: Live) -> None:
+        """End a container by force. Raises SystemFailure when the kernel does not let it end."""
+        if not live.ended.is_set():
+            await self.signal(container, live, SIGKILL, everyone=True)
+        try:
+            await asyncio.wait_for(live.ended.wait(), KILL_SECONDS)
+        except TimeoutError:
+            raise SystemFailure(f"tried to kill container {container.id}, but did not receive an exit event") from None
+        await live.settled.wait()
+
+    def give_up_restart(self, container: Container, live: Live) -> None:
+        """Stop between two tries of a restart policy."""
+        container.stopped_by_user = True
+        live.cancel_restart()
+        if container.state.status is Status.RESTARTING:
+            self.become(container, Status.EXITED)
+        self._answer_waiting(container, live, lambda condition: condition is not WaitCondition.REMOVED)
+
+    async def take_away(self, container: Container, live: Live, *, volumes: bool) -> None:
+        """Remove a container that has no process: layer, directory, anonymous volumes if asked, record; answer those who wait."""
+        container.state.status = follow(container.state.status, Status.REMOVING, container.id)
+        await in_thread(self._demolish, container, volumes)
+        await asyncio.wrap_future(self.rooms.table.remove(container))
+        live.drop_attached()
+        self._answer_waiting(container, live, lambda condition: True)
+        if live.shim is not None:
+            if not live.shim.closed:
+                live.shim.tell(Forget(removed=True))
+            live.shim.close()
+            live.shim = None
+        self._lives.pop(container.id, None)
+        self.tell(container, "destroy")
+
+    def _demolish(self, container: Container, volumes: bool) -> None:
+        rooms = self.rooms
+        rooms.snapshots.remove(container.id)
+        rooms.remove_tree(Path(container.directory))
+        rooms.volumes.release(container.id)
+        for point in container.mounts if volumes else ():
+            if point.anonymous and point.name:
+                try:
+                    rooms.volumes.remove(point.name, force=True)
+                except (Conflict, NotFound):
+                    pass  # another container uses it by now, or it went before
+
+    # ── what shims tell ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def adopt(self, container: Container, live: Live, shim: Shim | None, exited: Exited | None) -> None:
+        """Take a container over from an earlier daemon: with its shim, or with how it ended, or both."""
+        live.shim = shim
+        if exited is not None:
+            self._report(container, exited)
+        else:
+            live.ended.clear()
+            for listener in self.on_started:
+                listener(container, live)
+
+    def callbacks(self, container: Container) -> tuple[Callable[[object], None], Callable[[], None]]:
+        """What a conversation that is taken over calls."""
+        return (lambda message: self._report(container, message)), (lambda: self._lost(container, self.live(container)))
+
+    def _report(self, container: Container, message: object) -> None:
+        live = self.live(container)
+        if isinstance(message, Exited):
+            live.ended.set()
+            live.settled.clear()
+            self.spawn(self._settle(container, live, message))
+        elif isinstance(message, ExecExited):
+            self.on_exec_exited(container, message)
+        elif isinstance(message, Detached):
+            self.on_detached(container, message.exec_id)
+        elif isinstance(message, OutOfMemory):
+            container.state.out_of_memory = True
+            self.tell(container, "oom")
+
+    def _lost(self, container: Container, live: Live) -> None:
+        """The shim is gone without a word: the container died with it (law 5)."""
+        live.shim = None
+        if container.state.status in LIVE and not live.ended.is_set():
+            live.ended.set()
+            live.settled.clear()
+            self.spawn(self._settle_lost(container, live))
+
+    async def _settle_lost(self, container: Container, live: Live) -> None:
+        await in_thread(self.clear_cgroup, container)
+        await self._settle(container, live, read_exit(container))
+
+    def clear_cgroup(self, container: Container) -> None:
+        """Kill what is left in a container's cgroup and remove it. Blocking."""
+        group = self.cgroup(container)
+        group.kill()
+        group.remove()
+
+    async def _settle(self, container: Container, live: Live, exited: Exited) -> None:
+        """Bring about everything that follows an end."""
+        try:
+            state = container.state
+            ran_nanoseconds = exited.finished_at_nanoseconds - state.started_at_nanoseconds
+            live.cancel_health()
+            state.pid = 0
+            state.exit_code, state.error = exited.exit_code, exited.error
+            state.out_of_memory = exited.out_of_memory or state.out_of_memory
+            state.finished_at_nanoseconds = exited.finished_at_nanoseconds
+            again = wants_restart(container)
+            for listener in self.on_ended:
+                listener(container, live)
+            self.tell(container, "die", {"execDuration": str(ran_nanoseconds // 10**9), "exitCode": str(exited.exit_code)})
+            await in_thread(self.rooms.networks.release, container.id)
+            self._tell_disconnected(container)
+            launch.clear_endpoints(container)
+            if container.host_config.auto_remove and not again:
+                container.state.status = follow(state.status, Status.EXITED, container.id)
+                await self.take_away(container, live, volumes=True)
+                return
+            self.become(container, Status.RESTARTING if again else Status.EXITED)
+            await asyncio.wrap_future(self.rooms.table.save(container))
+            if live.shim is not None:
+                if not live.shim.closed:
+                    live.shim.tell(Forget())
+                live.shim.close()
+                live.shim = None
+            if again:
+                self._restart_later(container, live, ran_nanoseconds / 1e9)
+        finally:
+            live.settled.set()
+
+    def _restart_later(self, container: Container, live: Live, ran_seconds: float) -> None:
+        if ran_seconds >= STEADY_SECONDS or not live.restart_delay_seconds:
+            live.restart_delay_seconds = FIRST_RESTART_SECONDS
+        else:
+            live.restart_delay_seconds = min(live.restart_delay_seconds * 2, LONGEST_RESTART_SECONDS)
+        live.restart = self.spawn(self._restart(container, live, live.restart_delay_seconds))
+
+    async def _restart(self, container: Container, live: Live, delay_seconds: float) -> None:
+        await asyncio.sleep(delay_seconds)
+        async with live.lock:
+            if container.state.status is not Status.RESTARTING or container.stopped_by_user:
+                return
+            live.restart = None
+            container.restart_count += 1
+            try:
+                await self.begin(container, live)
+            except CarrackError:
+                pass  # recorded in the container's state, as dockerd does; the policy ends here
+
+    def restart_soon(self, container: Container, live: Live) -> None:
+        """Begin a container again that its policy wants to run; for the daemon's own start."""
+        container.state.status = Status.RESTARTING
+        live.restart = self.spawn(self._restart(container, live, 0.0))
+
+    def _answer_waiting(self, container: Container, live: Live, suits: Callable[[WaitCondition], bool]) -> None:
+        for fd in live.take_waiting(suits):
+            finish(fd, last_chunk(exit_document(container)))
+
+    def _tell_disconnected(self, container: Container) -> None:
+        for name, settings in container.networks.items():
+            if settings.endpoint_id:
+                self.tell_network(container, "disconnect", settings.network_id, name, "bridge" if name == "bridge" else "")
+
+    def tell_network(self, container: Container, action: str, network_id: str, name: str, driver: str) -> None:
+        """Emit an event about a container in a network."""
+        attributes = {"container": container.id, "name": name, "type": driver or "bridge"}
+        self.rooms.events.emit("network", action, network_id, attributes)
+
+
+class StartError(InvalidParameter):
+    """A container could not be started; carries the exit code Docker records."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class _Opening:
+    """Keeps what a shim tells between its Started and the moment the record says so."""
+
+    def __init__(self) -> None:
+        self._messages: list[object] = []
+        self._lost = False
+        self._report: Callable[[object], None] | None = None
+        self._lose: Callable[[], None] | None = None
+
+    def report(self, message: object) -> None:
+        if self._report is None:
+            self._messages.append(message)
+        else:
+            self._report(message)
+
+    def lose(self) -> None:
+        if self._lose is None:
+            self._lost = True
+        else:
+            self._lose()
+
+    def open(self, report: Callable[[object], None], lose: Callable[[], None]) -> None:
+        self._report, self._lose = report, lose
+        for message in self._messages:
+            report(message)
+        if self._lost:
+            lose()
+
+
+def stop_signal(container: Container) -> int:
+    """The number of the signal that asks this container to end."""
+    return request.parse_signal(container.config.stop_signal) if container.config.stop_signal else SIGTERM
+
+
+def wants_restart(container: Container) -> bool:
+    """Whether the restart policy wants a container that has just ended to run again."""
+    policy = container.host_config.restart_policy
+    if container.stopped_by_user:
+        return False
+    if policy.name in ("always", "unless-stopped"):
+        return True
+    if policy.name == "on-failure" and container.state.exit_code != 0:
+        return policy.maximum_retry_count == 0 or container.restart_count < policy.maximum_retry_count
+    return False
+
+
+def read_exit(container: Container) -> Exited:
+    """How a container ended, from what its shim wrote; 137 when it wrote nothing."""
+    try:
+        with open(f"{container.directory}/exit.json", "rb") as file:
+            exited = msgspec.json.decode(file.read(65536), type=Exited)
+        if exited.finished_at_nanoseconds >= container.state.started_at_nanoseconds:
+            return exited
+    except (OSError, msgspec.DecodeError):
+        pass
+    return Exited(128 + SIGKILL, time.time_ns(), error=SUPERVISOR_LOST)
+
+
+def exit_document(container: Container) -> bytes:
+    """What `wait` answers."""
+    document: dict[str, object] = {"StatusCode": container.state.exit_code}
+    return msgspec.json.encode(document) + b"\n"
+
+
+def _failure(message: object) -> CarrackError:
+    if not isinstance(message, StartFailed):
+        return SystemFailure(f"the container's supervisor answered {type(message).__name__}")
+    if message.exit_code in (126, 127):
+        return StartError(message.message, message.exit_code)
+    return error_of(message.kind, message.message)

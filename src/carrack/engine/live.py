@@ -1,0 +1,77 @@
+"""What the daemon holds for a container beyond its record: the conversation with its shim, and clients that wait for a start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from carrack.engine.shims import Shim
+from carrack.engine.streams import WaitCondition
+from carrack.shim.messages import Attach
+
+
+@dataclass(slots=True)
+class HeldAttach:
+    """A client that attached before the start. The descriptor is ours until the shim has it."""
+
+    order: Attach
+    fd: int
+
+
+@dataclass(slots=True)
+class HeldWait:
+    """A client that waits for the end of a container that has not begun."""
+
+    condition: WaitCondition
+    fd: int
+
+
+class Live:
+    """One container's perishable side. Lives as long as its record."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        """Held by start, restart, pause, remove …: orders about one container's life happen one after the other."""
+        self.shim: Shim | None = None
+        self.attached: list[HeldAttach] = []
+        self.waiting: list[HeldWait] = []
+        self.settled = asyncio.Event()
+        """Set while no exit is being worked on: after it, what the exit had to bring about is done."""
+        self.settled.set()
+        self.ended = asyncio.Event()
+        """Set when the container has no init process."""
+        self.ended.set()
+        self.restart: asyncio.Task[None] | None = None
+        self.restart_delay_seconds = 0.0
+        self.health: asyncio.Task[None] | None = None
+        self.removing = False
+
+    def cancel_restart(self) -> None:
+        if self.restart is not None:
+            self.restart.cancel()
+            self.restart = None
+
+    def cancel_health(self) -> None:
+        if self.health is not None:
+            self.health.cancel()
+            self.health = None
+
+    def drop_clients(self) -> None:
+        """The shim has its own descriptors of everyone who waited: close ours."""
+        for fd in [client.fd for client in self.attached] + [client.fd for client in self.waiting]:
+            os.close(fd)
+        self.attached, self.waiting = [], []
+
+    def drop_attached(self) -> None:
+        """End the sessions of those who attached; nothing will come."""
+        for client in self.attached:
+            os.close(client.fd)
+        self.attached = []
+
+    def take_waiting(self, suits: Callable[[WaitCondition], bool]) -> list[int]:
+        """The descriptors of those whose condition suits; the caller answers and closes them."""
+        taken = [client.fd for client in self.waiting if suits(client.condition)]
+        self.waiting = [client for client in self.waiting if not suits(client.condition)]
+        return taken

@@ -1,0 +1,96 @@
+"""The first minutes of a daemon: find what an earlier one left running, judge what ended meanwhile, remove what nobody owns.
+
+Containers come back from their shims (`shims/<id>.sock`), or from the exit that their shim wrote; with neither, as lost.
+Only after that is anything that no record names removed: cgroups, sockets, directories. Nothing here waits for a container longer
+than the time-out of one conversation, and all conversations are held at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from carrack.engine.container import Container
+from carrack.engine.execs import Execs
+from carrack.engine.lifecycle import Lifecycle, read_exit
+from carrack.engine.shims import reconnect
+from carrack.engine.state import LIVE, Status
+from carrack.engine.threads import in_thread
+from carrack.errors import CarrackError
+
+log = logging.getLogger("carrack.restore")
+
+
+async def restore(life: Lifecycle, execs: Execs) -> None:
+    """Bring every container's record in line with the world, then clear away what has no record."""
+    containers = list(life.rooms.table)
+    await asyncio.gather(*(_restore_one(life, execs, container) for container in containers))
+    await in_thread(_clear, life)
+
+
+async def _restore_one(life: Lifecycle, execs: Execs, container: Container) -> None:
+    live = life.live(container)
+    status = container.state.status
+    if status in LIVE:
+        await _reunite(life, execs, container)
+    elif status in (Status.REMOVING, Status.DEAD):
+        container.state.status = Status.EXITED
+        await life.take_away(container, live, volumes=container.host_config.auto_remove)
+    elif status is Status.RESTARTING:
+        container.state.status = Status.EXITED
+        await in_thread(life.clear_cgroup, container)
+        life.restart_soon(container, live)
+    else:
+        # A start may have been under way when the daemon died. Nobody was told that it succeeded: it is taken back.
+        await in_thread(life.clear_cgroup, container)
+        await in_thread(life.rooms.networks.release, container.id)
+        if container.host_config.auto_remove and status is Status.EXITED:
+            await life.take_away(container, live, volumes=True)
+        elif status is Status.EXITED and container.host_config.restart_policy.name == "always" and not container.stopped_by_user:
+            life.restart_soon(container, live)
+
+
+async def _reunite(life: Lifecycle, execs: Execs, container: Container) -> None:
+    live = life.live(container)
+    path = str(life.rooms.directories.shim_socket(container.id))
+    try:
+        shim, status, fds = await reconnect(path, *life.callbacks(container))
+    except (OSError, CarrackError) as error:
+        log.info("container %s ended while no daemon ran: %s", container.id[:12], error)
+        await in_thread(life.clear_cgroup, container)
+        life.adopt(container, live, None, read_exit(container))
+        return
+    for fd in fds:
+        os.close(fd)
+    if not status.started_at_nanoseconds and status.exited is None:
+        shim.close()  # it never began: nobody will tell it to
+        await in_thread(life.clear_cgroup, container)
+        life.adopt(container, live, None, read_exit(container))
+        return
+    container.state.pid = status.pid
+    execs.adopt(container, status.execs)
+    life.adopt(container, live, shim, status.exited)
+
+
+def _clear(life: Lifecycle) -> None:
+    """Remove directories, sockets and cgroups that no record names. Blocking."""
+    rooms = life.rooms
+    known = {container.id for container in rooms.table}
+    containers = rooms.directories.data_root / "containers"
+    for entry in _entries(containers):
+        if entry.name not in known:
+            log.info("removing %s, which no container owns", entry)
+            rooms.snapshots.remove(entry.name)
+            rooms.remove_tree(entry)
+    for entry in _entries(rooms.directories.exec_root / "shims"):
+        if entry.name.removesuffix(".sock") not in known:
+            entry.unlink(missing_ok=True)
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,65 @@
+"""The rooms below that the engine works with, as one value, and where things are on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from carrack.engine.events import Events
+from carrack.engine.shims import Zygote
+from carrack.engine.table import Table
+from carrack.images.images import Images
+from carrack.networks.networks import Networks
+from carrack.shim.messages import WorkerDone, WorkerJob
+from carrack.snapshots.snapshotter import Snapshotter
+from carrack.volumes.volumes import Volumes
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """An instance's places (architecture.md, State)."""
+
+    data_root: Path
+    exec_root: Path
+
+    def container(self, container_id: str) -> Path:
+        return self.data_root / "containers" / container_id
+
+    def shim_socket(self, container_id: str) -> Path:
+        return self.exec_root / "shims" / f"{container_id}.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the daemon's configuration decides about every container."""
+
+    instance: str = "carrack"
+    cgroup_parent: str = "/carrack"
+    log_driver: str = "local"
+    log_options: dict[str, str] = field(default_factory=dict)
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    default_host_ip: str = ""
+    trace: bool = False
+    no_new_privileges: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Everything the engine orders about."""
+
+    table: Table
+    events: Events
+    images: Images
+    snapshots: Snapshotter
+    networks: Networks
+    volumes: Volumes
+    zygote: Zygote
+    directories: Directories
+    settings: Settings
+    remove_tree: Callable[[Path], None]
+    """Throw a directory away: at once out of sight, later off the disk."""
+    run_job: Callable[[WorkerJob, Sequence[int]], WorkerDone]
+    """Have a confined worker do a job. Blocking."""

@@ -1,0 +1,206 @@
+"""What `info`, `version` and `df` say, gathered from the rooms."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from carrack import __version__
+from carrack.engine.containers import Containers
+from carrack.engine.filters import Filters
+from carrack.engine.rooms import Rooms
+from carrack.engine.state import Status
+from carrack.engine.system_information import AddressPool, Component, DiskUsage, SystemInformation, VersionInformation
+from carrack.engine.threads import in_thread
+from carrack.oci.platform import machine
+from carrack.runtime import cgroups
+
+log = logging.getLogger("carrack.system")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What does not change while a daemon runs."""
+
+    identity: str
+    release: str
+    """The Docker release reported, with our version behind it."""
+    storage_driver: str
+    docker_root: str
+    default_log_driver: str
+    labels: list[str] = field(default_factory=list)
+    address_pools: list[tuple[str, int]] = field(default_factory=list)
+    debug: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+class System:
+    """The daemon about itself."""
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        containers: Containers,
+        facts: Facts,
+        *,
+        image_documents: Callable[[], list[object]],
+        volume_documents: Callable[[], list[object]],
+    ) -> None:
+        self._rooms = rooms
+        self._containers = containers
+        self._facts = facts
+        self._image_documents = image_documents
+        self._volume_documents = volume_documents
+
+    def info(self) -> SystemInformation:
+        """GET /info. Counts come from memory and one index query; nothing is walked."""
+        facts = self._facts
+        statuses = [container.state.status for container in self._rooms.table]
+        running = statuses.count(Status.RUNNING) + statuses.count(Status.RESTARTING)
+        paused = statuses.count(Status.PAUSED)
+        uname = os.uname()
+        layout = cgroups.detect()
+        return SystemInformation(
+            id=facts.identity,
+            containers=len(statuses),
+            containers_running=running,
+            containers_paused=paused,
+            containers_stopped=len(statuses) - running - paused,
+            images=len(self._rooms.images.list()),
+            driver=facts.storage_driver,
+            driver_status=[("Backing Filesystem", _file_system(facts.docker_root))],
+            memory_limit=bool(layout.version == 2 or layout.mountpoint("memory")),
+            swap_limit=_has_swap_account(layout),
+            pids_limit=bool(layout.version == 2 or layout.mountpoint("pids")),
+            cpu_shares=bool(layout.version == 2 or layout.mountpoint("cpu")),
+            cpu_set=bool(layout.version == 2 or layout.mountpoint("cpuset")),
+            oom_kill_disable=layout.version == 1,
+            ipv4_forwarding=_read("/proc/sys/net/ipv4/ip_forward") == "1",
+            debug=facts.debug,
+            n_fd=len(os.listdir("/proc/self/fd")),
+            n_goroutines=threading.active_count(),
+            system_time=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            logging_driver=facts.default_log_driver,
+            cgroup_version=str(layout.version),
+            n_events_listener=self._rooms.events.listener_count,
+            kernel_version=uname.release,
+            operating_system=_os_release().get("PRETTY_NAME", "Linux"),
+            os_version=_os_release().get("VERSION_ID", ""),
+            architecture=uname.machine,
+            ncpu=os.cpu_count() or 1,
+            mem_total=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            docker_root_dir=facts.docker_root,
+            http_proxy=os.environ.get("HTTP_PROXY", ""),
+            https_proxy=os.environ.get("HTTPS_PROXY", ""),
+            no_proxy=os.environ.get("NO_PROXY", ""),
+            name=uname.nodename,
+            labels=facts.labels,
+            server_version=facts.release,
+            security_options=_security_options(layout.version),
+            default_address_pools=[AddressPool(base, size) for base, size in facts.address_pools],
+            warnings=facts.warnings or None,
+        )
+
+    def version(self) -> VersionInformation:
+        """GET /version."""
+        return VersionInformation(
+            version=self._facts.release,
+            language_version=f"python{platform.python_version()}",
+            arch=machine().architecture,
+            kernel_version=os.uname().release,
+            components=[
+                Component("carrack", __version__, {"Python": platform.python_version()}),
+                Component("sqlite", sqlite3.sqlite_version),
+            ],
+        )
+
+    async def disk_usage(self, kinds: frozenset[str]) -> DiskUsage:
+        """GET /system/df, only of the kinds asked for."""
+        usage = DiskUsage()
+        if "image" in kinds:
+            usage.images = await in_thread(self._image_documents)
+            usage.layers_size_bytes = await in_thread(self._rooms.images.disk_usage)
+        if "volume" in kinds:
+            usage.volumes = await in_thread(self._volume_documents)
+        if "container" in kinds:
+            for container in self._containers.list(Filters(), all=True, limit=0, size=True):
+                usage.containers.append((container, await self._containers.sizes(container.id)))
+        return usage
+
+
+def identity(data_root: Path) -> str:
+    """This installation's own id, made at its first start. Raises OSError."""
+    path = data_root / "engine-id"
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        import uuid
+
+        made = str(uuid.uuid4())
+        path.write_text(made + "\n", encoding="ascii")
+        return made
+
+
+def warnings() -> list[str]:
+    """What this host cannot do, in Docker's words."""
+    layout = cgroups.detect()
+    found: list[str] = []
+    if layout.version == 1:
+        found.append("WARNING: Support for cgroup v1 is deprecated by its kernel; limits work as before")
+        for controller, told in (("memory", "memory limit"), ("cpu", "cpu shares"), ("cpuset", "cpuset"), ("pids", "pids limit")):
+            if not layout.mountpoint(controller):
+                found.append(f"WARNING: No {told} support")
+        if not _has_swap_account(layout):
+            found.append("WARNING: No swap limit support")
+    return found
+
+
+def _has_swap_account(layout: cgroups.Layout) -> bool:
+    if layout.version == 2:
+        return True
+    mountpoint = layout.mountpoint("memory")
+    return bool(mountpoint) and os.path.exists(f"{mountpoint}/memory.memsw.limit_in_bytes")
+
+
+def _security_options(cgroup_version: int) -> list[str]:
+    found = ["name=seccomp,profile=builtin"]
+    if _read("/sys/module/apparmor/parameters/enabled") == "Y":
+        found.insert(0, "name=apparmor")
+    if cgroup_version == 2:
+        found.append("name=cgroupns")
+    return found
+
+
+def _file_system(path: str) -> str:
+    """The type of the file system that holds a directory."""
+    best, found = "", "unknown"
+    for line in _read("/proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        mountpoint = before.split(" ")[4]
+        if (path + "/").startswith(mountpoint.rstrip("/") + "/") and len(mountpoint) >= len(best):
+            best, found = mountpoint, after.split(" ")[0]
+    return "extfs" if found.startswith("ext") else found
+
+
+def _os_release() -> dict[str, str]:
+    values = {}
+    for line in _read("/etc/os-release").splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            values[name] = value.strip('"')
+    return values
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,139 @@
+"""The addresses that endpoints have: taken, given back, and resting in between.
+
+An address that is given back rests until its link is gone (RTM_DELLINK): deleting a link takes the kernel 15 ms, and the end of the
+container's namespace does it anyway. Resting, it is given to nobody, so that two containers never answer for one address.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from carrack.errors import Forbidden
+from carrack.networks.endpoint import Endpoint, EndpointWish
+from carrack.networks.ipam import AddressAllocator, PoolExhausted, allocator_for
+from carrack.networks.network import Network
+
+Address = IPv4Address | IPv6Address
+
+_REST_LIMIT_SECONDS = 5.0
+"""How long an order waits for a resting address: by far longer than a namespace takes to end."""
+
+
+class Addresses:
+    """Address use of all networks. Thread-safe; the lock is never held while the kernel is asked."""
+
+    def __init__(self, forget: Callable[[Address], None], delete_link: Callable[[str], None]) -> None:
+        self._forget = forget
+        self._delete_link = delete_link
+        self._allocators: dict[tuple[str, int], AddressAllocator] = {}
+        self._resting: dict[str, list[tuple[str, Address]]] = {}
+        self._changed = threading.Condition()
+
+    def add_network(self, network: Network) -> None:
+        with self._changed:
+            for version, pool in ((4, network.pool4), (6, network.pool6)):
+                if pool is not None:
+                    self._allocators[(network.id, version)] = allocator_for(pool)
+
+    def remove_network(self, network_id: str) -> None:
+        with self._changed:
+            for version in (4, 6):
+                self._allocators.pop((network_id, version), None)
+
+    def restore(self, endpoint: Endpoint) -> None:
+        """Mark the addresses of a recorded endpoint as used."""
+        with self._changed:
+            for address in _addresses(endpoint):
+                if allocator := self._allocators.get((endpoint.network_id, address.version)):
+                    allocator.claim(address)
+
+    def take(self, network: Network, wish: EndpointWish) -> dict[int, str]:
+        """An address per IP version of the network, the wished ones where there are wishes.
+
+        Raises Forbidden ("Address already in use"), InvalidParameter (not of the subnet), PoolExhausted.
+        """
+        taken: dict[int, str] = {}
+        try:
+            for version, wished in ((4, wish.ipv4), (6, wish.ipv6)):
+                allocator = self._allocators.get((network.id, version))
+                if allocator is not None:
+                    address = self._claim(allocator, ip_address(wished)) if wished else self._take_any(allocator)
+                    taken[version] = str(address)
+        except BaseException:
+            self._free([(network.id, ip_address(text)) for text in taken.values()])
+            raise
+        return taken
+
+    def _take_any(self, allocator: AddressAllocator) -> Address:
+        with self._changed:
+            try:
+                return allocator.take()
+            except PoolExhausted:
+                # What rests will be free soon.
+                found: list[Address] = []
+                if self._changed.wait_for(lambda: not self._resting or _try_take(allocator, found), _REST_LIMIT_SECONDS) and found:
+                    return found[0]
+                return allocator.take()
+
+    def _claim(self, allocator: AddressAllocator, address: Address) -> Address:
+        with self._changed:
+            if allocator.claim(address):
+                return address
+            resting_on = next((link for link, ours in self._resting.items() if any(each == address for _, each in ours)), "")
+        if resting_on:
+            # Somebody wants exactly this one, often the same container that starts again: do not wait for the kernel.
+            self._delete_link(resting_on)
+            self.link_gone(resting_on)
+            with self._changed:
+                if allocator.claim(address):
+                    return address
+        raise Forbidden("Address already in use")
+
+    def rest(self, endpoint: Endpoint) -> None:
+        """Give the endpoint's addresses back once its link is gone. The caller then checks that the link is there at all."""
+        with self._changed:
+            self._resting[endpoint.host_interface] = [(endpoint.network_id, address) for address in _addresses(endpoint)]
+
+    def link_gone(self, name: str) -> None:
+        """A link is no more: what rested with it is free, and connections that were led to it are forgotten first."""
+        with self._changed:
+            freed = self._resting.pop(name, None)
+        if freed is not None:
+            for _, address in freed:
+                self._forget(address)
+            self._free(freed)
+
+    def resting_links(self) -> list[str]:
+        with self._changed:
+            return list(self._resting)
+
+    def give_back(self, endpoint: Endpoint) -> None:
+        """Free the addresses of an endpoint that never had a link."""
+        self._free([(endpoint.network_id, address) for address in _addresses(endpoint)])
+
+    def used(self, network_id: str, version: int) -> int:
+        """How many addresses of a network are in use, the gateway's included."""
+        with self._changed:
+            allocator = self._allocators.get((network_id, version))
+            return allocator.used() if allocator is not None else 0
+
+    def _free(self, addresses: list[tuple[str, Address]]) -> None:
+        with self._changed:
+            for network_id, address in addresses:
+                if allocator := self._allocators.get((network_id, address.version)):
+                    allocator.give_back(address)
+            self._changed.notify_all()
+
+
+def _addresses(endpoint: Endpoint) -> list[Address]:
+    return [ip_address(text) for text in (endpoint.ipv4, endpoint.ipv6) if text]
+
+
+def _try_take(allocator: AddressAllocator, found: list[Address]) -> bool:
+    try:
+        found.append(allocator.take())
+    except PoolExhausted:
+        return False
+    return True

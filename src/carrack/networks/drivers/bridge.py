@@ -1,0 +1,287 @@
+"""Bridge networks: a Linux bridge with the gateway's address, and for each endpoint a veth pair whose far end is made directly in
+the container's namespace (moving one there costs twenty times as much).
+
+Closed by default: no router advertisements are believed on the bridge or its ports (CVE-2020-13401), an interface without an IPv6
+address has IPv6 off (CVE-2024-32473), and route_localnet is set only after the table's loopback guard is in place (law 4).
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
+
+import msgspec
+
+from carrack.errors import Forbidden, InvalidParameter, NotImplementedHere, SystemFailure
+from carrack.kernel import netns, sysctl
+from carrack.kernel.netlink import Netlink
+from carrack.networks.endpoint import Endpoint
+from carrack.networks.firewall import BridgeRules
+from carrack.networks.network import Network
+from carrack.networks.options import LINK_GROUP
+
+NAME = "com.docker.network.bridge.name"
+DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
+ICC = "com.docker.network.bridge.enable_icc"
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+MTU = "com.docker.network.driver.mtu"
+GATEWAY_MODE = {4: "com.docker.network.bridge.gateway_mode_ipv4", 6: "com.docker.network.bridge.gateway_mode_ipv6"}
+INHIBIT4 = "com.docker.network.bridge.inhibit_ipv4"
+TRUSTED = "com.docker.network.bridge.trusted_host_interfaces"
+INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
+ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
+
+_GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
+_DIRECT = {"nat": "closed", "nat-unprotected": "open", "routed": "published", "isolated": "closed"}
+_BOOLEANS = ("1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False")
+_ANY4, _ANY6 = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
+_LOOPBACK = 1
+
+
+def gateway_mode(network: Network, version: int) -> str:
+    """How the network's addresses of this family meet the world: nat (the default), nat-unprotected, routed or isolated."""
+    return network.options.get(GATEWAY_MODE[version], "") or "nat"
+
+
+class BridgeDriver:
+    """Docker's driver `bridge`."""
+
+    name = "bridge"
+    addressed = True
+
+    def __init__(self, netlink: Netlink) -> None:
+        self._netlink = netlink
+
+    # ── the network ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def complete(self, network: Network) -> Network:
+        """Check the options; choose the bridge's name where none is asked for."""
+        for option in (ICC, MASQUERADE, INHIBIT4):
+            if (text := network.options.get(option, "")) not in ("", *_BOOLEANS):
+                raise InvalidParameter(f'invalid value for option "{option}": strconv.ParseBool: parsing "{text}": invalid syntax')
+        if network.options.get(TRUSTED):
+            raise NotImplementedHere(f"network option {TRUSTED} is not supported yet")
+        for version in (4, 6):
+            mode = gateway_mode(network, version)
+            if mode not in _GATEWAY_MODES:
+                raise InvalidParameter(f"unknown gateway mode {mode}")
+            if mode == "isolated" and not network.internal:
+                raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
+            if mode != "isolated" and network.internal and GATEWAY_MODE[version] in network.options:
+                raise InvalidParameter(f"gateway mode '{mode}' cannot be used for an internal network")
+        name = network.bridge or network.options.get(NAME, "") or f"ck-{network.id[:12]}"
+        if len(name.encode()) > 15 or "/" in name or name in (".", "..") or any(c.isspace() for c in name):
+            raise InvalidParameter(f'invalid value for option "{NAME}": {name!r} is not an interface name')
+        return msgspec.structs.replace(
+            network, bridge=name, mtu=_mtu(network), bridge_is_ours=network.bridge_is_ours and not self._exists(name)
+        )
+
+    def _exists(self, name: str) -> bool:
+        link = self._netlink.find_link(name)
+        if link is not None and link.kind != "bridge":
+            raise Forbidden(f"existing interface {name} is not a bridge")
+        return link is not None
+
+    def create(self, network: Network) -> None:
+        """The bridge, its address and flags. Traffic flows once the table knows of it (`rules`, then `open_loopback`)."""
+        link = self._netlink.find_link(network.bridge)
+        if link is None:
+            if not network.bridge_is_ours:
+                raise SystemFailure(f"bridge {network.bridge} of network {network.name} does not exist")
+            try:
+                self._netlink.add_bridge(network.bridge, mac=_random_mac(), mtu=network.mtu, group=LINK_GROUP)
+            except OSError as error:
+                raise SystemFailure(f"cannot make bridge {network.bridge}: {error.strerror}") from error
+            link = self._netlink.get_link(network.bridge)
+        elif link.group != LINK_GROUP:
+            self._netlink.set_link(link.index, group=LINK_GROUP)
+        try:
+            self._address(network, link.index)
+            self._netlink.set_link(link.index, up=True)
+        except OSError as error:
+            raise SystemFailure(f"cannot set up bridge {network.bridge}: {error.strerror}") from error
+
+    def _address(self, network: Network, index: int) -> None:
+        sysctl.write_if_there(0, "net", "ipv6", "conf", network.bridge, "accept_ra")
+        if network.bridge_is_ours:
+            # Nobody else can have the bridge's addresses: the second that duplicate detection takes would be the first container's.
+            sysctl.write_if_there(0, "net", "ipv6", "conf", network.bridge, "accept_dad")
+            sysctl.write_if_there(0 if network.enable_ipv6 else 1, "net", "ipv6", "conf", network.bridge, "disable_ipv6")
+        for version, pool in ((4, network.pool4), (6, network.pool6)):
+            if pool is None or not pool.gateway or gateway_mode(network, version) == "isolated":
+                continue
+            if version == 4 and network.flag(INHIBIT4, default=False):
+                continue
+            interface = ip_interface(f"{pool.gateway}/{ip_network(pool.subnet).prefixlen}")
+            self._netlink.add_address(index, interface)
+
+    def rules(self, network: Network) -> BridgeRules:
+        """What the table has to say about the network."""
+        masquerade = network.flag(MASQUERADE, default=True) and not network.internal
+        subnets = {4: network.pool4.subnet if network.pool4 else "", 6: network.pool6.subnet if network.pool6 else ""}
+        modes = {version: gateway_mode(network, version) for version in (4, 6)}
+        return BridgeRules(
+            bridge=network.bridge,
+            subnet4=subnets[4],
+            subnet6=subnets[6],
+            internal=network.internal,
+            icc=network.flag(ICC, default=True),
+            masquerade4=masquerade and modes[4] in ("nat", "nat-unprotected"),
+            masquerade6=masquerade and modes[6] in ("nat", "nat-unprotected"),
+            direct4=_DIRECT[modes[4]],
+            direct6=_DIRECT[modes[6]],
+        )
+
+    def set_loopback_routing(self, network: Network, enabled: bool) -> None:
+        """Let answers to 127.0.0.1 come back over the bridge. Only while the loopback guard stands (law 4)."""
+        try:
+            sysctl.write(int(enabled), "net", "ipv4", "conf", network.bridge, "route_localnet")
+        except FileNotFoundError:
+            pass  # somebody removed the bridge: nothing comes over it
+
+    def remove(self, network: Network) -> None:
+        """Delete the bridge if it is ours, else take our address and flags from it."""
+        link = self._netlink.find_link(network.bridge)
+        if link is None:
+            return
+        try:
+            if network.bridge_is_ours:
+                self._netlink.delete_link(link.index)
+            else:
+                self.set_loopback_routing(network, False)
+                self._netlink.set_link(link.index, group=0)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise SystemFailure(f"cannot remove bridge {network.bridge}: {error.strerror}") from error
+
+    # ── its endpoints ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def plug(self, network: Network, endpoint: Endpoint, namespace_fd: int, *, default_route: bool) -> None:
+        """The pair, its port's flags, and in the container: address, routes, up, lo as well."""
+        try:
+            master = self._netlink.get_link(network.bridge).index
+            self._netlink.add_veth(
+                endpoint.host_interface, endpoint.interface,
+                peer_namespace_fd=namespace_fd, peer_mac=endpoint.mac, mtu=endpoint.mtu, master=master,
+            )  # fmt: skip
+        except OSError as error:
+            raise SystemFailure(f"cannot make the interface pair of endpoint {endpoint.name}: {_reason(error)}") from error
+        try:
+            sysctl.write_if_there(1, "net", "ipv6", "conf", endpoint.host_interface, "disable_ipv6")
+            index = self._netlink.get_link(endpoint.host_interface).index
+            self._netlink.set_link(index, up=True, hairpin=True, isolated=_isolated(network))
+            netns.inside(namespace_fd, lambda: configure_inside(endpoint, default_route=default_route))
+        except OSError as error:
+            self.unplug(network, endpoint)
+            raise SystemFailure(f"cannot set up the interface of endpoint {endpoint.name}: {_reason(error)}") from error
+
+    def unplug(self, network: Network, endpoint: Endpoint) -> None:
+        """Delete the pair by its end on the host."""
+        link = self._netlink.find_link(endpoint.host_interface)
+        if link is None:
+            return
+        try:
+            self._netlink.delete_link(link.index)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise SystemFailure(f"cannot remove interface {endpoint.host_interface}: {_reason(error)}") from error
+
+
+def configure_inside(endpoint: Endpoint, *, default_route: bool) -> None:
+    """Give an endpoint's interface its addresses and routes. Runs in a thread that stands in the container's namespace.
+
+    Nothing inside can be believed or named in a path: the namespace is new, or its container can change it at any time, and then
+    harms itself only.
+    """
+    name = endpoint.interface
+    if endpoint.ipv6:
+        for setting in ("accept_ra", "accept_dad", "disable_ipv6"):
+            sysctl.write_if_there(0, "net", "ipv6", "conf", name, setting)
+    else:
+        sysctl.write_if_there(1, "net", "ipv6", "conf", name, "disable_ipv6")
+    if endpoint.wish.mac:
+        # An address that is reused with another MAC: tell the neighbours when it comes up.
+        sysctl.write_if_there(1, "net", "ipv4", "conf", name, "arp_notify")
+    for key, value in endpoint_sysctls(endpoint.wish.driver_options):
+        sysctl.write(value, *(name if part == "IFNAME" else part for part in key))
+    with Netlink() as netlink:
+        index = netlink.get_link(name).index
+        if endpoint.ipv4:
+            netlink.add_address(index, ip_interface(f"{endpoint.ipv4}/{endpoint.prefix}"))
+        if endpoint.ipv6:
+            netlink.add_address(index, ip_interface(f"{endpoint.ipv6}/{endpoint.prefix6}"))
+        for address in endpoint.wish.link_local:
+            netlink.add_address(index, ip_interface(f"{address}/{16 if '.' in address else 64}"))
+        netlink.set_link(_LOOPBACK, up=True)
+        netlink.set_link(index, up=True)
+        if default_route:
+            add_default_routes(netlink, endpoint, index)
+
+
+def add_default_routes(netlink: Netlink, endpoint: Endpoint, index: int) -> None:
+    """Lead everything unknown to the endpoint's gateways."""
+    if endpoint.gateway:
+        netlink.add_route(_ANY4, gateway=_address(endpoint.gateway), index=index)
+    if endpoint.gateway6:
+        netlink.add_route(_ANY6, gateway=_address(endpoint.gateway6), index=index)
+
+
+def endpoint_sysctls(options: dict[str, str]) -> list[tuple[tuple[str, ...], str]]:
+    """The sysctls of an endpoint's driver options (API 1.46): ``net.ipv4.conf.IFNAME.log_martians=1,…``, as key parts and value.
+
+    Raises InvalidParameter unless each is a per-interface one of this endpoint: anything else would reach past it.
+    """
+    found = []
+    for item in filter(None, options.get(ENDPOINT_SYSCTLS, "").split(",")):
+        key, separator, value = item.partition("=")
+        parts = tuple(key.split("."))
+        sound = len(parts) == 5 and parts[0] == "net" and parts[3] == "IFNAME" and all(p.replace("_", "").isalnum() for p in parts)
+        if not separator or not sound:
+            raise InvalidParameter(f"invalid endpoint sysctl setting {item!r}: want net.<family>.<kind>.IFNAME.<name>=<value>")
+        found.append((parts, value))
+    return found
+
+
+def _isolated(network: Network) -> bool:
+    """Whether the bridge itself has to keep ports apart (`enable_icc=false`).
+
+    Where br_netfilter shows bridged packets to the table (bridge-nf-call-iptables, as on any host that ran dockerd or kubelet), the
+    table does it, and must: there a translated packet goes from port to port, which an isolated port would never get.
+    """
+    if network.flag(ICC, default=True):
+        return False
+    seen = {"iptables": network.enable_ipv4, "ip6tables": network.enable_ipv6}
+    for kind, wanted in seen.items():
+        try:
+            if wanted and sysctl.read("net", "bridge", f"bridge-nf-call-{kind}") != "1":
+                return True
+        except FileNotFoundError:
+            return True
+    return False
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    return ip_address(text)
+
+
+def _random_mac() -> str:
+    return "02:42:" + secrets.token_bytes(4).hex(":")
+
+
+def _mtu(network: Network) -> int:
+    text = network.options.get(MTU, "")
+    if not text:
+        return network.mtu
+    try:
+        mtu = int(text)
+    except ValueError:
+        raise InvalidParameter(f'invalid value for option "{MTU}": {text!r} is not a number') from None
+    if not 0 <= mtu <= 65535:
+        raise InvalidParameter(f'invalid value for option "{MTU}": {text!r} is out of range')
+    return mtu or network.mtu

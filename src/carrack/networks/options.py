@@ -1,0 +1,70 @@
+"""How a daemon wants its networks: dockerd's network flags as one value, and the names that an instance gives to kernel objects.
+
+Every kernel object carries the instance in its name, so that several daemons share a host without touching each other's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_network
+
+LINK_GROUP = 0xCA44
+"""The interface group (`ip link … group`) of every bridge of any Carrack: how one instance's guard knows another's traffic."""
+
+DEFAULT_INSTANCE = "carrack"
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPool:
+    """A range that networks without a wish are cut from (`--default-address-pool base=…,size=…`)."""
+
+    base: IPv4Network | IPv6Network
+    size: int
+
+
+def _pool(base: str, size: int) -> AddressPool:
+    return AddressPool(ip_network(base), size)
+
+
+DEFAULT_ADDRESS_POOLS: tuple[AddressPool, ...] = (
+    *(_pool(f"172.{second}.0.0/16", 16) for second in range(17, 32)),
+    _pool("192.168.0.0/16", 20),
+)
+"""Docker's own, in Docker's order. Documented by dockerd(8), `--default-address-pool`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """dockerd's network flags. Empty means what dockerd means by absence."""
+
+    bridge: str = ""
+    """`--bridge`: use this existing bridge for the default network; ``none``: no default bridge network."""
+    bip: IPv4Interface | None = None
+    fixed_cidr: IPv4Network | None = None
+    bip6: IPv6Interface | None = None
+    fixed_cidr_v6: IPv6Network | None = None
+    ipv6: bool = False
+    """Give the default bridge IPv6 too (`--ipv6`)."""
+    default_address_pools: tuple[AddressPool, ...] = DEFAULT_ADDRESS_POOLS
+    mtu: int = 0
+    """Bytes; 0: that of the interface with the default route, at most 1500."""
+    icc: bool = True
+    ip_forward: bool = True
+    ip_masq: bool = True
+    ip: str = "0.0.0.0"
+    """`--ip`: the host address of published ports that name none."""
+
+
+def bridge_name(instance: str) -> str:
+    """The default bridge's interface name: ``carrack0``, or one made from the instance's name (15 bytes at most: IFNAMSIZ)."""
+    if instance == DEFAULT_INSTANCE:
+        return "carrack0"
+    return "ck-" + hashlib.sha256(instance.encode()).hexdigest()[:8]
+
+
+def table_name(instance: str) -> str:
+    """The name of the instance's one nftables table, family inet."""
+    if instance == DEFAULT_INSTANCE:
+        return "carrack"
+    return "carrack_" + instance.replace("-", "_")

@@ -1,0 +1,96 @@
+"""One thread that hears from the kernel: links that are gone (their addresses are free again) and changes of the ruleset that were
+not ours (the table is put back).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from carrack.errors import CarrackError
+from carrack.kernel.netlink import LinkMonitor
+from carrack.kernel.nftables import RulesetMonitor
+
+log = logging.getLogger(__name__)
+
+_FIGHT_PAUSE_SECONDS = 0.2
+"""At least this between two repairs: whoever flushes in a loop must not make us spin."""
+
+
+class Watch:
+    """The listening thread. `gone` gets the name of each link that went, or None when reports were lost; `changed` each
+    transaction's token that touched the table, None for one without, and is called with `lost=True` when reports were lost."""
+
+    def __init__(
+        self, table: str, token_set: str, gone: Callable[[str | None], None], changed: Callable[[int | None, bool], None]
+    ) -> None:
+        # Monitors are made here, in the maker's network namespace and before anything can happen that they should hear.
+        self._links = LinkMonitor()
+        self._ruleset = RulesetMonitor(table, token_set)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._gone = gone
+        self._changed = changed
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="network-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening; returns when the thread has ended. Idempotent."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        os.eventfd_write(self._wake, 1)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._links.close()
+        self._ruleset.close()
+        os.close(self._wake)
+
+    def _run(self) -> None:
+        poll = select.poll()
+        for fd in (self._links.fileno(), self._ruleset.fileno(), self._wake):
+            poll.register(fd, select.POLLIN)
+        while not self._closed.is_set():
+            ready = {fd for fd, _ in poll.poll()}
+            if self._closed.is_set():
+                return
+            try:
+                if self._links.fileno() in ready:
+                    self._hear_links()
+                if self._ruleset.fileno() in ready:
+                    self._hear_ruleset()
+            except (OSError, CarrackError):
+                log.exception("network watch: a repair failed and is tried again at the next change")
+
+    def _hear_links(self) -> None:
+        try:
+            changes = self._links.read()
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self._gone(None)
+            return
+        for change in changes:
+            if change.gone:
+                self._gone(change.link.name)
+
+    def _hear_ruleset(self) -> None:
+        try:
+            tokens = self._ruleset.read()
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self._changed(None, True)
+            return
+        started = time.monotonic()
+        for token in tokens:
+            self._changed(token, False)
+        if None in tokens:
+            self._closed.wait(max(0.0, _FIGHT_PAUSE_SECONDS - (time.monotonic() - started)))

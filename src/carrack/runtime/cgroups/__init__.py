@@ -1,0 +1,106 @@
+"""Control groups of versions 1 and 2 behind one Protocol; which of them is found by looking at what is mounted.
+
+A `CgroupPlan` is pure: the path below every hierarchy's root and the files to write, computed from runtime-spec `resources`
+for a given `Layout`. `make` carries it out and gives the living `Cgroup`. On a hybrid machine (v2 beside v1) version 1 rules.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from carrack.oci.runtime_spec import Resources
+from carrack.runtime.cgroups.layout import Layout, detect
+from carrack.runtime.cgroups.limits import Write, devices_of, writes_of
+from carrack.runtime.cgroups.statistics import Statistics
+from carrack.runtime.cgroups.version1 import CgroupV1
+from carrack.runtime.cgroups.version2 import CgroupV2
+
+__all__ = ["Cgroup", "CgroupPlan", "Layout", "Statistics", "detect", "make", "open", "plan"]
+
+
+class CgroupPlan(NamedTuple):
+    """A cgroup to be made: its path below every hierarchy's root and the files to write, in order."""
+
+    path: str
+    layout: Layout
+    writes: tuple[Write, ...]
+    devices: tuple[tuple[bool, str], ...] = ()
+    """Device rules in order, the last that matches counts: (allow, ``type major:minor access``)."""
+    inherited: bool = False
+    """The path is that of a cgroup which stays: nothing is written, and remove leaves it."""
+
+
+class Cgroup(Protocol):
+    """A living cgroup."""
+
+    path: str
+
+    def directory(self, controller: str) -> str:
+        """The cgroup's directory for that controller; empty when the machine has none."""
+
+    def update(self, resources: Resources) -> list[str]:
+        """Write changed limits; returns warnings. Raises OSError when the kernel refuses a value."""
+
+    def join(self) -> None:
+        """Move the calling (single-threaded) process into the cgroup."""
+
+    def directory_fd(self) -> int:
+        """A descriptor for CLONE_INTO_CGROUP (the caller closes it); -1 on version 1."""
+
+    def freeze(self) -> None:
+        """Stop everything below the cgroup; returns when it stands still."""
+
+    def thaw(self) -> None: ...
+
+    def frozen(self) -> bool: ...
+
+    def processes(self) -> list[int]:
+        """The pids, as this process sees them, of everything below the cgroup."""
+
+    def kill(self) -> None:
+        """SIGKILL everything below the cgroup."""
+
+    def remove(self) -> None:
+        """Remove the directories; what is already gone is fine. Waits up to some seconds for the kernel to empty them."""
+
+    def watch_out_of_memory(self) -> int:
+        """A descriptor that becomes readable at an out-of-memory event (read it to clear it); -1 without a memory controller."""
+
+    def out_of_memory_kills(self) -> int:
+        """How many processes the kernel has killed here for want of memory."""
+
+    def statistics(self) -> Statistics: ...
+
+
+def plan(path: str, resources: Resources | None, layout: Layout | None = None) -> CgroupPlan:
+    """What a cgroup at `path` with these limits is made of. Raises InvalidParameter on values that cannot be meant."""
+    layout = layout or detect()
+    resources = resources or Resources()
+    return CgroupPlan("/" + path.strip("/"), layout, writes_of(resources, layout.version), devices_of(resources))
+
+
+def make(wanted: CgroupPlan) -> tuple[Cgroup, list[str]]:
+    """Create the directories and write the limits; returns the cgroup and what the machine could not do.
+
+    Raises OSError with everything undone when the kernel refuses a value.
+    """
+    cgroup = _living(wanted.path, wanted.layout)
+    if wanted.inherited:
+        return cgroup, []
+    try:
+        cgroup.create()
+        warnings = cgroup.apply(wanted.writes)
+        cgroup.restrict_devices(wanted.devices)
+    except OSError:
+        cgroup.remove()
+        raise
+    return cgroup, warnings
+
+
+def open(path: str) -> Cgroup:
+    """The living cgroup at that path, for one that did not make it."""
+    return _living("/" + path.strip("/"), detect())
+
+
+def _living(path: str, layout: Layout) -> CgroupV1 | CgroupV2:
+    return CgroupV1(path, layout) if layout.version == 1 else CgroupV2(path, layout)

@@ -1,0 +1,420 @@
+"""Making a container: the parent's side. Cgroup, root mount, clone3, and the conversation with init (`init.py` draws it).
+
+What stands outside init's own namespaces (cgroup, descriptors, the process itself) is undone here when a start fails.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from typing import NamedTuple
+
+import msgspec
+
+from carrack.errors import CarrackError
+from carrack.kernel import process
+from carrack.oci import runtime_spec
+from carrack.oci.mount import Mount
+from carrack.oci.runtime_spec import RuntimeSpec
+from carrack.runtime import cgroups, hooks, init, rootfs, seccomp
+from carrack.runtime.cgroups import Cgroup, CgroupPlan
+from carrack.runtime.enter import Entered, enter
+from carrack.runtime.failure import InitFailed, StartFailed, start_failed, user_not_found, words
+from carrack.runtime.identity import held_capabilities, identity
+from carrack.runtime.init import InitOrder
+from carrack.runtime.mount_options import propagation
+from carrack.runtime.plan import NAMESPACE_FLAGS, HeldMount, Plan, plan
+from carrack.runtime.program import Stdio
+
+__all__ = ["Creation", "Entered", "StartFailed", "Stdio", "create", "enter", "prepare"]
+
+_PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
+
+
+def prepare() -> None:
+    """Learn once what every container needs to know of this machine. A zygote calls it before it forks."""
+    cgroups.detect()
+    held_capabilities()
+
+
+class Creation:
+    """A container's init: its namespaces exist, its set-up goes on in it, and it will wait before it executes the program.
+
+    `network_namespace_fd`: the container's network namespace when it is not the host's, else -1. `rootfs_fd`: the root mount, to be
+    kept open until the exit was told, because its close is what unmounts. `console_fd`: the pty's master, from `ready` on; -1
+    without one. `warnings` and `trace` ((step, microseconds)) are complete after `ready`. The descriptors belong to the caller.
+    """
+
+    def __init__(self, pid: int, pidfd: int, rootfs_fd: int, cgroup: Cgroup, answer: socket.socket, order: InitOrder) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.rootfs_fd = rootfs_fd
+        self.cgroup = cgroup
+        self.network_namespace_fd = -1
+        self.console_fd = -1
+        self.warnings: list[str] = []
+        self.trace: list[tuple[str, int]] = []
+        self._answer = answer
+        self._order = order
+
+    def ready(self) -> None:
+        """Block until init waits for `go`. Raises StartFailed, everything undone."""
+        try:
+            packet = self._receive()
+            while packet[:1] == init.HOOKS:
+                self._run_hooks()
+                packet = self._receive()
+        except InitFailed as error:
+            self.abandon()
+            raise start_failed(error.cause) from None
+        if packet[:1] != init.READY:
+            self._fail(packet)
+        warnings, _, times = packet[1:].decode(errors="surrogateescape").partition("\0")
+        self.warnings += [line for line in warnings.split("\n") if line]
+        for line in times.split("\n"):
+            step, tab, microseconds = line.partition("\t")
+            if tab:
+                self.trace.append((step, int(microseconds)))
+
+    def go(self) -> None:
+        """Let init execute the program; block until it has. Raises StartFailed, everything undone."""
+        started = time.monotonic_ns()
+        try:
+            self._answer.send(init.GO)
+        except OSError:
+            self._fail(b"")
+        packet = self._receive()
+        if packet:
+            self._fail(packet)
+        self._answer.close()
+        self.trace.append(("go", (time.monotonic_ns() - started) // 1000))
+
+    def abandon(self) -> None:
+        """Kill init, reap it, remove its cgroup, close every descriptor of this Creation. Safe to call twice."""
+        self._answer.close()
+        if self.pidfd >= 0:
+            _kill_and_reap(self.pidfd)
+        for fd in (self.pidfd, self.rootfs_fd, self.network_namespace_fd, self.console_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.pidfd = self.rootfs_fd = self.network_namespace_fd = self.console_fd = -1
+        _remove(self.cgroup)
+
+    def detach(self) -> None:
+        """Forget the conversation: init waits for its gate, whoever opens it (carrack-oci)."""
+        self._answer.close()
+
+    def _receive(self) -> bytes:
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(self._answer, init.LONGEST, 1)
+        except ConnectionResetError:
+            return b""
+        if descriptors:
+            self.console_fd = descriptors[0]
+            os.set_inheritable(self.console_fd, False)
+        return packet
+
+    def _run_hooks(self) -> None:
+        order = self._order
+        state = hooks.State(
+            order.state.oci_version, order.state.id, "creating", self.pid, order.state.bundle, order.state.annotations
+        )
+        hooks.run(order.hooks.prestart, state, "prestart")
+        hooks.run(order.hooks.create_runtime, state, "createRuntime")
+        self._answer.send(init.HOOKS_DONE)
+
+    def _fail(self, packet: bytes) -> None:
+        """Turn init's last words into StartFailed."""
+        cause = packet[1:].decode(errors="surrogateescape") or "init died without a word" + self._how_it_died()
+        self.abandon()
+        raise user_not_found(cause) if packet[:1] == init.NO_USER else start_failed(cause)
+
+    def _how_it_died(self) -> str:
+        if self.cgroup.out_of_memory_kills():
+            return ": container init was OOM-killed (memory limit too low?)"
+        return ""
+
+
+def create(
+    spec: RuntimeSpec,
+    *,
+    rootfs: tuple[Mount, ...],
+    cgroup: CgroupPlan,
+    stdio: Stdio | None,
+    console: bool = False,
+    seccomp_filter: bytes = b"",
+    container_id: str = "",
+    bundle: str = "",
+    die_with_parent: bool = True,
+    pivot: bool = True,
+    new_keyring: bool = True,
+    gate_fd: int = -1,
+    preserve_fds: int = 0,
+    trace: bool = False,
+) -> Creation:
+    """Make the cgroup, clone init into its namespaces and return as soon as they exist. The caller must be single-threaded.
+
+    `seccomp_filter` are the bytes of `seccomp.compile`; without them `spec.linux.seccomp` is compiled here. Without `stdio` and
+    `console` init keeps the caller's 0, 1 and 2. Raises StartFailed with everything undone. Init is the caller's child, which
+    reaps it by its pidfd (waitid(P_PIDFD)) once it has exited.
+    """
+    making = _Making(trace)
+    try:
+        return making.make(
+            spec,
+            rootfs,
+            cgroup,
+            _Manner(
+                stdio,
+                console,
+                seccomp_filter,
+                container_id,
+                bundle,
+                die_with_parent,
+                pivot,
+                new_keyring,
+                gate_fd,
+                preserve_fds,
+                trace,
+            ),
+        )
+    except InitFailed as error:
+        making.undo()
+        raise start_failed(error.cause, in_init=False) from None
+    except CarrackError as error:
+        making.undo()
+        raise start_failed(error.message, in_init=False) from None
+    except OSError as error:
+        making.undo()
+        raise start_failed(f"{error.filename or 'create'}: {words(error)}", in_init=False) from error
+
+
+class _Manner(NamedTuple):
+    """The parameters of `create` that are no part of the spec."""
+
+    stdio: Stdio | None
+    console: bool
+    seccomp_filter: bytes
+    container_id: str
+    bundle: str
+    die_with_parent: bool
+    pivot: bool
+    new_keyring: bool
+    gate_fd: int
+    preserve_fds: int
+    trace: bool
+
+
+class _Making:
+    """One create under way: what exists so far, and how to take it back."""
+
+    def __init__(self, trace: bool) -> None:
+        self._descriptors: list[int] = []
+        self._cgroup: Cgroup | None = None
+        self._pidfd = -1
+        self._trace = trace
+        self._times: list[tuple[str, int]] = []
+        self._last = time.monotonic_ns()
+
+    def make(self, spec: RuntimeSpec, root: tuple[Mount, ...], wanted_cgroup: CgroupPlan, manner: _Manner) -> Creation:
+        if manner.console and spec.process and not spec.process.terminal:
+            spec = msgspec.structs.replace(spec, process=msgspec.structs.replace(spec.process, terminal=True))
+        steps = plan(spec, cgroup_path=wanted_cgroup.path, layout=wanted_cgroup.layout, pivot=manner.pivot)
+        warnings: list[str] = []
+        order = self._order(spec, steps, manner, warnings)
+        self._mark("plan")
+        self._cgroup, lacking = cgroups.make(wanted_cgroup)
+        self._mark("cgroup")
+        root_fd, kept = self._take_root(spec, root)
+        held = tuple(self._keep(_take_held(each)) for each in steps.held)
+        joins = tuple((self._keep(_open_namespace(join.path)), NAMESPACE_FLAGS[join.type]) for join in steps.joins)
+        self._mark("root and binds")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        cgroup_fd = self._cgroup.directory_fd()
+        order = order._replace(
+            cgroup=self._cgroup,
+            born_in_cgroup=cgroup_fd >= 0,
+            root_fd=root_fd,
+            held=held,
+            join_fds=_in_order(joins),
+            answer=theirs,
+        )
+        pid = self._fork(order, ours, cgroup_fd, joins)
+        theirs.close()
+        self._mark("clone")
+        creation = Creation(pid, self._pidfd, kept, self._cgroup, ours, order)
+        creation.warnings = [*warnings, *lacking]
+        self._after_birth(spec, steps, creation, joins)
+        self._close_but(kept)
+        creation.trace = self._times
+        return creation
+
+    def _order(self, spec: RuntimeSpec, steps: Plan, manner: _Manner, warnings: list[str]) -> InitOrder:
+        wanted = spec.process or runtime_spec.Process()
+        linux = spec.linux or runtime_spec.Linux()
+        compiled = manner.seccomp_filter or (seccomp.compile(linux.seccomp) if linux.seccomp else b"")
+        who = identity(wanted, seccomp_filter=compiled, die_with_parent=manner.die_with_parent, warnings=warnings)
+        if wanted.apparmor_profile and wanted.apparmor_profile != "unconfined" and not _apparmor_enabled():
+            raise InitFailed("apparmor: config provided but apparmor not supported")
+        state = hooks.State(spec.oci_version, manner.container_id, "created", 0, manner.bundle, spec.annotations)
+        return InitOrder(
+            plan=steps,
+            process=wanted,
+            identity=who,
+            cgroup=None,  # type: ignore[arg-type]  # known a few lines on
+            born_in_cgroup=False,
+            root_fd=-1,
+            held=(),
+            join_fds=(),
+            stdio=manner.stdio,
+            answer=None,  # type: ignore[arg-type]
+            hooks=spec.hooks or runtime_spec.Hooks(),
+            state=state,
+            keyring_name=f"_ses.{manner.container_id or 'carrack'}" if manner.new_keyring else "",
+            personality=_personality(linux),
+            apparmor="" if wanted.apparmor_profile == "unconfined" else wanted.apparmor_profile,
+            gate_fd=manner.gate_fd,
+            preserve_fds=manner.preserve_fds,
+            trace=manner.trace,
+        )
+
+    def _take_root(self, spec: RuntimeSpec, root: tuple[Mount, ...]) -> tuple[int, int]:
+        word = spec.linux.rootfs_propagation if spec.linux else ""
+        try:
+            root_fd, kept = rootfs.take_root(root, propagation=propagation(word)[0] if word else 0)
+        except OSError as error:
+            raise InitFailed(f"error preparing rootfs: {error.filename or ''}: {words(error)}") from None
+        return self._keep(root_fd), self._keep(kept)
+
+    def _fork(self, order: InitOrder, ours: socket.socket, cgroup_fd: int, joins: tuple[tuple[int, int], ...]) -> int:
+        """Clone init. A joined pid namespace is entered by being born in it, so the parent steps in and out again."""
+        pid_namespace = next((fd for fd, flag in joins if flag == process.CLONE_NEWPID), -1)
+        own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if pid_namespace >= 0 else -1
+        try:
+            if pid_namespace >= 0:
+                process.setns(pid_namespace, process.CLONE_NEWPID)
+            try:
+                pid, self._pidfd = process.fork_into(order.plan.clone_flags, cgroup_fd=cgroup_fd)
+            except OSError as error:
+                raise InitFailed(f"unable to create namespaces: {words(error)}") from None
+            if pid == 0:
+                ours.close()
+                init.run(order)
+            return pid
+        finally:
+            if own >= 0:
+                process.setns(own, process.CLONE_NEWPID)
+                os.close(own)
+            if cgroup_fd >= 0:
+                os.close(cgroup_fd)
+
+    def _after_birth(self, spec: RuntimeSpec, steps: Plan, creation: Creation, joins: tuple[tuple[int, int], ...]) -> None:
+        joined = next((fd for fd, flag in joins if flag == process.CLONE_NEWNET), -1)
+        if joined >= 0:
+            creation.network_namespace_fd = os.dup(joined)
+        elif steps.clone_flags & process.CLONE_NEWNET:
+            creation.network_namespace_fd = os.open(f"/proc/{creation.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        if spec.process and spec.process.oom_score_adj is not None:
+            _adjust_oom_score(creation, spec.process.oom_score_adj)
+
+    def _keep(self, fd: int) -> int:
+        self._descriptors.append(fd)
+        return fd
+
+    def _close_but(self, kept: int) -> None:
+        for fd in self._descriptors:
+            if fd != kept:
+                os.close(fd)
+        self._descriptors = []
+
+    def _mark(self, name: str) -> None:
+        if self._trace:
+            now = time.monotonic_ns()
+            self._times.append((name, (now - self._last) // 1000))
+            self._last = now
+
+    def undo(self) -> None:
+        """Take back whatever exists."""
+        if self._pidfd >= 0:
+            _kill_and_reap(self._pidfd)
+            os.close(self._pidfd)
+        self._close_but(-1)
+        if self._cgroup is not None:
+            _remove(self._cgroup)
+
+
+def _take_held(wanted: HeldMount) -> int:
+    try:
+        return rootfs.take_bind(wanted.source, wanted.options)
+    except OSError as error:
+        raise InitFailed(f'error mounting "{wanted.source}": {words(error)}') from None
+
+
+def _open_namespace(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InitFailed(f"failed to open namespace {path}: {words(error)}") from None
+
+
+def _in_order(joins: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """As init must enter them: the user namespace gives the right to the others, the mount namespace changes every path.
+
+    The pid namespace is left out, init is born in it.
+    """
+    rank = {process.CLONE_NEWUSER: 0, process.CLONE_NEWNS: 2}
+    return tuple(sorted((join for join in joins if join[1] != process.CLONE_NEWPID), key=lambda join: rank.get(join[1], 1)))
+
+
+def _adjust_oom_score(creation: Creation, score: int) -> None:
+    path = f"/proc/{creation.pid}/oom_score_adj"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(score).encode())
+        finally:
+            os.close(fd)
+    except PermissionError:
+        creation.warnings.append(f"oom_score_adj {score} needs CAP_SYS_RESOURCE, which this machine does not give; left as it is")
+
+
+def _personality(linux: runtime_spec.Linux) -> int:
+    if linux.personality is None:
+        return -1
+    if linux.personality.flags:
+        raise InitFailed(f"unsupported personality flags: {' '.join(linux.personality.flags)}")
+    if linux.personality.domain not in _PERSONALITIES:
+        raise InitFailed(f"invalid personality domain {linux.personality.domain}")
+    return _PERSONALITIES[linux.personality.domain]
+
+
+def _apparmor_enabled() -> bool:
+    try:
+        fd = os.open("/sys/module/apparmor/parameters/enabled", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.read(fd, 1) == b"Y"
+    finally:
+        os.close(fd)
+
+
+def _kill_and_reap(pidfd: int) -> None:
+    try:
+        process.send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except ChildProcessError:
+        pass
+
+
+def _remove(cgroup: Cgroup) -> None:
+    try:
+        cgroup.kill()
+        cgroup.remove()
+    except OSError:
+        pass  # the failure that brought us here is the one to tell; the next start finds the directory empty

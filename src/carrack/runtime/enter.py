@@ -1,0 +1,225 @@
+"""Exec: one more process in a running container, without the container ever meeting a process that holds more than its own (law 2).
+
+    caller ── clone3 ──▶ helper                                   outside the container's pid namespace, non-dumpable
+                           │  closes every descriptor, joins cgroup and namespaces, becomes the user, gives up
+                           │  everything the program must not have, filter included
+                           └─ clone(CLONE_PARENT) ──▶ program     inside: setsid, execve, nothing else; the caller's own child
+
+The program's pid reaches the caller through shared memory, written by the kernel itself; the end of the conversation's socket,
+closed by exec, says that the program runs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import NamedTuple, NoReturn
+
+from carrack.errors import CarrackError
+from carrack.kernel import process, terminal
+from carrack.oci import runtime_spec
+from carrack.runtime.cgroups import Cgroup
+from carrack.runtime.failure import InitFailed, exec_failed, user_not_found, words
+from carrack.runtime.identity import Identity, default_signals, finish, identity, put_on, reachable_limits
+from carrack.runtime.init import FAILED, LONGEST, NO_USER
+from carrack.runtime.program import (
+    Stdio,
+    account_of,
+    enter_directory,
+    environment_of,
+    execute,
+    find_program,
+    place_stdio,
+)
+from carrack.runtime.steps import open_pty
+
+__all__ = ["Entered", "enter"]
+
+_CONSOLE = b"C"
+
+_NAMESPACES = (
+    process.CLONE_NEWNS
+    | process.CLONE_NEWCGROUP
+    | process.CLONE_NEWUTS
+    | process.CLONE_NEWIPC
+    | process.CLONE_NEWPID
+    | process.CLONE_NEWNET
+)
+
+
+class Entered(NamedTuple):
+    """A process started in a running container: the caller's own child, to be reaped by its pidfd."""
+
+    pid: int
+    pidfd: int
+    console_fd: int
+    """The pty's master; -1 without a console."""
+
+
+class _Order(NamedTuple):
+    pidfd: int
+    process: runtime_spec.Process
+    identity: Identity
+    cgroup: Cgroup
+    born_in_cgroup: bool
+    stdio: Stdio | None
+    console: bool
+    user_namespace: bool
+    preserve_fds: int
+    apparmor: str
+
+
+def enter(
+    pidfd: int,
+    wanted: runtime_spec.Process,
+    *,
+    cgroup: Cgroup,
+    stdio: Stdio | None,
+    console: bool = False,
+    seccomp_filter: bytes = b"",
+    user_namespace: bool = False,
+    preserve_fds: int = 0,
+) -> Entered:
+    """Run `wanted` in the container whose init is `pidfd`; blocks until its program was executed. Single-threaded callers only.
+
+    Raises StartFailed in the words of a failed exec. `wanted.user.username` is looked up in the container when it is set.
+    """
+    warnings: list[str] = []
+    try:
+        who = identity(wanted, seccomp_filter=seccomp_filter, die_with_parent=False, warnings=warnings)
+        cgroup_fd = cgroup.directory_fd()
+    except InitFailed as error:
+        raise exec_failed(error.cause) from None
+    except OSError as error:
+        raise exec_failed(f"{error.filename}: {words(error)}") from error
+    profile = "" if wanted.apparmor_profile == "unconfined" else wanted.apparmor_profile
+    order = _Order(
+        pidfd, wanted, who, cgroup, cgroup_fd >= 0, stdio, console or wanted.terminal, user_namespace, preserve_fds, profile
+    )
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    number = process.SharedNumber()
+    with ours:
+        try:
+            helper, helper_pidfd = process.fork_into(0, cgroup_fd=cgroup_fd)
+        except OSError as error:
+            theirs.close()
+            raise exec_failed(f"unable to fork: {words(error)}") from error
+        finally:
+            if cgroup_fd >= 0:
+                os.close(cgroup_fd)
+        if helper == 0:
+            _help(order, theirs, number)
+        theirs.close()
+        return _listen(ours, helper_pidfd, number)
+
+
+def _listen(ours: socket.socket, helper_pidfd: int, number: process.SharedNumber) -> Entered:
+    console_fd = -1
+    packet = b""
+    try:
+        packet, descriptors, _, _ = socket.recv_fds(ours, LONGEST, 1)
+        if packet[:1] == _CONSOLE and descriptors:
+            console_fd = descriptors[0]
+            os.set_inheritable(console_fd, False)
+            packet = ours.recv(LONGEST)
+    except ConnectionResetError:
+        packet = b""
+    os.waitid(os.P_PIDFD, helper_pidfd, os.WEXITED)
+    os.close(helper_pidfd)
+    pid = number.value
+    if pid and not packet:
+        return Entered(pid, os.pidfd_open(pid), console_fd)
+    if console_fd >= 0:
+        os.close(console_fd)
+    if pid:
+        os.waitpid(pid, 0)
+    cause = packet[1:].decode(errors="surrogateescape") or "the container is gone"
+    raise user_not_found(cause) if packet[:1] == NO_USER else exec_failed(cause)
+
+
+# ── the helper ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _help(order: _Order, answer: socket.socket, number: process.SharedNumber) -> NoReturn:
+    """The helper's whole life."""
+    try:
+        _enter_and_fork(order, answer, number)
+    except (InitFailed, CarrackError) as error:
+        text = error.cause if isinstance(error, InitFailed) else error.message
+        _tell(answer, NO_USER if isinstance(error, CarrackError) else FAILED, text)
+    except OSError as error:
+        _tell(answer, FAILED, f"{error.filename or 'exec'}: {words(error)}")
+    except BaseException as error:  # the process's root: whatever it was is told, then the process ends
+        _tell(answer, FAILED, f"exec: {type(error).__name__}: {error}")
+    finally:
+        os._exit(1)
+
+
+def _tell(answer: socket.socket, kind: bytes, text: str) -> None:
+    try:
+        answer.send(kind + text.encode(errors="surrogateescape")[: LONGEST - 1])
+    except OSError:
+        pass
+
+
+def _enter_and_fork(order: _Order, answer: socket.socket, number: process.SharedNumber) -> None:
+    streams = tuple(order.stdio) if order.stdio is not None else ()
+    preserved = tuple(range(3, 3 + order.preserve_fds))
+    process.close_all_but((0, 1, 2, order.pidfd, answer.fileno(), *streams, *preserved))
+    default_signals()
+    if not order.born_in_cgroup:
+        order.cgroup.join()
+    profile_fd = _own_profile() if order.apparmor else -1
+    process.setns(order.pidfd, _NAMESPACES | (process.CLONE_NEWUSER if order.user_namespace else 0))
+    os.close(order.pidfd)
+    slave = _console(order, answer) if order.console else -1
+    account = account_of(order.process)
+    if slave >= 0:
+        place_stdio(Stdio(slave, slave, slave), account.uid)
+    elif order.stdio is not None:
+        place_stdio(order.stdio, account.uid)
+    enter_directory(order.process.cwd or "/", create=False)
+    if profile_fd >= 0:
+        os.write(profile_fd, f"exec {order.apparmor}".encode())
+        os.close(profile_fd)
+    warnings: list[str] = []
+    who = order.identity._replace(rlimits=reachable_limits(order.identity.rlimits, warnings))
+    put_on(who, account.uid, account.gid, account.groups)
+    environment = environment_of(order.process, account.home)
+    search_path = environment.get(b"PATH", b"").decode(errors="surrogateescape")
+    path = find_program(order.process.args[0] if order.process.args else "", search_path)
+    process.close_on_exec_from(3 + order.preserve_fds)
+    finish(who, account.uid)
+    if process.fork_sibling(number):
+        os._exit(0)
+    os.setsid()
+    if slave >= 0:
+        terminal.make_controlling(0)
+    execute(path, order.process, environment)
+
+
+def _own_profile() -> int:
+    """The helper's own attribute file, on the host's procfs: the container's could be anything."""
+    for file in ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"):
+        try:
+            return os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+    raise InitFailed("unable to apply apparmor profile: apparmor is not enabled")
+
+
+def _console(order: _Order, answer: socket.socket) -> int:
+    """A pty of the container's devpts; the master goes to the caller."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        master, slave = open_pty(root)
+    except OSError as error:
+        raise InitFailed(f"error setting up console: {words(error)}") from None
+    finally:
+        os.close(root)
+    size = order.process.console_size
+    if size and (size.height or size.width):
+        terminal.set_size(master, size.height, size.width)
+    socket.send_fds(answer, [_CONSOLE], [master])
+    os.close(master)
+    return slave

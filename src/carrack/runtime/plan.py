@@ -1,0 +1,304 @@
+"""runtime-spec → the plan of a container: frozen, ordered, without a single system call, so that a test reads it without root.
+
+The order is that of the kernel's needs: namespaces, root, mounts as the spec lists them, devices, console, parameters, masks, and
+last the root itself. A value that cannot be carried out is refused here, before anything exists.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple
+
+from carrack.errors import InvalidParameter
+from carrack.kernel import mount, process
+from carrack.oci import runtime_spec
+from carrack.oci.runtime_spec import Linux, RuntimeSpec, SpecMount
+from carrack.runtime.cgroups.layout import Layout
+from carrack.runtime.mount_options import MountOptions, parse, propagation
+from carrack.runtime.steps import (
+    AttachRoot,
+    BindCgroups,
+    BindUnified,
+    DetachPropagation,
+    EnterRoot,
+    LinkDevices,
+    MakeDevices,
+    MakeReadonly,
+    MaskPaths,
+    MountBind,
+    MountFileSystem,
+    OpenConsole,
+    RaiseLoopback,
+    ReadonlyPaths,
+    SetDomainname,
+    SetHostname,
+    Step,
+    WriteSysctls,
+)
+
+NAMESPACE_FLAGS = {
+    "user": process.CLONE_NEWUSER,
+    "mount": process.CLONE_NEWNS,
+    "uts": process.CLONE_NEWUTS,
+    "ipc": process.CLONE_NEWIPC,
+    "network": process.CLONE_NEWNET,
+    "pid": process.CLONE_NEWPID,
+    "cgroup": process.CLONE_NEWCGROUP,
+    "time": process.CLONE_NEWTIME,
+}
+
+DEFAULT_DEVICES = (
+    ("/dev/null", 1, 3),
+    ("/dev/random", 1, 8),
+    ("/dev/full", 1, 7),
+    ("/dev/tty", 5, 0),
+    ("/dev/zero", 1, 5),
+    ("/dev/urandom", 1, 9),
+)
+
+_DEVICE_TYPES = {"b": stat.S_IFBLK, "c": stat.S_IFCHR, "u": stat.S_IFCHR, "p": stat.S_IFIFO}
+
+_DEVICE_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+)
+
+_IPC_SYSCTLS = frozenset(
+    (
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    )
+)
+
+
+class HeldMount(NamedTuple):
+    """A mount of the host to be cloned before init is born, in the host's own mount namespace (law 9)."""
+
+    source: str
+    options: MountOptions
+
+
+class Join(NamedTuple):
+    """A namespace to be entered instead of made."""
+
+    type: str
+    path: str
+
+
+class Plan(NamedTuple):
+    """All that is to be done for a container, in order."""
+
+    clone_flags: int
+    """The namespaces to be born in, the cgroup namespace excepted: it is unshared once init is in its cgroup."""
+    new_cgroup_namespace: bool
+    joins: tuple[Join, ...]
+    held: tuple[HeldMount, ...]
+    steps: tuple[Step, ...]
+
+    def describe(self) -> list[str]:
+        """One line for each thing, in order."""
+        lines = [f"clone {name}" for name, flag in NAMESPACE_FLAGS.items() if self.clone_flags & flag]
+        lines += ["unshare cgroup"] if self.new_cgroup_namespace else []
+        lines += [f"join {join.type} {join.path}" for join in self.joins]
+        return lines + [step.describe() for step in self.steps]
+
+
+def plan(spec: RuntimeSpec, *, cgroup_path: str, layout: Layout, pivot: bool = True) -> Plan:
+    """The plan of `spec`, whose root mount is handed over apart. Raises InvalidParameter."""
+    linux = spec.linux or Linux()
+    flags, joins = _namespaces(linux)
+    if not flags & process.CLONE_NEWNS:
+        raise InvalidParameter("a container needs a mount namespace of its own")
+    cgroup_namespace = bool(flags & process.CLONE_NEWCGROUP)
+    furnishing, held = _mounts(spec, layout, cgroup_path, cgroup_namespace)
+    steps = [
+        *_identity(spec, flags, joins),
+        *_root(linux),
+        *_sysctls_first(linux, flags, joins),
+        *furnishing,
+        *_devices(spec, linux, bool(flags & process.CLONE_NEWUSER)),
+        *_console(spec),
+        *_restrictions(spec, linux),
+        _enter(linux, pivot),
+    ]
+    return Plan(flags & ~process.CLONE_NEWCGROUP, cgroup_namespace, joins, tuple(held), tuple(steps))
+
+
+def _namespaces(linux: Linux) -> tuple[int, tuple[Join, ...]]:
+    flags = 0
+    joins: list[Join] = []
+    seen: set[str] = set()
+    for namespace in linux.namespaces:
+        if namespace.type not in NAMESPACE_FLAGS:
+            raise InvalidParameter(f"namespace {namespace.type!r} does not exist")
+        if namespace.type in seen:
+            raise InvalidParameter(f"malformed spec file: duplicated ns {namespace.type!r}")
+        seen.add(namespace.type)
+        if namespace.path:
+            joins.append(Join(namespace.type, namespace.path))
+        else:
+            flags |= NAMESPACE_FLAGS[namespace.type]
+    return flags, tuple(joins)
+
+
+def _identity(spec: RuntimeSpec, flags: int, joins: tuple[Join, ...]) -> list[Step]:
+    steps: list[Step] = []
+    has_uts = flags & process.CLONE_NEWUTS or any(join.type == "uts" for join in joins)
+    if flags & process.CLONE_NEWNET:
+        steps.append(RaiseLoopback())
+    if spec.hostname:
+        if not has_uts:
+            raise InvalidParameter("unable to set hostname without a private UTS namespace")
+        steps.append(SetHostname(spec.hostname))
+    if spec.domainname:
+        if not has_uts:
+            raise InvalidParameter("unable to set domainname without a private UTS namespace")
+        steps.append(SetDomainname(spec.domainname))
+    return steps
+
+
+def _root(linux: Linux) -> list[Step]:
+    wanted = propagation(linux.rootfs_propagation)[0] if linux.rootfs_propagation else mount.MS_SLAVE
+    # a root that is to be shared becomes so at the end; until then nothing may travel to the host
+    outward = mount.MS_PRIVATE if wanted == mount.MS_PRIVATE else mount.MS_SLAVE
+    return [DetachPropagation(outward), AttachRoot()]
+
+
+# ── mounts ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _mounts(spec: RuntimeSpec, layout: Layout, cgroup_path: str, cgroup_namespace: bool) -> tuple[list[Step], list[HeldMount]]:
+    steps: list[Step] = []
+    held: list[HeldMount] = []
+    for wanted in spec.mounts:
+        if not wanted.destination.startswith("/"):
+            raise InvalidParameter(f"invalid mount destination {wanted.destination!r}: not an absolute path")
+        target = os.path.normpath(wanted.destination)
+        options = parse(wanted.options, wanted.type)
+        if options.bind:
+            held.append(HeldMount(wanted.source, options))
+            steps.append(MountBind(target, wanted.source, len(held) - 1, options))
+        elif wanted.type in ("cgroup", "cgroup2"):
+            steps.append(_cgroup(target, options, layout, cgroup_path, cgroup_namespace))
+        else:
+            steps.append(_file_system(wanted, target, options))
+    return steps, held
+
+
+def _file_system(wanted: SpecMount, target: str, options: MountOptions) -> Step:
+    if not wanted.type:
+        raise InvalidParameter(f"mount at {target}: no type")
+    if target == "/dev" and options.attributes & mount.ATTR_RDONLY:
+        # read-only once its nodes are made: see _restrictions
+        data = tuple(option for option in options.data if option != "ro")
+        options = options._replace(attributes=options.attributes & ~mount.ATTR_RDONLY, data=data)
+    plain = wanted.type in ("proc", "sysfs")
+    return MountFileSystem(target, wanted.type, wanted.source or wanted.type, options, plain)
+
+
+def _cgroup(target: str, options: MountOptions, layout: Layout, path: str, namespaced: bool) -> Step:
+    if layout.version == 1:
+        return BindCgroups(target, layout.hierarchies, path, options, namespaced)
+    if namespaced:
+        return MountFileSystem(target, "cgroup2", "cgroup", options._replace(data=()))
+    return BindUnified(target, layout.unified + path, options)
+
+
+# ── devices and console ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _owns_dev(spec: RuntimeSpec) -> bool:
+    """Whether /dev is the container's own; one bound from the host keeps what it has."""
+    return not any(os.path.normpath(each.destination) == "/dev" and parse(each.options, each.type).bind for each in spec.mounts)
+
+
+def _devices(spec: RuntimeSpec, linux: Linux, user_namespace: bool) -> list[Step]:
+    if not _owns_dev(spec):
+        return []
+    nodes: dict[str, tuple[str, int, int, int, int, int]] = {}
+    for path, major, minor in DEFAULT_DEVICES:
+        nodes[path] = (path, stat.S_IFCHR | 0o666, major, minor, 0, 0)
+    for device in linux.devices:
+        nodes[os.path.normpath(device.path)] = _node(device)
+    if user_namespace:
+        raise InvalidParameter("user namespaces are not supported")
+    ordered = sorted(nodes.values(), key=lambda node: node[0].rpartition("/")[0])
+    return [MakeDevices(tuple(ordered)), LinkDevices(_DEVICE_LINKS)]
+
+
+def _node(device: runtime_spec.Device) -> tuple[str, int, int, int, int, int]:
+    if device.type not in _DEVICE_TYPES:
+        raise InvalidParameter(f"device {device.path}: type {device.type!r} is not one of b, c, u, p")
+    if not device.path.startswith("/"):
+        raise InvalidParameter(f"device {device.path}: not an absolute path")
+    permissions = 0o666 if device.file_mode is None else device.file_mode & 0o7777
+    path = os.path.normpath(device.path)
+    return path, _DEVICE_TYPES[device.type] | permissions, device.major, device.minor, device.uid or 0, device.gid or 0
+
+
+def _console(spec: RuntimeSpec) -> list[Step]:
+    if spec.process is None or not spec.process.terminal:
+        return []
+    size = spec.process.console_size or runtime_spec.ConsoleSize()
+    return [OpenConsole(size.height, size.width)]
+
+
+# ── restrictions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _sysctls_first(linux: Linux, flags: int, joins: tuple[Join, ...]) -> list[Step]:
+    values = tuple((linux.sysctl or {}).items())
+    joined = {join.type for join in joins}
+    for name, _ in values:
+        _check_sysctl(name.replace("/", "."), flags, joined)
+    return [WriteSysctls(values)] if values else []
+
+
+def _check_sysctl(name: str, flags: int, joined: set[str]) -> None:
+    if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
+        needed = "ipc"
+    elif name.startswith("net."):
+        needed = "network"
+    elif name == "kernel.domainname":
+        needed = "uts"
+    elif name == "kernel.hostname":
+        raise InvalidParameter(f'sysctl "{name}" is not allowed as it conflicts with the OCI "hostname" field')
+    else:
+        raise InvalidParameter(f'sysctl "{name}" is not in a separate kernel namespace')
+    if not flags & NAMESPACE_FLAGS[needed] and needed not in joined:
+        raise InvalidParameter(f'sysctl "{name}" is not allowed in the hosts {needed} namespace')
+
+
+def _restrictions(spec: RuntimeSpec, linux: Linux) -> list[Step]:
+    steps: list[Step] = []
+    for wanted in spec.mounts:
+        options = parse(wanted.options, wanted.type)
+        if os.path.normpath(wanted.destination) == "/dev" and not options.bind and options.attributes & mount.ATTR_RDONLY:
+            steps.append(MakeReadonly("/dev"))
+    if linux.readonly_paths:
+        steps.append(ReadonlyPaths(linux.readonly_paths))
+    if linux.masked_paths:
+        steps.append(MaskPaths(linux.masked_paths))
+    if spec.root and spec.root.readonly:
+        steps.append(MakeReadonly("/"))
+    return steps
+
+
+def _enter(linux: Linux, pivot: bool) -> EnterRoot:
+    if not linux.rootfs_propagation:
+        return EnterRoot(pivot)
+    wanted, recursive = propagation(linux.rootfs_propagation)
+    if wanted in (mount.MS_SHARED, mount.MS_UNBINDABLE):
+        return EnterRoot(pivot, wanted, recursive)
+    return EnterRoot(pivot)

@@ -1,0 +1,131 @@
+"""Mounts of the host taken before a container is born, as detached descriptors: its root, and what is bound into it.
+
+Nothing here shows in any mount namespace: an overlay made with fsopen hangs on its descriptor alone until init attaches it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from carrack.errors import InvalidParameter
+from carrack.kernel import mount, process
+from carrack.oci.mount import Mount
+from carrack.runtime.mount_options import MountOptions, parse
+
+_LONGEST_OPTIONS = 4000
+"""mount(2) takes one page of options."""
+
+
+def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, int]:
+    """(the mount for init to attach, the one to keep): two descriptors of one file system.
+
+    The kept one is a detached clone, that workers may clone again; before Linux 6.15 it is the same mount, good for chroot.
+    Raises OSError, InvalidParameter.
+    """
+    if len(mounts) != 1:
+        raise InvalidParameter(f"a root file system is one mount, not {len(mounts)}")
+    wanted = mounts[0]
+    options = parse(wanted.options, wanted.type)
+    if options.bind:
+        root = take_bind(wanted.source, options._replace(recursive=True))
+        mount.set_attributes(root, propagation=propagation or mount.MS_PRIVATE, recursive=True)
+    elif wanted.type == "overlay":
+        root = _overlay(wanted, options)
+    else:
+        root = mount.new_file_system(wanted.type, options.data, options.attributes, wanted.source or wanted.type)
+    try:
+        return root, mount.clone_tree("", directory_fd=root)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            os.close(root)
+            raise
+        return root, os.dup(root)
+
+
+def take_bind(source: str, options: MountOptions) -> int:
+    """A detached clone of the host's tree at `source`, with the attributes and propagation of `options`. Raises OSError."""
+    fd = mount.clone_tree(source, recursive=options.recursive)
+    try:
+        propagations = options.propagations or ((mount.MS_PRIVATE, True),)
+        first, first_recursive = propagations[0]
+        # one call does for the usual bind what the flags, the propagation and their recursion ask
+        mount.set_attributes(fd, propagation=first, recursive=first_recursive)
+        if options.attributes or options.cleared:
+            mount.set_attributes(fd, add=options.attributes, remove=options.cleared)
+        if options.recursive_attributes or options.recursive_cleared:
+            mount.set_attributes(fd, add=options.recursive_attributes, remove=options.recursive_cleared, recursive=True)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+# ── overlay ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _overlay(wanted: Mount, options: MountOptions) -> int:
+    context = mount.open_file_system("overlay")
+    try:
+        mount.configure(context, "source", wanted.source or "overlay")
+        try:
+            for directory in wanted.lower:
+                mount.configure(context, "lowerdir+", directory)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return _overlay_by_string(wanted, options)  # Linux before 6.5
+        for option in options.data:
+            key, equals, value = option.partition("=")
+            mount.configure(context, key, value if equals else None)
+        return mount.make_mount(context, options.attributes)
+    finally:
+        os.close(context)
+
+
+def _overlay_by_string(wanted: Mount, options: MountOptions) -> int:
+    """Older kernels: mount(2) with one string of options, in a mount namespace of a helper's own, the mount handed back."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        pid, pidfd = process.fork_into(process.CLONE_NEWNS)
+        if pid == 0:
+            _mount_and_send(theirs, wanted, options)
+        theirs.close()
+        try:
+            answer, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)
+        finally:
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            os.close(pidfd)
+    if not descriptors:
+        number, _, text = answer.decode().partition(" ")
+        raise OSError(int(number or errno.EIO), text or "the mounting process died", "overlay")
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]
+
+
+def _mount_and_send(answer: socket.socket, wanted: Mount, options: MountOptions) -> None:
+    """The helper's whole life."""
+    try:
+        mount.set_attributes(mount.AT_FDCWD, "/", propagation=mount.MS_PRIVATE, recursive=True)
+        top, lower = shortened(wanted.lower)
+        os.chdir(top)
+        data = ",".join((f"lowerdir={':'.join(lower)}", *options.data))
+        if len(data) > _LONGEST_OPTIONS:
+            raise OSError(errno.E2BIG, "too many layers for this kernel", "overlay")
+        mount.mount(wanted.source or "overlay", "/", "overlay", 0, data)
+        fd = mount.clone_tree("/..")
+        mount.set_attributes(fd, add=options.attributes)
+        socket.send_fds(answer, [b"0"], [fd])
+    except OSError as error:
+        answer.send(f"{error.errno} {error.strerror}".encode())
+    finally:
+        os._exit(0)
+
+
+def shortened(directories: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The deepest common directory, and each path as seen from there."""
+    top = os.path.commonpath(directories)
+    if top in directories:
+        top = os.path.dirname(top)
+    return top, tuple(os.path.relpath(directory, top) for directory in directories)

@@ -1,0 +1,105 @@
+"""Copying a directory with everything that belongs to its files: owner, mode, times, extended attributes, hard links, devices."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+_CHUNK_BYTES = 1 << 20
+_DEEPEST = 400
+"""Two descriptors are open for each level."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EINVAL)
+
+
+class TreeCopy:
+    """One copy under way; `entries` and `size_bytes` say how much was copied."""
+
+    def __init__(self) -> None:
+        self.entries = 0
+        self.size_bytes = 0
+        self._links: dict[tuple[int, int], str] = {}
+        """Files met with several names → where the first one was put, from the target's root."""
+        self._root_fd = -1
+
+    def copy(self, source_fd: int, target_fd: int) -> None:
+        """Copy the content of directory `source_fd` into `target_fd`, and its own owner, mode and times onto it. Raises OSError."""
+        self._root_fd = target_fd
+        self._directory(source_fd, target_fd, "", 0)
+
+    def _directory(self, source_fd: int, target_fd: int, path: str, depth: int) -> None:
+        if depth > _DEEPEST:
+            raise OSError(errno.ELOOP, "directories are nested too deeply", path)
+        for name in os.listdir(source_fd):
+            self._entry(source_fd, target_fd, name, f"{path}{name}", depth)
+            self.entries += 1
+        _set_attributes(os.fstat(source_fd), source_fd, target_fd)
+
+    def _entry(self, source_fd: int, target_fd: int, name: str, path: str, depth: int) -> None:
+        status = os.stat(name, dir_fd=source_fd, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            os.mkdir(name, 0o700, dir_fd=target_fd)
+            source, target = os.open(name, _DIRECTORY, dir_fd=source_fd), os.open(name, _DIRECTORY, dir_fd=target_fd)
+            try:
+                self._directory(source, target, f"{path}/", depth + 1)
+            finally:
+                os.close(source)
+                os.close(target)
+        elif status.st_nlink > 1 and (first := self._links.get((status.st_dev, status.st_ino))) is not None:
+            os.link(first, name, src_dir_fd=self._root_fd, dst_dir_fd=target_fd, follow_symlinks=False)
+        else:
+            self._file(source_fd, target_fd, name, status)
+            if status.st_nlink > 1:
+                self._links[status.st_dev, status.st_ino] = path
+
+    def _file(self, source_fd: int, target_fd: int, name: str, status: os.stat_result) -> None:
+        if stat.S_ISREG(status.st_mode):
+            source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source_fd)
+            try:
+                target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target_fd)
+                try:
+                    _copy_content(source, target)
+                    _set_attributes(status, source, target)
+                finally:
+                    os.close(target)
+            finally:
+                os.close(source)
+            self.size_bytes += status.st_size
+            return
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source_fd), name, dir_fd=target_fd)
+        else:
+            os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target_fd)
+        os.chown(name, status.st_uid, status.st_gid, dir_fd=target_fd, follow_symlinks=False)
+        if not stat.S_ISLNK(status.st_mode):
+            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target_fd)
+        os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target_fd, follow_symlinks=False)
+
+
+def _copy_content(source: int, target: int) -> None:
+    try:
+        while os.copy_file_range(source, target, 1 << 30):
+            pass
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+    while chunk := os.read(source, _CHUNK_BYTES):  # where the range could not be copied, from there on
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(target, view) :]
+
+
+def _set_attributes(status: os.stat_result, source: int, target: int) -> None:
+    """Owner first: a change of it clears set-uid bits and file capabilities."""
+    os.fchown(target, status.st_uid, status.st_gid)
+    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    for name in os.listxattr(source):
+        if name.startswith("trusted.overlay."):
+            continue
+        try:
+            os.setxattr(target, name, os.getxattr(source, name))
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.ENODATA):
+                raise
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

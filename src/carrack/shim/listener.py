@@ -1,0 +1,73 @@
+"""`shims/<id>.sock`: where a carrackd that was started later finds the shim."""
+
+from __future__ import annotations
+
+import _socket
+import os
+import struct
+from collections.abc import Callable
+
+from carrack.shim.loop import READ, Loop
+
+_CREDENTIALS = struct.Struct("iII")
+_BACKLOG = 8
+
+
+def bind(path: str) -> _socket.socket:
+    """A listening, non-blocking SEQPACKET socket that only root may connect to; what lay at the path is removed."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(before)
+    sock.listen(_BACKLOG)
+    return sock
+
+
+def accept(listening: _socket.socket) -> _socket.socket | None:
+    """The next connection of a root process; others are closed. None when there is none."""
+    try:
+        fd, _ = listening._accept()  # type: ignore[attr-defined]  # what socket.accept is made of
+    except OSError:
+        return None
+    sock = _socket.socket(fileno=fd)
+    raw = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size)
+    if _CREDENTIALS.unpack(raw)[1] != 0:
+        sock.close()
+        return None
+    return sock
+
+
+class Listener:
+    def __init__(self, loop: Loop, path: str, on_connection: Callable[[_socket.socket], None]) -> None:
+        """Raises OSError."""
+        self._loop = loop
+        self._path = path
+        self._on_connection = on_connection
+        self._sock = bind(path)
+        self._inode = os.stat(path).st_ino
+        loop.watch(self._sock.fileno(), READ, self._ready)
+
+    def close(self) -> None:
+        """Also removes the path, unless a later shim has put its own there."""
+        self._loop.forget(self._sock.fileno())
+        self._sock.close()
+        try:
+            if os.stat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+
+    def let_go(self) -> None:
+        """In a forked child: close the socket, which goes on in the parent."""
+        self._sock.close()
+
+    def _ready(self, _: int) -> None:
+        sock = accept(self._sock)
+        if sock is not None:
+            self._on_connection(sock)

@@ -1,0 +1,88 @@
+"""The shim's event loop: epoll, a heap of timers, callbacks. Nothing else, because one runs beside every container.
+
+A callback may be told of an event that an earlier callback of the same round has used up, or that belonged to a descriptor number
+since reused: everything watched is non-blocking, so it reads nothing and returns.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import select
+import time
+from collections.abc import Callable
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+PEER_CLOSED = select.EPOLLRDHUP
+GONE = select.EPOLLHUP | select.EPOLLERR
+"""Reported whether asked for or not."""
+
+
+class Timer:
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Loop:
+    def __init__(self) -> None:
+        self._epoll = select.epoll(select.EPOLL_CLOEXEC)
+        self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._stopped = False
+
+    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Call `callback(events)` whenever `fd` has one of `events`, an error or a hang-up."""
+        self._epoll.register(fd, events)
+        self._callbacks[fd] = callback
+
+    def change(self, fd: int, events: int) -> None:
+        self._epoll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching, before the descriptor is closed. Nothing happens for one that is not watched."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), timer))
+        return timer
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.call_later(0, callback)
+
+    def run(self) -> None:
+        """Serve events until `stop`."""
+        while not self._stopped:
+            for fd, events in self._epoll.poll(self._wait_seconds()):
+                callback = self._callbacks.get(fd)
+                if callback is not None and not self._stopped:
+                    callback(events)
+            self._run_timers()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def close(self) -> None:
+        self._epoll.close()
+
+    def _wait_seconds(self) -> float | None:
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return None
+        return max(0.0, self._timers[0][0] - time.monotonic())
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        while not self._stopped and self._timers and self._timers[0][0] <= now:
+            callback = heapq.heappop(self._timers)[2].callback
+            if callback is not None:
+                callback()

@@ -1,0 +1,443 @@
+"""A container's shim: the process beside it from its start to the end of its last client.
+
+    starting ──Created──▶ waiting for Go ──Started──▶ running ──init ends──▶ exited ──Forget──▶ left
+        └──StartFailed─────────┴──Abandon, or the daemon dies──▶ left
+
+It makes the container, keeps its streams, log, execs and exit status, and answers whichever carrackd is connected. Without one it
+goes on alone; init dies with it (law 5). After its start it imports and opens no code (law 1).
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import time
+from collections.abc import Callable
+from mmap import mmap
+
+from carrack.errors import CarrackError, Conflict, NotFound
+from carrack.kernel import process as kernel_process
+from carrack.oci.runtime_spec import RuntimeSpec
+from carrack.runtime import cgroups
+from carrack.runtime.create import Creation, StartFailed, create
+from carrack.shim import exit_record, messages, tenancy, wire
+from carrack.shim.aside import AsideCompressor
+from carrack.shim.conversation import Conversation
+from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, reap, tell_failure
+from carrack.shim.guests import Guests
+from carrack.shim.listener import Listener
+from carrack.shim.logs.writer import open_log
+from carrack.shim.loop import READ, Loop
+from carrack.shim.messages import Message, StartOrder
+from carrack.shim.pipes import Pipes, make_pipes
+from carrack.shim.streams import BUFFER_BYTES, Streams
+
+SIGKILL = 9
+RECORD_SECONDS = 2.0
+"""How long those who wait are kept waiting for the daemon to record the exit."""
+
+
+class Shim:
+    """One container. `run` returns when there is nothing left to do."""
+
+    def __init__(self, order: StartOrder, fds: list[int]) -> None:
+        """`fds` as StartOrder describes them; the conversation first."""
+        self._loop = Loop()
+        self._order = order
+        self._buffer = mmap(-1, BUFFER_BYTES)
+        sock = _socket.socket(fileno=fds.pop(0))
+        self._conversation: Conversation | None = Conversation(self._loop, sock, self._on_message, self._on_daemon_gone)
+        self._held_ports = [fds.pop(0) for _ in range(order.held_ports)]
+        self._guests = Guests(self._loop, order.log)
+        self._attached = [(each, fds.pop(0)) for each in order.attached]
+        for wait in order.waiting:
+            self._guests.waiters.add(wait.condition, fds.pop(0))
+        wire.close_all(fds)
+        self._streams = Streams(self._loop, self._buffer, close_input_with_client=order.stdin_once)
+        self._execs: dict[str, ExecSession] = {}
+        self._listener: Listener | None = None
+        self._creation: Creation | None = None
+        self._room: Room | None = None
+        self._tenancy_fd = -1
+        self._out_of_memory_fd = -1
+        self._out_of_memory_kills = 0
+        self._started_at = 0
+        self._init_ended = False
+        self._exited: messages.Exited | None = None
+        """How init ended, once its output is complete and everyone may be told."""
+        self._released = False
+        self._leaving = False
+
+    def run(self) -> None:
+        try:
+            self._start()
+        except StartFailed as failed:
+            self._start_failed(failed)
+        except CarrackError as error:
+            self._start_failed(_failed(error.message, type(error).__name__))
+        except OSError as error:
+            self._start_failed(_failed(f"failed to create task for container: {error}", "SystemFailure"))
+        self._loop.run()
+
+    # ── start ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start(self) -> None:
+        order = self._order
+        process = order.spec.process
+        self._console = process is not None and process.terminal
+        self._tenancy_fd = tenancy.take(order.state_directory)
+        exit_record.remove(order.state_directory)
+        self._listener = Listener(self._loop, order.socket_path, self._on_connection)
+        self._streams.log = open_log(order.log, AsideCompressor(self._loop))
+        self._streams.on_detached = lambda: self._report(messages.Detached())
+        pipes = None if self._console else make_pipes(stdin=order.open_stdin)
+        try:
+            creation = self._create(pipes)
+        except BaseException:
+            if pipes:
+                pipes.close_own_ends()
+            raise
+        finally:
+            if pipes:
+                pipes.close_process_ends()
+        self._creation = creation
+        if pipes:
+            self._streams.use_pipes(pipes.input_fd, pipes.outputs)
+        self._report(messages.Created(creation.pid, tuple(creation.warnings)), self._living_fds())
+
+    def _create(self, pipes: Pipes | None) -> Creation:
+        order = self._order
+        resources = order.spec.linux.resources if order.spec.linux else None
+        return create(
+            order.spec,
+            rootfs=order.rootfs,
+            cgroup=cgroups.plan(order.cgroup, resources),
+            stdio=pipes.stdio if pipes else None,
+            console=self._console,
+            seccomp_filter=order.seccomp,
+            container_id=order.container_id,
+            trace=order.trace,
+        )
+
+    def _go(self) -> None:
+        creation = self._creation
+        if creation is None or self._started_at:
+            return
+        order = self._order
+        try:
+            creation.ready()
+            if self._console:
+                self._streams.use_terminal(creation.console_fd)
+            for options, sock_fd in self._attached:
+                self._guests.attach(self._streams, options, sock_fd, owns_stream=True)
+            self._attached = []
+            creation.go()
+        except StartFailed as failed:
+            self._creation = None
+            self._start_failed(failed)
+            return
+        self._started_at = time.time_ns()
+        self._watch_running(creation)
+        trace = tuple(creation.trace) if order.trace else ()
+        self._report(messages.Started(self._started_at, tuple(creation.warnings), trace))
+        self._forget_secrets()
+
+    def _watch_running(self, creation: Creation) -> None:
+        self._loop.watch(creation.pidfd, READ, self._on_init_end)
+        self._out_of_memory_fd = creation.cgroup.watch_out_of_memory()
+        if self._out_of_memory_fd >= 0:
+            self._loop.watch(self._out_of_memory_fd, READ, self._on_out_of_memory)
+
+    def _forget_secrets(self) -> None:
+        """The environment and the mounts are not needed any more; what execs need is kept."""
+        order, creation = self._order, self._creation
+        if creation is None:
+            return
+        linux = order.spec.linux
+        user_namespace = linux is not None and any(each.type == "user" for each in linux.namespaces)
+        self._room = Room(creation.pidfd, creation.cgroup, order.seccomp, user_namespace=user_namespace)
+        self._order = messages.StartOrder(
+            container_id=order.container_id,
+            spec=RuntimeSpec(),
+            rootfs=(),
+            cgroup=order.cgroup,
+            socket_path=order.socket_path,
+            state_directory=order.state_directory,
+            log=order.log,
+        )
+
+    def _start_failed(self, failed: StartFailed) -> None:
+        """Everything is undone below; tell, and leave."""
+        self._report(messages.StartFailed(failed.message, failed.exit_code, failed.kind))
+        self._exited = messages.Exited(failed.exit_code, time.time_ns(), error=failed.message)
+        for _, sock_fd in self._attached:
+            os.close(sock_fd)
+        self._guests.waiters.answer_all(self._exited)
+        self._leave()
+
+    def _abandon(self) -> None:
+        """The start is taken back."""
+        if self._creation is not None:
+            self._creation.abandon()
+            self._creation = None
+        for _, sock_fd in self._attached:
+            os.close(sock_fd)
+        self._guests.waiters.answer_all(messages.Exited(128, time.time_ns(), error="the start was taken back"))
+        self._leave()
+
+    # ── the daemon ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _report(self, message: Message, fds: list[int] | None = None) -> None:
+        if self._conversation is not None:
+            self._conversation.send(message, fds or ())
+
+    def _living_fds(self) -> list[int]:
+        creation = self._creation
+        if creation is None or self._init_ended:
+            return []
+        return [fd for fd in (creation.pidfd, creation.network_namespace_fd) if fd >= 0]
+
+    def _on_connection(self, sock: _socket.socket) -> None:
+        Conversation(self._loop, sock, self._on_message, self._on_daemon_gone)
+
+    def _on_daemon_gone(self, conversation: Conversation) -> None:
+        if conversation is not self._conversation:
+            return
+        self._conversation = None
+        if not self._started_at and self._exited is None:
+            self._abandon()
+        elif self._exited is not None:
+            self._leave_if_alone()
+
+    def _on_message(self, conversation: Conversation, message: Message, fds: list[int]) -> None:
+        if isinstance(message, messages.Inquire):
+            self._greet(conversation, message)
+        elif conversation is self._conversation and not self._leaving:
+            self._obey(message, fds)
+            return
+        wire.close_all(fds)
+
+    def _greet(self, conversation: Conversation, inquiry: messages.Inquire) -> None:
+        """A daemon that connects takes the place of the one before."""
+        if inquiry.version > messages.VERSION:
+            text = f"the shim of {self._order.container_id} speaks protocol version {messages.VERSION}, not {inquiry.version}"
+            conversation.send(messages.Refused(0, "Unavailable", text))
+            conversation.close()
+            return
+        if self._conversation is not None and self._conversation is not conversation:
+            self._conversation.close()
+        self._conversation = conversation
+        creation = self._creation
+        status = messages.Status(
+            container_id=self._order.container_id,
+            pid=creation.pid if creation is not None and not self._init_ended else 0,
+            started_at_nanoseconds=self._started_at,
+            exited=self._exited,
+            execs=tuple(each.state for each in self._execs.values()),
+        )
+        self._execs = {key: each for key, each in self._execs.items() if each.exit_code is None}
+        conversation.send(status, self._living_fds())
+
+    def _obey(self, message: Message, fds: list[int]) -> None:
+        """One order of the daemon; `fds` are used up."""
+        match message:
+            case messages.Go():
+                self._go()
+            case messages.Abandon():
+                self._abandon()
+            case messages.Forget():
+                self._forget(message)
+            case messages.Attach() if fds:
+                self._answer(message.sequence, lambda: self._guests.attach(self._streams, message, fds.pop(0), owns_stream=False))
+            case messages.FollowLogs() if fds:
+                self._answer(message.sequence, lambda: self._guests.follow(self._streams, message, fds.pop(0)))
+            case messages.Wait() if fds:
+                self._answer(message.sequence, lambda: self._wait(message, fds.pop(0)))
+            case messages.Exec():
+                self._exec(message, fds)
+            case messages.Signal():
+                self._answer(message.sequence, lambda: self._signal(message))
+            case messages.Resize():
+                self._answer(message.sequence, lambda: self._streams_of(message.exec_id).resize(message.height, message.width))
+        wire.close_all(fds)
+
+    def _answer(self, sequence: int, act: Callable[[], None]) -> None:
+        """Done, or Refused with the reason."""
+        try:
+            act()
+        except CarrackError as error:
+            self._report(messages.Refused(sequence, type(error).__name__, error.message))
+        except ProcessLookupError:
+            self._report(messages.Refused(sequence, "NotFound", "process already finished"))
+        except OSError as error:
+            self._report(messages.Refused(sequence, "SystemFailure", str(error)))
+        else:
+            self._report(messages.Done(sequence))
+
+    def _wait(self, order: messages.Wait, sock_fd: int) -> None:
+        self._guests.waiters.add(order.condition, sock_fd)
+        if self._exited is not None:
+            self._guests.waiters.answer_exit(self._exited)
+
+    def _streams_of(self, exec_id: str) -> Streams:
+        return self._exec_session(exec_id).streams if exec_id else self._streams
+
+    def _exec_session(self, exec_id: str) -> ExecSession:
+        try:
+            return self._execs[exec_id]
+        except KeyError:
+            raise NotFound(f"No such exec instance: {exec_id}") from None
+
+    def _signal(self, order: messages.Signal) -> None:
+        if order.exec_id:
+            self._exec_session(order.exec_id).signal(order.signal)
+            return
+        creation = self._creation
+        if creation is None or self._init_ended:
+            raise ProcessLookupError
+        if not order.everyone:
+            kernel_process.send_signal(creation.pidfd, order.signal)
+        elif order.signal == SIGKILL:
+            creation.cgroup.kill()
+        else:
+            for pid in creation.cgroup.processes():
+                try:
+                    os.kill(pid, order.signal)
+                except ProcessLookupError:
+                    pass
+
+    # ── execs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _exec(self, order: messages.Exec, fds: list[int]) -> None:
+        client = self._guests.client(order.attach, fds.pop(0), owns_stream=True) if order.attach and fds else None
+        session = ExecSession(self._loop, self._buffer, order, self._exec_ended)
+        session.streams.on_detached = lambda: self._report(messages.Detached(order.exec_id))
+        try:
+            if self._room is None or self._init_ended:
+                raise Conflict(f"container {self._order.container_id} is not running")
+            session.start(self._room)
+        except (StartFailed, CarrackError, OSError) as error:
+            failed = error if isinstance(error, StartFailed) else _failed(str(error), _kind_of(error))
+            self._report(messages.Refused(order.sequence, failed.kind, failed.message, failed.exit_code))
+            if client is not None:
+                tell_failure(client, failed, framed=not order.process.terminal)
+            return
+        self._execs[order.exec_id] = session
+        self._report(messages.Done(order.sequence, session.pid))
+        if client is not None:
+            session.streams.add(client)
+
+    def _exec_ended(self, session: ExecSession) -> None:
+        """Tell the daemon before the client sees the end and asks it for the exit code."""
+        if self._conversation is not None:
+            self._report(messages.ExecExited(session.exec_id, session.exit_code or 0))
+            self._execs.pop(session.exec_id, None)
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _on_out_of_memory(self, _: int) -> None:
+        os.read(self._out_of_memory_fd, 4096)
+        creation = self._creation
+        if creation is None:
+            return
+        kills = creation.cgroup.out_of_memory_kills()
+        if kills > self._out_of_memory_kills:
+            self._out_of_memory_kills = kills
+            self._report(messages.OutOfMemory())
+
+    def _on_init_end(self, _: int) -> None:
+        creation = self._creation
+        if creation is None:
+            return
+        self._loop.forget(creation.pidfd)
+        exit_code = reap(creation.pid)
+        self._init_ended = True
+        kills = max(self._out_of_memory_kills, creation.cgroup.out_of_memory_kills())
+        exited = messages.Exited(exit_code, time.time_ns(), kills > 0, started_at_nanoseconds=self._started_at)
+        try:
+            exit_record.write(self._order.state_directory, exited)
+        except OSError as error:  # a full disk must not keep anyone from hearing it
+            exited = messages.Exited(exit_code, exited.finished_at_nanoseconds, kills > 0, str(error), self._started_at)
+        creation.cgroup.kill()
+        self._streams.on_drained = lambda: self._tell(exited)
+        if self._streams.drained:
+            self._tell(exited)
+        else:
+            self._loop.call_later(DRAIN_SECONDS, lambda: self._tell(exited))
+
+    def _tell(self, exited: messages.Exited) -> None:
+        """The output is complete: tell the daemon. Who waits is told once it has recorded the exit, so that what they ask it next
+        is answered right; or soon, if it does not."""
+        if self._exited is not None:
+            return
+        self._exited = exited
+        self._streams.drain_now()
+        for session in tuple(self._execs.values()):
+            session.end_with_container()
+        self._report(exited)
+        self._streams.close()
+        self._guests.stop_following()
+        if self._conversation is None:
+            self._leave_if_alone()
+        else:
+            self._loop.call_later(RECORD_SECONDS, lambda: self._guests.waiters.answer_exit(exited))
+
+    def _leave_if_alone(self) -> None:
+        """No daemon: stay only for those who wait for a removal, which only a daemon can tell."""
+        if self._exited is not None:
+            self._guests.waiters.answer_exit(self._exited)
+        if not self._guests.waiters.wait_for_removal:
+            self._leave()
+
+    def _forget(self, order: messages.Forget) -> None:
+        """The daemon knows of the exit. Who waits for a removal that is yet to come keeps the shim, and nothing else does."""
+        if self._exited is None:
+            return
+        if order.removed:
+            self._guests.waiters.answer_all(self._exited)
+        else:
+            self._guests.waiters.answer_exit(self._exited)
+        self._release()
+        if self._guests.waiters.wait_for_removal:
+            self._report(messages.Done(0))
+        else:
+            self._leave()
+
+    def _release(self) -> None:
+        """Give back what the container had of the machine; the root last, because its unmounting may take long."""
+        if self._released:
+            return
+        self._released = True
+        if self._out_of_memory_fd >= 0:
+            self._loop.forget(self._out_of_memory_fd)
+            os.close(self._out_of_memory_fd)
+        wire.close_all(self._held_ports)
+        creation = self._creation
+        if creation is not None:
+            creation.cgroup.remove()
+            wire.close_all([fd for fd in (creation.pidfd, creation.network_namespace_fd, creation.rootfs_fd) if fd >= 0])
+        if self._listener is not None:
+            self._listener.close()
+        if self._tenancy_fd >= 0:
+            os.close(self._tenancy_fd)
+
+    def _leave(self) -> None:
+        """Release everything; the process ends when its last client has got what is theirs."""
+        if self._leaving:
+            return
+        self._leaving = True
+        self._streams.close()
+        self._release()
+        if self._conversation is not None:
+            self._conversation.close()
+        self._guests.on_empty = self._loop.stop
+        if self._guests.empty:
+            self._loop.stop()
+
+
+def _failed(message: str, kind: str) -> StartFailed:
+    return StartFailed(message, cause=message, exit_code=128, kind=kind)
+
+
+def _kind_of(error: Exception) -> str:
+    return type(error).__name__ if isinstance(error, CarrackError) else "SystemFailure"

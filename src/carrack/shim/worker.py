@@ -1,0 +1,111 @@
+"""A worker: one job inside one untrusted tree, by a process that can see nothing else and ends with it.
+
+Each job first takes, as detached mounts, what it may touch, then shuts itself in, and only then looks at the tree. It imports
+nothing (law 1), and dies when the one who ordered it closes the connection.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+import signal
+
+from carrack.archive.layer import unpack_layer
+from carrack.archive.removal import remove_tree
+from carrack.errors import CarrackError, SystemFailure, Unavailable
+from carrack.kernel import mount, paths
+from carrack.oci.mount import Mount
+from carrack.runtime import rootfs
+from carrack.shim import messages, wire
+from carrack.shim.confinement import detached, shut_in
+from carrack.shim.copy_tree import TreeCopy
+from carrack.shim.messages import CopyUp, RemoveTree, UnpackLayer, WorkerDone, WorkerFailed, WorkerJob
+
+_UPPER = "upperdir="
+_UPPER_ONLY = (_UPPER, "workdir=")
+
+
+def work(sock: _socket.socket, job: WorkerJob, fds: list[int]) -> None:
+    """Do the job and answer on `sock`."""
+    _die_with_connection(sock)
+    answer: messages.FromWorker
+    try:
+        if job.version > messages.VERSION:
+            raise Unavailable(f"the zygote speaks protocol version {messages.VERSION}, the job {job.version}")
+        answer = _do(job, fds)
+    except CarrackError as error:
+        answer = WorkerFailed(type(error).__name__, error.message)
+    except OSError as error:
+        subject = f"{error.filename}: " if error.filename else ""
+        answer = WorkerFailed(SystemFailure.__name__, f"{subject}{error.strerror or error}")
+    wire.send(sock, answer)
+
+
+def _do(job: WorkerJob, fds: list[int]) -> WorkerDone:
+    match job:
+        case UnpackLayer():
+            return _unpack(job, *fds)
+        case CopyUp():
+            return _copy_up(job, *fds)
+        case RemoveTree():
+            return _remove(job, *fds)
+
+
+def _unpack(job: UnpackLayer, source_fd: int, target_fd: int) -> WorkerDone:
+    tree = detached(target_fd)
+    os.close(target_fd)
+    root_fd = shut_in(tree, overlay_attributes=True)
+    report = unpack_layer(source_fd, root_fd, job.limit_bytes)
+    return WorkerDone(report.diff_id, report.size_bytes, report.entries)
+
+
+def _remove(job: RemoveTree, directory_fd: int) -> WorkerDone:
+    tree = detached(directory_fd)
+    os.close(directory_fd)
+    remove_tree(shut_in(tree), job.name)
+    return WorkerDone()
+
+
+def _copy_up(job: CopyUp, volume_fd: int) -> WorkerDone:
+    """Docker's rule: only a directory of the image is copied, and only into an empty volume."""
+    volume = detached(volume_fd)
+    os.close(volume_fd)
+    root, kept = rootfs.take_root(tuple(_read_only(each) for each in job.rootfs))
+    os.close(kept)
+    mount.set_attributes(root, add=mount.ATTR_RDONLY | mount.ATTR_NODEV | mount.ATTR_NOEXEC | mount.ATTR_NOSUID)
+    root_fd = shut_in(root, overlay_attributes=True)
+    target = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=volume)
+    os.close(volume)
+    if os.listdir(target):
+        return WorkerDone()
+    try:
+        source = paths.open_in(root_fd, job.path, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return WorkerDone()
+    copy = TreeCopy()
+    copy.copy(source, target)
+    return WorkerDone(size_bytes=copy.size_bytes, entries=copy.entries)
+
+
+def _read_only(wanted: Mount) -> Mount:
+    """An overlay without an upper directory, its own put on top of the layers: two overlays never share one (law 6)."""
+    upper = tuple(each.removeprefix(_UPPER) for each in wanted.options if each.startswith(_UPPER))
+    if wanted.type != "overlay" or not upper:
+        return wanted
+    options = tuple(each for each in wanted.options if not each.startswith(_UPPER_ONLY))
+    return Mount(wanted.type, wanted.source, wanted.target, options, upper + wanted.lower)
+
+
+def _die_with_connection(sock: _socket.socket) -> None:
+    """The kernel kills this process when something happens on the connection, which only its end can be."""
+    fd = sock.fileno()
+    fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_ASYNC)
+    try:
+        ended = not sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        ended = False
+    if ended:
+        os._exit(1)

@@ -1,0 +1,167 @@
+"""Starting the zygote, or finding the one that runs: from carrackd, blocking.
+
+The interpreter is executed from a detached read-only mount of its own file: whoever reaches it through /proc/PID/exe of a shim or
+an exec cannot write it, alive or dead (law 3).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+from typing import NamedTuple
+
+import isal
+import msgspec
+
+import carrack
+from carrack.errors import SystemFailure, Unavailable
+from carrack.kernel import mount
+from carrack.shim import messages, wire
+from carrack.shim.messages import Greeting, Leave, StartOrder
+
+SOCKET_NAME = "zygote.sock"
+_START_SECONDS = 20.0
+_ANSWER_SECONDS = 5.0
+_FOLDERS = ("oci", "kernel", "archive", "runtime", "shim")
+_BOOTSTRAP = "import sys; sys.path[0:0] = {path!r}; from carrack.shim.zygote import main; main({socket!r}, {build!r}, {ready_fd})"
+
+
+class Zygote(NamedTuple):
+    """A zygote that answers."""
+
+    pid: int
+    socket_path: str
+
+
+def spawn_zygote(exec_root: str) -> Zygote:
+    """The zygote of this exec-root: the running one when it holds this very code, else a new one (an old one is sent away).
+
+    Raises SystemFailure when it does not come up. Blocks for about 0.1 seconds.
+    """
+    path = os.path.join(exec_root, SOCKET_NAME)
+    build = fingerprint()
+    greeting = greet(path)
+    if greeting is not None:
+        if (greeting.build, greeting.version) == (build, messages.VERSION):
+            return Zygote(greeting.pid, path)
+        dismiss_zygote(path)
+    _execute(path, build)
+    greeting = greet(path)
+    if greeting is None:
+        raise SystemFailure(f"the zygote does not answer on {path}")
+    return Zygote(greeting.pid, path)
+
+
+def connect(path: str) -> socket.socket:
+    """A connection to the zygote, greeted. Raises Unavailable when none answers."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock.settimeout(_ANSWER_SECONDS)
+        sock.connect(path)
+        greeting, _ = wire.receive(sock)
+        if not isinstance(greeting, Greeting):
+            raise Unavailable(f"{path} is not a zygote's socket")
+        sock.settimeout(None)
+        return sock
+    except (OSError, EOFError, SystemFailure) as error:
+        sock.close()
+        raise Unavailable(f"no zygote answers on {path}: {error}") from None
+    except BaseException:
+        sock.close()
+        raise
+
+
+def greet(path: str) -> Greeting | None:
+    """What the zygote at `path` says of itself; None without one."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        try:
+            sock.settimeout(_ANSWER_SECONDS)
+            sock.connect(path)
+            greeting, _ = wire.receive(sock)
+        except (OSError, EOFError, SystemFailure):
+            return None
+        return greeting if isinstance(greeting, Greeting) else None
+
+
+def dismiss_zygote(path: str) -> None:
+    """Ask the zygote to exit, and wait until it has. What it forked goes on. Nothing happens without one."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        try:
+            sock.settimeout(_ANSWER_SECONDS)
+            sock.connect(path)
+            wire.send(sock, Leave())
+            while sock.recv(wire.PACKET_BYTES):
+                pass
+        except OSError:
+            return
+
+
+def order_start(path: str, order: StartOrder, fds: tuple[int, ...]) -> None:
+    """Have a shim forked. `fds` as StartOrder says; they stay open here. Its answers come by the conversation's socket.
+
+    Raises Unavailable when no zygote answers.
+    """
+    with connect(path) as sock:
+        wire.send(sock, order, fds, sealed=True)
+
+
+def fingerprint() -> str:
+    """Which code a zygote of this installation would hold: the files' sizes and times."""
+    parts = [sys.version, str(messages.VERSION)]
+    root = os.path.dirname(carrack.__file__)
+    for folder in _FOLDERS:
+        for directory, _, names in sorted(os.walk(os.path.join(root, folder))):
+            for name in sorted(names):
+                if name.endswith(".py"):
+                    status = os.stat(os.path.join(directory, name))
+                    parts.append(f"{directory}/{name} {status.st_size} {status.st_mtime_ns}")
+    import hashlib
+
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _execute(socket_path: str, build: str) -> None:
+    """Execute the interpreter and wait until it is ready."""
+    interpreter = os.path.realpath(sys.executable)
+    readable, writable = os.pipe()
+    try:
+        image_fd = _read_only_interpreter(interpreter)
+        try:
+            program = _BOOTSTRAP.format(path=_import_path(), socket=socket_path, build=build, ready_fd=writable)
+            process = subprocess.Popen(
+                [interpreter, "-I", "-S", "-B", "-X", "utf8", "-c", program],
+                executable=f"/proc/self/fd/{image_fd}",
+                pass_fds=(image_fd, writable),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            )
+        finally:
+            os.close(image_fd)
+            os.close(writable)
+        process.wait()  # it forks away at once
+        ready, _, _ = select.select([readable], [], [], _START_SECONDS)
+        if not ready or not os.read(readable, 1):
+            raise SystemFailure("the zygote did not start; its standard error says why")
+    finally:
+        os.close(readable)
+
+
+def _read_only_interpreter(path: str) -> int:
+    """A detached read-only mount of the interpreter's file, as a descriptor."""
+    try:
+        fd = mount.clone_tree(path)
+        mount.set_attributes(fd, add=mount.ATTR_RDONLY)
+    except OSError as error:
+        raise SystemFailure(f"cannot make a read-only mount of {path}: {error.strerror}") from None
+    return fd
+
+
+def _import_path() -> list[str]:
+    """Where Carrack and the two libraries it needs there were imported from."""
+    found = [os.path.dirname(os.path.dirname(each.__file__ or "")) for each in (carrack, msgspec, isal)]
+    return list(dict.fromkeys(found))

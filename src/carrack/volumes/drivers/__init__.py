@@ -1,0 +1,1 @@
+"""One module per kind of volume. What a driver must offer is `Driver` (driver.py)."""

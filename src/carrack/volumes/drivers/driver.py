@@ -1,0 +1,37 @@
+"""What a kind of volume must be able to do. Records, references and events are not its affair: `Volumes` does those once."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from carrack.volumes.volume import Volume
+
+
+class Driver(Protocol):
+    """One kind of volume."""
+
+    name: str
+
+    def check(self, name: str, options: dict[str, str]) -> None:
+        """Whether such a volume can be. Touches nothing. Raises InvalidParameter."""
+        ...
+
+    def create(self, name: str, options: dict[str, str]) -> str:
+        """Make the volume; return its path on the host. One that is there already does not matter."""
+        ...
+
+    def mount(self, volume: Volume) -> None:
+        """Make its content appear at its path; once for any number of users. Raises SystemFailure."""
+        ...
+
+    def unmount(self, volume: Volume) -> None:
+        """Undo `mount`; one that is not mounted does not matter."""
+        ...
+
+    def detach(self, volume: Volume) -> None:
+        """Make ready for `remove`: unmounted, and nothing in it that is somebody else's. Raises SystemFailure; then it stays."""
+        ...
+
+    def remove(self, volume: Volume) -> None:
+        """Remove the volume and what is in it; one that is gone does not matter."""
+        ...

@@ -1,0 +1,201 @@
+"""Fixtures for tests that need a whole engine: one daemon per test process, swept clean after each test, and factories for more.
+
+A test that takes ``engine`` runs on Carrack's daemon; with ``--peer dockerd`` it also runs on a real dockerd, which tests the
+test. A test that takes ``cli`` drives the engine with the real docker command line, and with ``carrack`` too when its module or
+function is marked ``both_clients``.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pytest
+
+from tests.rig.archives import Recipe, busybox_entries, docker_archive, tar
+from tests.rig.carrackd import Carrackd
+from tests.rig.dockerd import Dockerd
+from tests.rig.engine import CommandLine, Engine, carrack_program, docker_program
+from tests.rig.namespaces import Neighbour
+from tests.rig.ports import FreePort, free_ports
+
+MARKERS = (
+    "both_clients: runs with the docker command line and with carrack",
+    "peer_lacks(reason): the dockerd we compare with is too old for this",
+    "observes(*names): API routes (`POST /x`), commands (`docker ps`) and flags (`docker run --init`) whose effect the test sees",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--peer", choices=["dockerd"], help="run engine tests on this engine as well")
+    parser.addoption("--engine", choices=["carrackd", "dockerd"], help="run engine tests on this engine only")
+    parser.addoption("--client", choices=["docker", "carrack"], help="run tests of both clients with this one only")
+    parser.addoption("--full", action="store_true", help="run repeated tests at their stated count")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine_kind" in metafunc.fixturenames:
+        peer = metafunc.config.getoption("--peer")
+        only = metafunc.config.getoption("--engine")
+        kinds = [only] if only else ["carrackd", *([peer] if peer else [])]
+        metafunc.parametrize("engine_kind", kinds, scope="session")
+    if "client_name" in metafunc.fixturenames:
+        both = metafunc.definition.get_closest_marker("both_clients") is not None
+        only = metafunc.config.getoption("--client")
+        clients = ["docker", "carrack"] if both else ["docker"]
+        metafunc.parametrize("client_name", [name for name in clients if only in {None, name}])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    lacks = item.get_closest_marker("peer_lacks")
+    call = getattr(item, "callspec", None)
+    if lacks is not None and call is not None and call.params.get("engine_kind") == "dockerd":
+        pytest.skip(f"dockerd 20.10: {lacks.args[0]}")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Image archives made for this session."""
+
+    rootfs: bytes
+    busybox: Recipe
+
+    @property
+    def base_archive(self) -> bytes:
+        """The archive every engine starts with: busybox:latest."""
+        return docker_archive(self.busybox)
+
+
+@pytest.fixture(scope="session")
+def images() -> Images:
+    """busybox:latest as a recipe, and its root file system as a tar."""
+    rootfs = tar(busybox_entries())
+    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return Images(rootfs, Recipe((rootfs,), ("busybox:latest",), {"Cmd": ["sh"], "Env": [path]}, ("busybox",)))
+
+
+class EnginePool:
+    """The engines of one test process. Those that tests share are kept to the end; the others belong to one test."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+        self._shared: dict[str, Engine] = {}
+        self._count = 0
+
+    def build(self, kind: str, flags: Sequence[str] = (), *, token: str = "") -> Engine:
+        """An engine with private paths, names and addresses, not started."""
+        self._count += 1
+        token = token or f"t{os.getpid():x}-{self._count}"
+        if kind == "dockerd":
+            return Dockerd(token, flags=flags)
+        return Carrackd(token, bip=f"10.{130 + os.getpid() % 100}.{self._count % 250}.1/24", flags=flags)
+
+    def start(self, engine: Engine) -> None:
+        """Start an engine and give it busybox:latest."""
+        engine.start()
+        loaded = engine.api(
+            "POST", "/images/load?quiet=1", self._images.base_archive, headers={"Content-Type": "application/x-tar"}
+        )
+        assert loaded.status == 200, loaded.body
+        assert engine.api("GET", "/images/busybox:latest/json").status == 200, loaded.body
+
+    def shared(self, kind: str) -> Engine:
+        """The engine of this kind that tests share; a new one when a test has broken it."""
+        engine = self._shared.get(kind)
+        if engine is not None and not _healthy(engine):
+            self._shared.pop(kind).close()
+            engine = None
+        if engine is None:
+            engine = self.build(kind)
+            try:
+                self.start(engine)
+            except BaseException:
+                engine.close()
+                raise
+            self._shared[kind] = engine
+        return engine
+
+    def close(self) -> None:
+        """Close those that are shared."""
+        for engine in self._shared.values():
+            engine.close()
+
+
+def _healthy(engine: Engine) -> bool:
+    try:
+        return engine.answers() and engine.api("GET", "/images/busybox:latest/json").status == 200
+    except AssertionError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def engine_pool(images: Images) -> Iterator[EnginePool]:
+    """Every engine this test process starts."""
+    if os.geteuid() != 0:
+        pytest.skip("a daemon needs root")
+    pool = EnginePool(images)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def engine(engine_pool: EnginePool, engine_kind: str, images: Images) -> Iterator[Engine]:
+    """A running engine that holds busybox:latest and nothing else, here and after the test."""
+    engine = engine_pool.shared(engine_kind)
+    yield engine
+    if engine.process is not None and engine.process.poll() is None:
+        engine.sweep(frozenset({images.busybox.image_id}))
+
+
+class MakeEngine(Protocol):
+    """Starts one more engine of the kind under test; it ends with the test."""
+
+    def __call__(self, *flags: str, start: bool = True, token: str = "") -> Engine: ...
+
+
+@pytest.fixture
+def make_engine(engine_pool: EnginePool, engine_kind: str) -> Iterator[MakeEngine]:
+    """A factory of private engines, for tests that kill, restart or configure one."""
+    made: list[Engine] = []
+
+    def make(*flags: str, start: bool = True, token: str = "") -> Engine:
+        engine = engine_pool.build(engine_kind, flags, token=token)
+        made.append(engine)
+        if start:
+            engine_pool.start(engine)
+        return engine
+
+    yield make
+    for engine in made:
+        engine.close()
+
+
+@pytest.fixture
+def cli(engine: Engine, client_name: str) -> CommandLine:
+    """The client command line, bound to the engine."""
+    return CommandLine(engine, [docker_program() if client_name == "docker" else carrack_program()])
+
+
+@pytest.fixture
+def docker_cli(engine: Engine) -> CommandLine:
+    """The real docker command line, bound to the engine."""
+    return CommandLine(engine, [docker_program()])
+
+
+@pytest.fixture(scope="session")
+def free_port() -> FreePort:
+    """A function that gives a free host port, another one each time."""
+    ports = free_ports()
+    return lambda: next(ports)
+
+
+@pytest.fixture
+def neighbour(engine: Engine) -> Iterator[Neighbour]:
+    """A machine next to the engine's host."""
+    with Neighbour(engine.host_prefix(), number=os.getpid() % 16000) as machine:
+        yield machine

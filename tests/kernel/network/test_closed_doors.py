@@ -1,0 +1,388 @@
+"""What must not be reachable, and what must not be left: the defences of reference/cves.md, law 4, and forwarding."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+from tests.kernel.network.lab import MACHINE4, OUTSIDE4, Lab, reach, silent
+
+from carrack.errors import InvalidParameter, NotFound
+from carrack.kernel import netns, sysctl
+from carrack.kernel.netlink import Netlink
+from carrack.kernel.nftables import RulesetMonitor
+from carrack.networks.creation import NetworkRequest
+from carrack.networks.endpoint import EndpointWish, PortBinding
+from carrack.networks.firewall import TOKEN_SET
+from carrack.networks.networks import Networks
+from carrack.networks.options import AddressPool, NetworkOptions, bridge_name
+
+pytestmark = pytest.mark.root
+
+
+def until(happened: Callable[[], bool], monitor: RulesetMonitor | None = None) -> bool:
+    """Wait for what another thread does: at each change that the kernel reports, or every few milliseconds."""
+    import select
+    import time
+
+    deadline = time.monotonic() + 5
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        select.select([monitor] if monitor else [], [], [], 0.01)
+    return True
+
+
+# ── law 4: loopback stays closed ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def route_loopback_out(place: int) -> None:
+    """What root in a container can do: send 127.0.0.1 to the machine instead of keeping it."""
+    with netns.inside(place, Netlink) as inside:
+        inside.delete_address(inside.get_link("lo").index, ip_interface("127.0.0.1/8"))
+        inside.add_route(ip_network("127.0.0.1/32"), gateway=ip_address("172.17.0.1"), index=inside.get_link("eth0").index)
+    netns.inside(place, lambda: sysctl.write(1, "net", "ipv4", "conf", "eth0", "route_localnet"))
+
+
+def send_to_loopback(lab: Lab, box_place: int, port: int) -> bool:
+    """From a container, by a route of its own making: a packet to the machine's 127.0.0.1. Whether it was answered or arrived."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", port))
+        listener.settimeout(0.4)
+        route_loopback_out(box_place)
+
+        def send() -> None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+                attacker.bind(("172.17.0.2", 0))
+                attacker.sendto(b"gotcha", ("127.0.0.1", port))
+
+        netns.inside(box_place, send)
+        try:
+            return listener.recv(100) == b"gotcha"
+        except TimeoutError:
+            return False
+
+
+def test_a_container_cannot_send_to_the_machines_loopback(lab: Lab) -> None:
+    networks = lab.open()
+    box = lab.start(networks, "attacker")
+    assert not send_to_loopback(lab, box.place, 6000)
+
+
+def test_the_attack_on_loopback_works_without_the_guard(lab: Lab) -> None:
+    networks = lab.open()
+    box = lab.start(networks, "attacker")
+    networks._watch.close()  # nobody repairs the table now
+    lab.nft.run("flush chain inet carrack loopback_guard")
+    assert send_to_loopback(lab, box.place, 6000)
+
+
+def test_a_port_published_on_127_0_0_1_is_unreachable_from_outside_and_from_containers(lab: Lab) -> None:
+    networks = lab.open()
+    web = lab.start(networks, "web", ports=(PortBinding(80, "tcp", "127.0.0.1", "8080"),))
+    other = lab.start(networks, "other")
+    lab.echo(web.place, 80)
+    lab.route_outside_through_machine("172.17.0.0/16")
+    assert reach(None, "127.0.0.1", 8080)
+    assert silent(
+        [
+            (lab.outside, MACHINE4, 8080, "tcp"),
+            (lab.outside, web.endpoint.ipv4, 80, "tcp"),
+            (other.place, "172.17.0.1", 8080, "tcp"),
+            (other.place, MACHINE4, 8080, "tcp"),
+            (None, MACHINE4, 8080, "tcp"),
+        ]
+    )
+
+
+def test_a_container_that_routes_127_0_0_1_out_cannot_reach_a_port_published_there(lab: Lab) -> None:
+    networks = lab.open()
+    web = lab.start(networks, "web", ports=(PortBinding(53, "udp", "127.0.0.1", "5353"),))
+    lab.echo(web.place, 53, "udp")
+    assert reach(None, "127.0.0.1", 5353, "udp")
+    attacker = lab.start(networks, "attacker")
+    route_loopback_out(attacker.place)
+    assert silent([(attacker.place, "127.0.0.1", 5353, "udp")])
+
+
+# ── a flushed ruleset ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_flushed_ruleset_is_back_at_once_and_ports_answer(lab: Lab) -> None:
+    networks = lab.open()
+    web = lab.start(networks, "web", ports=(PortBinding(80, "tcp", "", "8080"),))
+    lab.echo(web.place, 80)
+    assert reach(lab.outside, MACHINE4, 8080)
+    monitor = RulesetMonitor("carrack", TOKEN_SET)
+    lab.nft.run("flush ruleset")
+    assert until(networks._firewall.intact, monitor)
+    monitor.close()
+    assert reach(lab.outside, MACHINE4, 8080) == OUTSIDE4
+    assert until(lambda: sysctl.read("net", "ipv4", "conf", "carrack0", "route_localnet") == "1")
+
+
+def test_loopback_routing_is_off_while_the_table_is_put_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = lab.open()
+    seen: list[str] = []
+    original = networks._firewall.assert_table
+
+    def noting() -> None:
+        seen.append(sysctl.read("net", "ipv4", "conf", "carrack0", "route_localnet"))
+        original()
+
+    monkeypatch.setattr(networks._firewall, "assert_table", noting)
+    lab.nft.run("delete table inet carrack")
+    assert until(lambda: len(seen) > 0 and networks._firewall.intact())
+    assert seen[0] == "0"
+
+
+def test_one_rule_deleted_by_another_is_put_back(lab: Lab) -> None:
+    networks = lab.open()
+    assert networks._firewall.intact()
+    lab.nft.run("flush chain inet carrack inbound")
+    assert until(lambda: "ct status dnat accept" in lab.nft.run("list chain inet carrack inbound"))
+
+
+def test_other_tables_are_not_our_affair(lab: Lab) -> None:
+    networks = lab.open()
+    monitor = RulesetMonitor("carrack", TOKEN_SET)
+    lab.nft.run("add table inet other\nadd chain inet other mine")
+    networks._firewall.assert_table()  # one of ours, after it: the watch has then heard both
+    assert until(lambda: not networks._firewall._tokens)
+    tokens = monitor.read()
+    monitor.close()
+    assert len(tokens) == 1
+
+
+# ── what is not published, and not ours ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_unpublished_port_is_unreachable_from_outside_even_by_the_containers_address(lab: Lab) -> None:
+    networks = lab.open()
+    web = lab.start(networks, "web", ports=(PortBinding(80, "tcp", "", "8080"),))
+    lab.echo(web.place, 80)
+    lab.echo(web.place, 81)
+    lab.route_outside_through_machine("172.17.0.0/16")
+    assert reach(lab.outside, MACHINE4, 8080) == OUTSIDE4
+    assert silent([(lab.outside, web.endpoint.ipv4, port, "tcp") for port in (80, 81)])
+
+
+def test_a_published_port_catches_only_what_is_for_this_machine(lab: Lab) -> None:
+    networks = lab.open()
+    web = lab.start(networks, "web", ports=(PortBinding(80, "tcp", "", "8080"),))
+    client = lab.start(networks, "client")
+    lab.echo(web.place, 80)
+    lab.echo(lab.outside, 8080)
+    assert reach(client.place, MACHINE4, 8080)
+    assert reach(client.place, OUTSIDE4, 8080) == MACHINE4, "the outside host's own port 8080 answered"
+    assert reach(None, OUTSIDE4, 8080) == MACHINE4
+
+
+def test_ipv6_is_off_where_a_network_has_none(lab: Lab) -> None:
+    networks = lab.open()
+    box = lab.start(networks, "plain")
+    with netns.inside(box.place, Netlink) as inside:
+        eth0 = inside.get_link("eth0").index
+        assert [interface for index, interface in inside.addresses() if index == eth0 and interface.version == 6] == []
+    assert netns.inside(box.place, lambda: sysctl.read("net", "ipv6", "conf", "eth0", "disable_ipv6")) == "1"
+
+
+def test_neither_the_bridge_nor_its_ports_believe_router_advertisements(lab: Lab) -> None:
+    networks = lab.open()
+    box = lab.start(networks, "plain")
+    assert sysctl.read("net", "ipv6", "conf", "carrack0", "accept_ra") == "0"
+    assert sysctl.read("net", "ipv6", "conf", box.endpoint.host_interface, "disable_ipv6") == "1"
+
+
+# ── forwarding ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def far_side(lab: Lab) -> int:
+    """A second wire of the machine, with a host behind it that the outside host might want to reach through the machine."""
+    place = netns.new()
+    lab.kernel.add_veth("uplink2", "wire", peer_namespace_fd=place)
+    link = lab.kernel.get_link("uplink2")
+    lab.kernel.set_link(link.index, up=True)
+    lab.kernel.add_address(link.index, ip_interface("203.0.113.1/24"))
+    with netns.inside(place, Netlink) as far:
+        wire = far.get_link("wire")
+        far.set_link(wire.index, up=True)
+        far.add_address(wire.index, ip_interface("203.0.113.2/24"))
+        far.add_route(ip_network("0.0.0.0/0"), gateway=ip_address("203.0.113.1"))
+    lab.route_outside_through_machine("203.0.113.0/24")
+    return place
+
+
+def test_forwarding_that_was_off_is_turned_on_without_making_an_open_router(lab: Lab) -> None:
+    sysctl.write(0, "net", "ipv4", "ip_forward")
+    place = far_side(lab)
+    networks = lab.open()
+    box = lab.start(networks, "inside", ports=(PortBinding(80, "tcp", "", "8080"),))
+    lab.echo(box.place, 80)
+    lab.echo(place, 9000)
+    assert sysctl.read("net", "ipv4", "ip_forward") == "1"
+    assert reach(box.place, "203.0.113.2", 9000) == "203.0.113.1"
+    assert reach(lab.outside, MACHINE4, 8080) == OUTSIDE4
+    assert silent([(lab.outside, "203.0.113.2", 9000, "tcp")])
+    os.close(place)
+
+
+def test_forwarding_that_was_on_is_left_alone(lab: Lab) -> None:
+    place = far_side(lab)
+    networks = lab.open()
+    lab.start(networks, "inside")
+    lab.echo(place, 9000)
+    assert reach(lab.outside, "203.0.113.2", 9000) == OUTSIDE4
+    lab.shut(networks, keep=False)
+    assert sysctl.read("net", "ipv4", "ip_forward") == "1"
+    os.close(place)
+
+
+def test_the_guard_outlives_a_restart_of_the_daemon_and_goes_with_forwarding(lab: Lab) -> None:
+    sysctl.write(0, "net", "ipv4", "ip_forward")
+    place = far_side(lab)
+    lab.echo(place, 9000)
+    lab.shut(lab.open(), keep=True)
+    lab.nft.run("flush ruleset")
+    second = lab.open()
+    assert silent([(lab.outside, "203.0.113.2", 9000, "tcp")])
+    lab.shut(second, keep=False)
+    assert sysctl.read("net", "ipv4", "ip_forward") == "0"
+    os.close(place)
+
+
+def test_the_guard_lets_the_networks_of_another_instance_through(lab: Lab) -> None:
+    sysctl.write(0, "net", "ipv4", "ip_forward")
+    lab.open(instance="first")
+    second = lab.open(instance="second")
+    box = lab.start(second, "inside", ports=(PortBinding(80, "tcp", "", "8080"),))
+    lab.echo(lab.outside, 9000)
+    lab.echo(box.place, 80)
+    assert reach(box.place, OUTSIDE4, 9000) == MACHINE4
+    assert reach(lab.outside, MACHINE4, 8080) == OUTSIDE4
+
+
+# ── instances, routes, leftovers ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_instances_have_bridges_tables_and_pools_of_their_own(lab: Lab) -> None:
+    first, second = lab.open(instance="first"), lab.open(instance="second")
+    pools = {networks.get("bridge").pools[0].subnet for networks in (first, second)}
+    assert pools == {"172.17.0.0/16", "172.18.0.0/16"}
+    assert {bridge_name("first"), bridge_name("second")} <= {link.name for link in lab.kernel.links()}
+    assert "table inet carrack_first" in lab.nft.run("list tables")
+
+
+def test_the_default_pool_avoids_the_hosts_routes(lab: Lab) -> None:
+    lab.kernel.add_route(ip_network("172.17.8.0/24"), gateway=ip_address(OUTSIDE4))
+    assert lab.open().get("bridge").pools[0].subnet == "172.18.0.0/16"
+
+
+def test_when_every_pool_collides_the_message_names_the_route(lab: Lab) -> None:
+    pools = (AddressPool(ip_network("198.51.0.0/16"), 16),)
+    with pytest.raises(NotFound) as refused:
+        lab.open(NetworkOptions(default_address_pools=pools))
+    assert refused.value.message == (
+        "all predefined address pools have been fully subnetted: "
+        "198.51.0.0/16 collides with the host's route 198.51.100.0/24 dev uplink"
+    )
+
+
+def test_a_bip_that_would_take_the_hosts_own_network_is_refused(lab: Lab) -> None:
+    with pytest.raises(
+        InvalidParameter, match=r"subnet 198\.51\.100\.0/24 collides with the host's route 198\.51\.100\.0/24 dev uplink"
+    ):
+        lab.open(NetworkOptions(bip=ip_interface("198.51.100.5/24")))  # type: ignore[arg-type]
+
+
+def test_nothing_is_left_when_an_instance_goes(lab: Lab) -> None:
+    before = {link.name for link in lab.kernel.links()}
+    networks = lab.open()
+    networks.create(NetworkRequest(name="mine"))
+    lab.start(networks, "one", "mine", ports=(PortBinding(80),))
+    lab.shut(networks, keep=False)
+    assert {link.name for link in lab.kernel.links()} == before
+    assert "carrack" not in lab.nft.run("list tables")
+
+
+def reopen_after_kill(lab: Lab, networks: Networks) -> Networks:
+    """A daemon that is killed says nothing: its descriptors close, all else stays."""
+    lab.shut(networks, keep=True)
+    return lab.open()
+
+
+def test_running_containers_keep_their_links_and_ports_over_a_restart(lab: Lab) -> None:
+    networks = lab.open()
+    web = lab.start(networks, "web", ports=(PortBinding(80, "tcp", "", "8080"),))
+    lab.echo(web.place, 80)
+    with netns.inside(lab.outside, lambda: socket.create_connection((MACHINE4, 8080), 3)) as open_one:
+        networks = reopen_after_kill(lab, networks)
+        assert open_one.recv(100).decode() == OUTSIDE4
+    assert reach(lab.outside, MACHINE4, 8080) == OUTSIDE4
+    assert [endpoint.id for endpoint in networks.endpoints(web.id)] == [web.endpoint.id]
+    assert lab.start(networks, "next").endpoint.ipv4 == "172.17.0.3"
+
+
+def test_a_published_port_answers_while_the_daemon_is_away(lab: Lab) -> None:
+    networks = lab.open()
+    web = lab.start(networks, "web", ports=(PortBinding(80, "tcp", "", "8080"),))
+    lab.echo(web.place, 80)
+    lab.shut(networks, keep=True)
+    assert reach(lab.outside, MACHINE4, 8080) == OUTSIDE4
+    assert reach(None, "127.0.0.1", 8080)
+    lab.open()
+
+
+def test_what_ended_while_the_daemon_was_away_is_forgotten(lab: Lab) -> None:
+    networks = lab.open()
+    gone = lab.start(networks, "gone", ports=(PortBinding(80, "tcp", "", "8080"),))
+    lab.shut(networks, keep=True)
+    gone.end()
+    assert until(lambda: lab.kernel.find_link(gone.endpoint.host_interface) is None)
+    networks = lab.open()
+    assert networks.endpoints(gone.id) == []
+    assert "8080" not in lab.nft.run("list table inet carrack")
+
+
+def test_what_a_dead_daemon_allocated_and_never_plugged_is_forgotten(lab: Lab) -> None:
+    networks = lab.open()
+    networks.allocate(networks.get("bridge"), "half-made", EndpointWish())
+    networks = reopen_after_kill(lab, networks)
+    assert networks.endpoints("half-made") == []
+    assert lab.start(networks, "next").endpoint.ipv4 == "172.17.0.2"
+
+
+def test_a_link_that_no_record_names_is_deleted_at_the_next_start(lab: Lab) -> None:
+    networks = lab.open()
+    box = lab.start(networks, "orphan")
+    networks._records.remove_endpoints([box.endpoint.id])
+    reopen_after_kill(lab, networks)
+    assert lab.kernel.find_link(box.endpoint.host_interface) is None
+
+
+def test_reconcile_releases_what_no_living_container_has(lab: Lab) -> None:
+    networks = lab.open()
+    kept, stale = lab.start(networks, "kept"), lab.start(networks, "stale")
+    networks.reconcile([kept.id])
+    assert networks.endpoints(stale.id) == []
+    assert lab.kernel.find_link(stale.endpoint.host_interface) is None
+    assert len(networks.endpoints(kept.id)) == 1
+
+
+def test_a_failed_plug_leaves_no_link(lab: Lab) -> None:
+    networks = lab.open()
+    place = netns.new()
+    with netns.inside(place, Netlink) as inside:
+        inside.add_bridge("eth0")  # the name is taken
+    endpoint = networks.allocate(networks.get("bridge"), "clash", EndpointWish(container_name="clash"))
+    from carrack.errors import SystemFailure
+
+    with pytest.raises(SystemFailure, match="cannot make the interface pair of endpoint clash"):
+        networks.plug(endpoint, place)
+    assert lab.kernel.find_link(endpoint.host_interface) is None
+    networks.release("clash")
+    assert lab.start(networks, "next").endpoint.ipv4 == "172.17.0.2"
+    os.close(place)

@@ -1,0 +1,297 @@
+"""A real zygote, real shims, containers of busybox on an overlay: what the shim's kernel tests stand on."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from carrack.oci.mount import Mount
+from carrack.oci.runtime_spec import Capabilities, Linux, Namespace, Process, Resources, Root, RuntimeSpec, SpecMount
+from carrack.runtime import cgroups
+from carrack.shim import exit_record, wire
+from carrack.shim import messages as m
+from carrack.shim.zygote_process import Zygote, dismiss_zygote, order_start, spawn_zygote
+
+BUSYBOX = "/bin/busybox"
+SECONDS = 20.0
+M = TypeVar("M")
+
+_NAMESPACES = tuple(Namespace(each) for each in ("pid", "mount", "uts", "ipc", "network"))
+_MOUNTS = (
+    SpecMount("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
+    SpecMount("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
+    SpecMount("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
+)
+_CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT")
+
+
+class Harness:
+    """One exec-root with its zygote and whatever containers a test makes. `close` leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="shim-", dir="/tmp"))
+        self.exec_root = self.root / "run"
+        (self.exec_root / "shims").mkdir(parents=True)
+        self.cgroup_parent = f"/carrack-test-{self.root.name}"
+        self.zygote: Zygote = spawn_zygote(str(self.exec_root))
+        self.image = self.root / "image"
+        _make_image(self.image)
+        self._containers: list[Container] = []
+
+    def container(self, command: Sequence[str] | str, **options: object) -> Container:
+        """A container that has not been ordered yet. A string is run by the shell."""
+        args = ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
+        made = Container(self, f"{len(self._containers):02d}" + os.urandom(31).hex(), args, **options)  # type: ignore[arg-type]
+        self._containers.append(made)
+        return made
+
+    def close(self) -> None:
+        for container in self._containers:
+            container.destroy()
+        dismiss_zygote(self.zygote.socket_path)
+        try:
+            cgroups.open(self.cgroup_parent).remove()
+        finally:
+            shutil.rmtree(self.root)
+
+
+@dataclass
+class Container:
+    """What a daemon knows of one container, and its side of the conversation."""
+
+    harness: Harness
+    id: str
+    args: tuple[str, ...]
+    terminal: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    driver: str = "local"
+    log: m.LogPlan | None = None
+    resources: Resources | None = None
+    namespaces: tuple[Namespace, ...] = _NAMESPACES
+    capabilities: tuple[str, ...] = _CAPABILITIES
+    env: tuple[str, ...] = ("PATH=/bin",)
+    attached: list[tuple[m.Attach, socket.socket]] = field(default_factory=list)
+    waiting: list[tuple[m.Wait, socket.socket]] = field(default_factory=list)
+    fds: list[int] = field(default_factory=list)
+    trace: bool = False
+    pid: int = 0
+    shim_pid: int = 0
+    _sequence: int = 0
+
+    def __post_init__(self) -> None:
+        self.directory = self.harness.root / "containers" / self.id
+        for name in ("upper", "work"):
+            (self.directory / name).mkdir(parents=True)
+        self.socket_path = str(self.harness.exec_root / "shims" / f"{self.id}.sock")
+        self.cgroup = f"{self.harness.cgroup_parent}/{self.id}"
+        self.plan = self.log or m.LogPlan(driver=self.driver, path=str(self.directory / "container.log"))
+        self.conversation = socket.socket()
+
+    def order(self) -> m.StartOrder:
+        held = Capabilities(*(self.capabilities,) * 2, inheritable=(), permitted=self.capabilities)
+        process = Process(self.args, env=self.env, terminal=self.terminal, capabilities=held, no_new_privileges=False)
+        spec = RuntimeSpec(
+            process=process,
+            root=Root("rootfs"),
+            hostname="box",
+            mounts=_MOUNTS,
+            linux=Linux(namespaces=self.namespaces, resources=self.resources),
+        )
+        options = (f"upperdir={self.directory}/upper", f"workdir={self.directory}/work")
+        return m.StartOrder(
+            container_id=self.id,
+            spec=spec,
+            rootfs=(Mount("overlay", "overlay", "", options, (str(self.harness.image),)),),
+            cgroup=self.cgroup,
+            socket_path=self.socket_path,
+            state_directory=str(self.directory),
+            log=self.plan,
+            open_stdin=self.open_stdin,
+            stdin_once=self.stdin_once,
+            attached=tuple(each for each, _ in self.attached),
+            waiting=tuple(each for each, _ in self.waiting),
+            trace=self.trace,
+        )
+
+    def create(self) -> m.Created:
+        """Order the shim; returns when the namespaces exist."""
+        self.conversation, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.conversation.settimeout(SECONDS)
+        clients = [each for _, each in (*self.attached, *self.waiting)]
+        order_start(self.harness.zygote.socket_path, self.order(), (theirs.fileno(), *(each.fileno() for each in clients)))
+        for each in (theirs, *clients):
+            each.close()
+        created = self.expect(m.Created)
+        self.pid = created.pid
+        self.shim_pid = _parent_of(created.pid)
+        return created
+
+    def start(self) -> m.Started:
+        self.create()
+        self.send(m.Go())
+        return self.expect(m.Started)
+
+    def send(self, message: m.Message, *clients: socket.socket) -> None:
+        wire.send(self.conversation, message, [each.fileno() for each in clients])
+        for each in clients:
+            each.close()
+
+    def ask(self, message: m.Message, *clients: socket.socket) -> m.Done | m.Refused:
+        self.send(message, *clients)
+        answer = self.receive()
+        assert isinstance(answer, m.Done | m.Refused), answer
+        return answer
+
+    def next_sequence(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    def receive(self) -> m.Message:
+        message, fds = wire.receive(self.conversation)
+        self.fds += fds
+        return message
+
+    def expect(self, kind: type[M]) -> M:
+        message = self.receive()
+        assert isinstance(message, kind), message
+        return message
+
+    def exec(self, command: str, client: socket.socket | None = None, *, stdin: bool = False, terminal: bool = False) -> m.Message:
+        sequence = self.next_sequence()
+        attach = m.Attach(stdin=stdin, stdout=True, stderr=True) if client else None
+        process = Process(("/bin/sh", "-c", command), env=self.env, terminal=terminal)
+        order = m.Exec(sequence, f"exec{sequence}", process, attach)
+        return self.ask(order, *([client] if client else []))
+
+    def wait_exit(self) -> m.Exited:
+        """The exit as it is told; nothing else may come before it but events of the kind given."""
+        while True:
+            message = self.receive()
+            if isinstance(message, m.Exited):
+                return message
+
+    def lose_daemon(self) -> None:
+        """What a kill -9 of carrackd looks like from the shim."""
+        self.conversation.close()
+
+    def reconnect(self) -> m.Status:
+        self.conversation = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.conversation.settimeout(SECONDS)
+        self.conversation.connect(self.socket_path)
+        self.send(m.Inquire())
+        return self.expect(m.Status)
+
+    def forget(self, *, removed: bool = False) -> None:
+        """Let the shim go and wait until it has."""
+        self.send(m.Forget(removed))
+        while True:
+            try:
+                self.receive()
+            except (EOFError, ConnectionError):
+                return
+
+    def exit_json(self) -> m.Exited | None:
+        return exit_record.read(str(self.directory))
+
+    def destroy(self) -> None:
+        self.conversation.close()
+        for fd in self.fds:
+            os.close(fd)
+        try:
+            living = cgroups.open(self.cgroup)
+            living.kill()
+            if self.shim_pid:
+                end_process(self.shim_pid)
+            living.remove()
+        except OSError:
+            pass
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """(a client's end, the end to be handed over)"""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(SECONDS)
+    return ours, theirs
+
+
+def read_all(sock: socket.socket) -> bytes:
+    content = bytearray()
+    while True:
+        try:
+            part = sock.recv(65536)
+        except ConnectionResetError:
+            part = b""
+        if not part:
+            return bytes(content)
+        content += part
+
+
+def read_until(sock: socket.socket, text: bytes) -> bytes:
+    content = bytearray()
+    while text not in content:
+        part = sock.recv(65536)
+        assert part, bytes(content)
+        content += part
+    return bytes(content)
+
+
+def unframe(content: bytes) -> dict[int, bytes]:
+    """Docker's multiplexed stream taken apart by stream."""
+    streams = {1: b"", 2: b""}
+    while content:
+        length = int.from_bytes(content[4:8], "big")
+        streams[content[0]] += content[8 : 8 + length]
+        content = content[8 + length :]
+    return streams
+
+
+def wait_for_death(pid: int) -> None:
+    """Block until the process is gone."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ready, _, _ = select.select([pidfd], [], [], SECONDS)
+        assert ready, f"process {pid} lives on"
+    finally:
+        os.close(pidfd)
+
+
+def end_process(pid: int) -> None:
+    try:
+        os.kill(pid, 9)
+    except ProcessLookupError:
+        return
+    wait_for_death(pid)
+
+
+@contextmanager
+def deadline(what: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < SECONDS, what
+
+
+def _parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _make_image(image: Path) -> None:
+    for name in ("bin", "proc", "dev", "tmp", "etc", "sys"):
+        (image / name).mkdir(parents=True)
+    shutil.copy(BUSYBOX, image / "bin/busybox")
+    for name in ("sh", "cat", "echo", "sleep", "true", "false", "kill", "seq", "head", "dd", "yes", "stty", "ls", "id", "ps", "wc"):
+        (image / "bin" / name).symlink_to("busybox")
+    (image / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    (image / "etc/group").write_text("root:x:0:\n")

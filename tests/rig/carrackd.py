@@ -1,0 +1,95 @@
+"""Carrack's daemon under test: an instance of its own on the real host, beside any other."""
+
+import hashlib
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.rig import leaks
+from tests.rig.engine import ROOT, Engine, in_this_pid_namespace
+
+
+class Carrackd(Engine):
+    """``carrackd --instance TOKEN`` on private roots, with an address range of its own."""
+
+    kind = "carrackd"
+
+    def __init__(self, token: str, *, bip: str, flags: Sequence[str] = ()) -> None:
+        self.bip = bip
+        super().__init__(token, flags=flags)
+        self.socket = self.folder / "carrack.sock"
+
+    @property
+    def bridge(self) -> str:
+        """The instance's bridge, named as docs/architecture.md says."""
+        return "ck-" + hashlib.sha256(self.token.encode()).hexdigest()[:8]
+
+    @property
+    def table(self) -> str:
+        """The instance's nftables table."""
+        return "carrack_" + self.token.replace("-", "_")
+
+    @property
+    def cgroup(self) -> str:
+        """The instance's control group, below each hierarchy's root."""
+        return f"carrack-{self.token}"
+
+    def argv(self) -> list[str]:
+        roots = ["--data-root", str(self.data_root), "--exec-root", str(self.exec_root), "--pidfile", str(self.pidfile)]
+        listen = ["-H", f"unix://{self.socket}"]
+        config = ["--config-file", str(self.folder / "daemon.json")] if (self.folder / "daemon.json").exists() else []
+        return [
+            str(ROOT / ".venv/bin/carrackd"),
+            "--instance",
+            self.token,
+            *listen,
+            *roots,
+            "--bip",
+            self.bip,
+            *config,
+            *self.flags,
+        ]
+
+    def host_prefix(self) -> list[str]:
+        return []
+
+    def traces(self) -> set[str]:
+        """What of this instance is on the machine now: mounts, links, rules, cgroups, processes."""
+        marks = (self.bridge, self.table, self.cgroup, str(self.folder))
+        found = {item for item in leaks.observe() if any(mark in item for mark in marks)}
+        found |= {f"link {path.name} on {self.bridge}" for path in Path(f"/sys/class/net/{self.bridge}/brif").glob("*")}
+        return found | {f"process {pid}" for pid in self.instance_processes()}
+
+    def instance_processes(self) -> list[int]:
+        """Processes that name the instance or its folder, or sit in its control groups."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdigit():
+                continue
+            try:
+                words = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+                groups = (folder / "cgroup").read_text()
+            except OSError:
+                continue
+            if f"/{self.cgroup}" in groups or str(self.folder) in words or f"--instance {self.token} " in words + " ":
+                found.append(int(folder.name))
+        return found
+
+    def own_processes(self) -> set[int]:
+        return in_this_pid_namespace(self.instance_processes())
+
+    def close(self) -> None:
+        try:
+            if self.process is None:
+                self.start()
+            self.sweep()
+            self.stop()
+        finally:
+            self._remove_what_is_left()
+
+    def _remove_what_is_left(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(timeout=10)
+        shutil.rmtree(self.folder, ignore_errors=True)
