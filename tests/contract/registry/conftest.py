@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.contract.registry.live_registry import Client, LiveRegistry
 
 _numbers = itertools.count()

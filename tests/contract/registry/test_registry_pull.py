@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from tests.contract.registry.live_registry import OCI_INDEX, OCI_MANIFEST, Client, sha256
 
 ABSENT = sha256(b"nobody has this")

@@ -6,6 +6,7 @@ import hashlib
 import json
 
 import pytest
+
 from tests.contract.registry.live_registry import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Client, sha256
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"

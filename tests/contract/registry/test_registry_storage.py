@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.contract.registry.storage_contract import StorageContract
 
 from carrack.registry.storage import Storage
 from carrack.registry.storage.filesystem import FilesystemStorage
 from carrack.registry.storage.memory import MemoryStorage
+from tests.contract.registry.storage_contract import StorageContract
 
 
 class TestFilesystem(StorageContract):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.contract.registry import tokens
 from tests.contract.registry.live_registry import Client, LiveRegistry
 from tests.contract.registry.tokens import PrivateKey, claims, jwk, new_key, pem, segment, service_options, token
