@@ -91,7 +91,8 @@ class FilesystemStorage(UploadFiles, SweepFiles):
                 raise _manifest_unknown(digest)
 
     def put_manifest(self, repository: str, push: ManifestPush) -> None:
-        self._keep_content(push.digest, push.content)
+        with self.locks.content(push.digest, exclusive=False):
+            self._write_content(push.digest, push.content)  # the slow part, before anybody has to wait for us
         with self.locks.repository(repository, exclusive=True):
             for tag in push.tags:
                 push.check(tag, read_link(self.layout.tag(repository, tag)))
@@ -99,7 +100,7 @@ class FilesystemStorage(UploadFiles, SweepFiles):
                 push.check("", push.digest if self.is_linked(self.layout.revision(repository, push.digest)) else None)
             self._promise_references(repository, push.references)
             with self.locks.content(push.digest, exclusive=False):
-                self.promise_stored(push.digest)
+                self._write_content(push.digest, push.content)
                 if push.subject is not None:
                     self.make_link(self.layout.referrer(repository, push.subject, push.digest), push.digest)
                 self.make_link(self.layout.revision(repository, push.digest), push.digest)
@@ -108,16 +109,16 @@ class FilesystemStorage(UploadFiles, SweepFiles):
                 if read_link(path) != push.digest:
                     write_file(path, str(push.digest).encode(), self.layout.staging)
 
-    def _keep_content(self, digest: Digest, content: bytes) -> None:
+    def _write_content(self, digest: Digest, content: bytes) -> None:
+        """Store a manifest's bytes, or renew the lease of those that are there; under the content's lock."""
         path = self.layout.data(digest)
-        with self.locks.content(digest, exclusive=False):
-            try:
-                if read_file(path) == content:
-                    renew_data(path)
-                    return
-            except FileNotFoundError:
-                pass
-            write_file(path, content, self.layout.staging)
+        try:
+            if read_file(path) == content:
+                renew_data(path)
+                return
+        except FileNotFoundError:
+            pass
+        write_file(path, content, self.layout.staging)
 
     def _promise_references(self, repository: str, references: tuple[Digest, ...]) -> None:
         """Everything a manifest names must be held by this repository, as a blob or (BuildKit's caches, indexes) as a manifest."""
