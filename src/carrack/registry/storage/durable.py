@@ -81,7 +81,7 @@ def sync_directory(path: str) -> None:
 
 def read_file(path: str) -> bytes:
     """All of a small file in three system calls. Raises FileNotFoundError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = open_quietly(path)
     try:
         content = os.read(fd, 65536)
         if len(content) < 65536:
