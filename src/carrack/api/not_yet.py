@@ -24,7 +24,6 @@ NOT_YET: tuple[tuple[str, str], ...] = (
     ("POST", "/build/cancel"),
     ("POST", "/commit"),
     ("GET", "/images/search"),
-    ("POST", "/images/{name:path}/push"),
     ("POST", "/networks/create"),
     ("POST", "/networks/prune"),
     ("POST", "/networks/{id}/connect"),

@@ -30,6 +30,7 @@ from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
 from carrack.images.image import ContainerUse
 from carrack.images.images import Images
+from carrack.images.registries import Puller
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
 from carrack.oci.digest import Digest
@@ -146,7 +147,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
-            *images.routes(store),
+            *images.routes(store, Puller(store)),
             *networks.routes(nets, Connections(life)),
             *volumes.routes(vols),
             *absent.routes(),
