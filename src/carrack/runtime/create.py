@@ -152,13 +152,14 @@ def create(
     new_keyring: bool = True,
     gate_fd: int = -1,
     preserve_fds: int = 0,
+    sibling: bool = False,
     trace: bool = False,
 ) -> Creation:
     """Make the cgroup, clone init into its namespaces and return as soon as they exist. The caller must be single-threaded.
 
     `seccomp_filter` are the bytes of `seccomp.compile`; without them `spec.linux.seccomp` is compiled here. Without `stdio` and
     `console` init keeps the caller's 0, 1 and 2. Raises StartFailed with everything undone. Init is the caller's child, which
-    reaps it by its pidfd (waitid(P_PIDFD)) once it has exited.
+    reaps it by its pidfd (waitid(P_PIDFD)) once it has exited; with `sibling` it is a child of the caller's parent.
     """
     making = _Making(trace)
     try:
@@ -177,6 +178,7 @@ def create(
                 new_keyring,
                 gate_fd,
                 preserve_fds,
+                sibling,
                 trace,
             ),
         )
@@ -204,6 +206,7 @@ class _Manner(NamedTuple):
     new_keyring: bool
     gate_fd: int
     preserve_fds: int
+    sibling: bool
     trace: bool
 
 
@@ -241,7 +244,8 @@ class _Making:
             join_fds=_in_order(joins),
             answer=theirs,
         )
-        pid = self._fork(order, ours, cgroup_fd, joins)
+        flags = order.plan.clone_flags | (process.CLONE_PARENT if manner.sibling else 0)
+        pid = self._fork(order, ours, cgroup_fd, joins, flags)
         theirs.close()
         self._mark("clone")
         creation = Creation(pid, self._pidfd, kept, self._cgroup, ours, order)
@@ -288,7 +292,9 @@ class _Making:
             raise InitFailed(f"error preparing rootfs: {error.filename or ''}: {words(error)}") from None
         return self._keep(root_fd), self._keep(kept)
 
-    def _fork(self, order: InitOrder, ours: socket.socket, cgroup_fd: int, joins: tuple[tuple[int, int], ...]) -> int:
+    def _fork(
+        self, order: InitOrder, ours: socket.socket, cgroup_fd: int, joins: tuple[tuple[int, int], ...], flags: int
+    ) -> int:
         """Clone init. A joined pid namespace is entered by being born in it, so the parent steps in and out again."""
         pid_namespace = next((fd for fd, flag in joins if flag == process.CLONE_NEWPID), -1)
         own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if pid_namespace >= 0 else -1
@@ -296,7 +302,7 @@ class _Making:
             if pid_namespace >= 0:
                 process.setns(pid_namespace, process.CLONE_NEWPID)
             try:
-                pid, self._pidfd = process.fork_into(order.plan.clone_flags, cgroup_fd=cgroup_fd)
+                pid, self._pidfd = process.fork_into(flags, cgroup_fd=cgroup_fd)
             except OSError as error:
                 raise InitFailed(f"unable to create namespaces: {words(error)}") from None
             if pid == 0:
@@ -315,7 +321,10 @@ class _Making:
         if joined >= 0:
             creation.network_namespace_fd = os.dup(joined)
         elif steps.clone_flags & process.CLONE_NEWNET:
-            creation.network_namespace_fd = os.open(f"/proc/{creation.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                creation.network_namespace_fd = os.open(f"/proc/{creation.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return  # init has failed already; `ready` tells why
         if spec.process and spec.process.oom_score_adj is not None:
             _adjust_oom_score(creation, spec.process.oom_score_adj)
 
@@ -376,6 +385,8 @@ def _adjust_oom_score(creation: Creation, score: int) -> None:
             os.write(fd, str(score).encode())
         finally:
             os.close(fd)
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # init has failed already; `ready` tells why
     except PermissionError:
         creation.warnings.append(f"oom_score_adj {score} needs CAP_SYS_RESOURCE, which this machine does not give; left as it is")
 
