@@ -9,7 +9,7 @@ import sys
 import msgspec
 
 from carrack.errors import Conflict
-from carrack.oci.runtime_spec import Process, Rlimit, Root, RuntimeSpec, SpecMount, User
+from carrack.oci.runtime_spec import DeviceRule, Process, Resources, Rlimit, Root, RuntimeSpec, SpecMount, User
 from carrack.runtime import capabilities, cgroups, defaults, seccomp
 from carrack.runtime.command.arguments import Arguments, flag
 from carrack.runtime.command.store import Store
@@ -54,7 +54,10 @@ def example() -> RuntimeSpec:
         root=Root("rootfs", readonly=True),
         hostname="carrack",
         mounts=mounts,
-        linux=defaults.linux(cgroup_namespace=cgroups.detect().version == 2),
+        linux=msgspec.structs.replace(
+            defaults.linux(cgroup_namespace=cgroups.detect().version == 2),
+            resources=Resources(devices=(DeviceRule(allow=False, access="rwm"),)),
+        ),
     )
 
 
