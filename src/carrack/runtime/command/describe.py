@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import Any
 
 import msgspec
 
@@ -26,11 +27,23 @@ def write_spec(store: Store, arguments: Arguments) -> int:
     path = os.path.join(arguments.text("bundle", "."), "config.json")
     try:
         with open(path, "x", encoding="utf-8") as file:
-            json.dump(json.loads(msgspec.json.encode(example())), file, indent="\t")
+            json.dump(_complete(json.loads(msgspec.json.encode(example()))), file, indent="\t")
             file.write("\n")
     except FileExistsError:
         raise Conflict(f"File {path} exists. Remove it first") from None
     return 0
+
+
+def _complete(document: dict[str, Any]) -> dict[str, Any]:
+    """What the specification requires and our encoder leaves out because it is our default."""
+    document = {"ociVersion": "1.2.0", **document}
+    document["process"] = {
+        "user": {"uid": 0, "gid": 0},
+        "cwd": "/",
+        **document["process"],
+    }
+    document["process"]["user"] = {"uid": 0, "gid": 0}
+    return document
 
 
 def example() -> RuntimeSpec:
