@@ -82,6 +82,7 @@ class Answer:
         self._connection.close()
 
     def _release(self) -> None:
+        self._response.close()  # read to its end, but http.client does not notice that of an empty body
         if self._response.will_close:
             self._connection.close()
         else:
