@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,9 +9,9 @@ from typing import NamedTuple
 from carrack import __version__
 from carrack.errors import CarrackError
 from carrack.kernel import process
-from carrack.runtime.command import describe, execute, inspect, lifecycle, update
+from carrack.runtime.command import describe, execute, inspect, lifecycle, log, update
 from carrack.runtime.command.arguments import Arguments, Flag, UsageError, flag, parse
-from carrack.runtime.command.store import DEFAULT_ROOT, Store, now
+from carrack.runtime.command.store import DEFAULT_ROOT, Store
 from carrack.runtime.failure import InitFailed, StartFailed, words
 
 _GLOBAL_FLAGS = (
@@ -67,23 +66,25 @@ def main() -> None:
 
 def run(words_: list[str]) -> int:
     """Carry out one command line; returns the exit code."""
-    options = Arguments()
+    command = ""
     try:
         options, rest = parse(words_, _GLOBAL_FLAGS, stop_at_first=True)
+        log.configure(options.text("log"), options.text("log-format"), options.on("debug"))
         if options.on("version"):
             sys.stdout.write(f"carrack-oci version {__version__}\nspec: 1.2.0\n")
             return 0
         if options.on("help") or not rest or rest[0] in ("help", "h"):
             return _help()
-        return _command(options, rest[0], rest[1:])
+        command = rest[0]
+        return _command(options, command, rest[1:])
     except UsageError as error:
-        return _fail(options, str(error))
+        return _fail(command, str(error))
     except (CarrackError, InitFailed) as error:
-        return _fail(options, error.cause if isinstance(error, InitFailed) else error.message)
+        return _fail(command, error.cause if isinstance(error, InitFailed) else error.message)
     except StartFailed as error:
-        return _fail(options, _start_failure(rest[0], error))
+        return _fail(command, _start_failure(command, error))
     except OSError as error:
-        return _fail(options, f"{error.filename or rest[0]}: {words(error)}")
+        return _fail(command, f"{error.filename or command}: {words(error)}")
 
 
 def _command(options: Arguments, name: str, rest: list[str]) -> int:
@@ -110,21 +111,10 @@ def _start_failure(command: str, error: StartFailed) -> str:
     return f"{where}: unable to start container process: {error.cause}"
 
 
-def _fail(options: Arguments, text: str) -> int:
-    """Say it on stderr, and in the log file for the engine that drives us."""
-    line = f"time={json.dumps(now())} level=error msg={json.dumps(text, ensure_ascii=False)}\n"
-    path = options.text("log")
-    if path:
-        record = json.dumps({"level": "error", "msg": text, "time": now()}) + "\n"
-        try:
-            with open(path, "a", encoding="utf-8") as log:
-                log.write(record if options.text("log-format") == "json" else line)
-        except OSError as error:
-            sys.stderr.write(f"{path}: {words(error)}\n")
-        sys.stderr.write(text + "\n")
-    else:
-        sys.stderr.write(line)
-    return 1
+def _fail(command: str, text: str) -> int:
+    """Tell it; returns the exit code, which for exec must differ from any of the program's own."""
+    log.fail(text)
+    return 255 if command == "exec" else 1
 
 
 def _help() -> int:

@@ -60,6 +60,9 @@ ARCHITECTURES = (
     "SCMP_ARCH_S390X",
 )
 
+NEW_LISTENER = 8
+"""SECCOMP_FILTER_FLAG_NEW_LISTENER: set by compile, not by a profile."""
+
 # Calls of Linux 6.5 and later, numbered alike on every architecture; older libseccomp releases do not know them.
 _RECENT = {
     "set_mempolicy_home_node": 450,
@@ -101,8 +104,27 @@ def compile(profile: Seccomp) -> bytes:
     return found
 
 
+def _notifies(profile: Seccomp) -> bool:
+    """Whether some other process decides about calls. Raises InvalidParameter when nobody could be asked, or answer."""
+    rules = [rule for rule in profile.syscalls if rule.action == "SCMP_ACT_NOTIFY"]
+    if profile.default_action == "SCMP_ACT_NOTIFY":
+        raise InvalidParameter("SCMP_ACT_NOTIFY cannot be used as default action")
+    if any("write" in rule.names for rule in rules):
+        raise InvalidParameter("SCMP_ACT_NOTIFY cannot be used for the write syscall")
+    if rules and not profile.listener_path:
+        raise InvalidParameter("seccomp listenerPath must be set if SCMP_ACT_NOTIFY is used")
+    if profile.listener_metadata and not profile.listener_path:
+        raise InvalidParameter("seccomp listenerPath must be set if listenerMetadata is set")
+    return bool(rules) or bool(profile.listener_path)
+
+
+def asks_listener(compiled: bytes) -> bool:
+    """Whether `load` will return a listener's descriptor."""
+    return bool(compiled) and bool(struct.unpack_from("<I", compiled)[0] & NEW_LISTENER)
+
+
 def load(compiled: bytes) -> int:
-    """Put the bytes of `compile` in force for this process."""
+    """Put the bytes of `compile` in force for this process. Returns the listener's descriptor, when the profile has one, else 0."""
     return seccomp.load(compiled[4:], struct.unpack_from("<I", compiled)[0])
 
 
@@ -112,8 +134,8 @@ def _compile(profile: Seccomp) -> bytes:
         if name not in FLAGS:
             raise InvalidParameter(f"seccomp flag {name!r} is not known")
         flags |= FLAGS[name]
-    if profile.listener_path or any(rule.action == "SCMP_ACT_NOTIFY" for rule in profile.syscalls):
-        raise InvalidParameter("seccomp notify is not supported")
+    if _notifies(profile):
+        flags |= NEW_LISTENER
     architectures = _architectures(profile)
     default = _action(profile.default_action, profile.default_errno_ret)
     try:

@@ -23,7 +23,7 @@ from carrack.runtime.create import Creation, StartFailed, create
 from carrack.shim import exit_record, messages, tenancy, wire
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.conversation import Conversation
-from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, reap, tell_failure
+from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, reap
 from carrack.shim.guests import Guests
 from carrack.shim.listener import Listener
 from carrack.shim.logs.writer import open_log
@@ -321,7 +321,7 @@ class Shim:
             failed = error if isinstance(error, StartFailed) else _failed(str(error), _kind_of(error))
             self._report(messages.Refused(order.sequence, failed.kind, failed.message, failed.exit_code))
             if client is not None:
-                tell_failure(client, failed, framed=not order.process.terminal)
+                client.let_go()  # the daemon has the connection too, and writes why once it has recorded it
             return
         self._execs[order.exec_id] = session
         self._report(messages.Done(order.sequence, session.pid))

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from tests.contract.http.live_server import LiveServer
 
 from carrack.errors import InvalidParameter
 from carrack.http import FileResponse, Limits, Request, Response, StreamResponse
+from tests.contract.http.live_server import LiveServer
 
 Start = Callable[..., LiveServer]
 

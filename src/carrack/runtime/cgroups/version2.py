@@ -25,6 +25,8 @@ _FREEZE_SECONDS = 10.0
 class CgroupV2:
     """Implements `Cgroup`."""
 
+    joined_by_birth = True
+
     def __init__(self, path: str, layout: Layout) -> None:
         self.path = path
         self._root = layout.unified

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import msgspec
 
 from carrack.errors import Conflict, InvalidParameter, NotFound
 from carrack.oci.runtime_spec import Capabilities, Process, Seccomp, User
-from carrack.runtime import seccomp
+from carrack.runtime import listener, seccomp
 from carrack.runtime.command import console
 from carrack.runtime.command.arguments import Arguments, UsageError, flag
+from carrack.runtime.command.lifecycle import hook_state
 from carrack.runtime.command.store import Container, Store, write_pid
 from carrack.runtime.create import Stdio, enter
 
@@ -66,6 +68,7 @@ def _enter(container: Container, wanted: Process, arguments: Arguments, detached
             seccomp_filter=seccomp.compile(profile) if profile else b"",
             user_namespace=linux is not None and any(each.type == "user" for each in linux.namespaces),
             preserve_fds=arguments.number("preserve-fds", 0) or 0,
+            agent=_agent(container, profile),
         )
     finally:
         os.close(pidfd)
@@ -76,6 +79,13 @@ def _enter(container: Container, wanted: Process, arguments: Arguments, detached
             console.hand_over(arguments.text("console-socket"), entered.console_fd)
         return 0
     return console.attend_process(entered.pidfd, entered.console_fd)
+
+
+def _agent(container: Container, profile: Seccomp | None) -> Callable[[int, int], None] | None:
+    if profile is None or not profile.listener_path:
+        return None
+    state = hook_state(container, "running")
+    return lambda listener_fd, pid: listener.hand_over(profile, listener_fd, pid, state)
 
 
 def _check_terminal(wanted: Process, arguments: Arguments, detached: bool) -> None:

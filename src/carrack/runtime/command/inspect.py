@@ -50,7 +50,7 @@ def list_containers(store: Store, arguments: Arguments) -> int:
     if arguments.on("quiet"):
         sys.stdout.writelines(f"{each['id']}\n" for each in documents)
     elif arguments.text("format", "table") == "json":
-        sys.stdout.write(json.dumps(documents or None) + "\n")
+        sys.stdout.write(json.dumps(documents or None, separators=(",", ":")) + "\n")
     elif arguments.text("format", "table") == "table":
         rows: list[tuple[str, ...]] = [("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")]
         rows += [tuple(str(each[key]) for key in ("id", "pid", "status", "bundle", "created", "owner")) for each in documents]
@@ -72,7 +72,7 @@ def processes(store: Store, arguments: Arguments) -> int:
     pids = container.cgroup().processes()
     chosen = arguments.text("format", "table")
     if chosen == "json":
-        sys.stdout.write(json.dumps(pids) + "\n")
+        sys.stdout.write(json.dumps(pids, separators=(",", ":")) + "\n")
         return 0
     if chosen != "table":
         raise InvalidParameter("invalid format option")
@@ -159,7 +159,7 @@ def _event(container: Container, kind: str, document: object) -> None:
     event: dict[str, object] = {"type": kind, "id": container.record.id}
     if document is not None:
         event["data"] = document
-    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.write(json.dumps(event, separators=(",", ":")) + "\n")
     sys.stdout.flush()
 
 

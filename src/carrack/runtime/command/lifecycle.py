@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import time
 
 import msgspec
@@ -18,6 +17,7 @@ from carrack.runtime import cgroups, hooks
 from carrack.runtime.cgroups.layout import own_paths
 from carrack.runtime.command import console
 from carrack.runtime.command.arguments import Arguments, Flag, UsageError, flag
+from carrack.runtime.command.log import debugging, log, warn
 from carrack.runtime.command.store import Container, Record, Store, hold_gate, now, process_stat, release_gate, write_pid
 from carrack.runtime.create import Creation, Stdio, create
 from carrack.runtime.failure import InitFailed
@@ -173,7 +173,7 @@ def _make(
     made: Creation | None = None
     complete = False
     try:
-        _refuse_frozen(path)
+        _look_at_cgroup(path)
         wanted = cgroups.plan(path, spec.linux.resources if spec.linux else None)
         gate = hold_gate(directory)
         root = os.path.abspath(spec.root.path) if spec.root else ""
@@ -189,11 +189,14 @@ def _make(
             new_keyring=not arguments.on("no-new-keyring"),
             gate_fd=gate,
             preserve_fds=_preserved(arguments),
+            trace=debugging(),
         )
         os.close(gate)
         made.ready()
         for warning in made.warnings:
-            sys.stderr.write(f'time="{now()}" level=warning msg="{warning}"\n')
+            warn(warning)
+        for step, microseconds in made.trace:
+            log("debug", f"{step}: {microseconds} us")
         container = Container(directory, _record(identifier, made, spec, bundle, root, path))
         if made.console_fd >= 0 and arguments.text("console-socket"):
             console.hand_over(arguments.text("console-socket"), made.console_fd)
@@ -215,13 +218,16 @@ def _nothing() -> Record:
     return Record("", 0, 0, "", "", "", "", RuntimeSpec())
 
 
-def _refuse_frozen(path: str) -> None:
+def _look_at_cgroup(path: str) -> None:
     try:
         frozen = cgroups.open(path).frozen()
     except OSError:
         return
     if frozen:
         raise Conflict("container's cgroup unexpectedly frozen")
+    inside = cgroups.open(path).processes()
+    if inside:
+        warn(f"container's cgroup is not empty: {len(inside)} process(es) found")
 
 
 def _record(identifier: str, made: Creation, spec: RuntimeSpec, bundle: str, root: str, path: str) -> Record:
@@ -390,4 +396,4 @@ def _discard(container: Container) -> None:
         try:
             hooks.run(wanted.poststop, hook_state(container, "stopped"), "poststop")
         except InitFailed as error:
-            sys.stderr.write(f'time="{now()}" level=warning msg="{error.cause}"\n')
+            warn(error.cause)
