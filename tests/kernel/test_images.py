@@ -168,13 +168,20 @@ class TestBadArchives:
     def test_a_layer_that_is_not_what_the_configuration_says(self, house: House) -> None:
         bad = image("app:1")
         bad.compressed = [BASE, tar(entry("etc/motd", b"evil"))]
-        self.refuse(house, tarballs.docker_archive(bad), DataCorrupt, "as the image's configuration says")
+        self.refuse(house, tarballs.docker_archive(bad), DataCorrupt, "invalid diffID for layer")
 
     def test_a_blob_that_is_not_what_its_name_says(self, house: House) -> None:
         packed = image("app:1")
         files = {**packed.members(), f"blobs/sha256/{'a' * 64}": b"something else"}
         files["manifest.json"] = b"[]"
         self.refuse(house, tarballs.archive(files), DataCorrupt, f"not sha256:{'a' * 64}")
+
+    def test_a_blob_that_is_here_already_but_not_in_the_archive(self, house: House) -> None:
+        packed = image("app:1")
+        house.load(tarballs.dual_archive(packed))
+        with pytest.raises(DataCorrupt, match="content is sha256:"):
+            house.load(tarballs.dual_archive(packed).replace(b"welcome", b"WELCOME"))
+        assert house.names() == ["app:1"]
 
     def test_a_blob_that_is_missing(self, house: House) -> None:
         packed = image("app:1")

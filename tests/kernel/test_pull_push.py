@@ -248,13 +248,13 @@ class TestHostileRegistry:
         packed = image(BASE)
         packed.compressed = [gzip.compress(TOP, 1)]
         registry.put("app", "1", packed)
-        self.refuse(house, registry, DataCorrupt, "as the image's configuration says")
+        self.refuse(house, registry, DataCorrupt, "invalid diffID for layer")
 
     def test_one_bad_layer_takes_the_good_ones_with_it(self, house: House, registry: Registry) -> None:
         packed = image(BASE, TOP)
         packed.compressed = [packed.blobs[0], gzip.compress(BASE, 1)]
         registry.put("app", "1", packed)
-        self.refuse(house, registry, DataCorrupt, "as the image's configuration says")
+        self.refuse(house, registry, DataCorrupt, "invalid diffID for layer")
 
     def test_a_document_that_is_manifest_and_index_at_once(self, house: House, registry: Registry) -> None:
         both = json.dumps({**json.loads(image(BASE).manifest), "manifests": []}).encode()
