@@ -21,6 +21,7 @@ from carrack.kernel.conntrack import Conntrack
 from carrack.kernel.netlink import Link, Netlink
 from carrack.networks import creation
 from carrack.networks.addresses import Addresses
+from carrack.networks.dns.table import ContainerNames, EndpointNames
 from carrack.networks.drivers.bridge import BridgeDriver, add_default_routes, endpoint_sysctls, gateway_mode
 from carrack.networks.drivers.driver import Driver
 from carrack.networks.drivers.host import HostDriver
@@ -28,6 +29,7 @@ from carrack.networks.drivers.none import NoneDriver, loopback_up
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding, Publication
 from carrack.networks.firewall import TOKEN_SET, Firewall, Forwarding
 from carrack.networks.forwarding import ForwardingSwitch
+from carrack.networks.names import RESOLVER, NameService
 from carrack.networks.network import Network
 from carrack.networks.options import NetworkOptions, table_name
 from carrack.networks.ports import PortRefused, PortTable, hold_one, host_addresses
@@ -55,6 +57,8 @@ class Networks:
         self._endpoints: dict[str, Endpoint] = {}
         self._ports = PortTable()
         self._namespace_sockets_ready = False
+        self._names = NameService(options.run_directory) if options.run_directory is not None else None
+        self._plugged: set[str] = set()
 
     # ── the daemon's start and end ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -78,6 +82,10 @@ class Networks:
             self.close(keep=True)
             raise
         self._watch.start()
+        if self._names is not None:
+            containers = {endpoint.container_id for endpoint in self._endpoints.values()}
+            found = [names for names in map(self._names_of, sorted(containers)) if names is not None]
+            self._names.resume(found)
 
     def close(self, keep: bool = True) -> None:
         """Stop listening. `keep`: containers go on, everything stays; else every kernel object of the instance is removed."""
@@ -85,6 +93,8 @@ class Networks:
             return
         self._namespace_sockets_ready = False
         self._watch.close()
+        if self._names is not None:
+            self._names.close(stop=not keep)
         if not keep:
             self._tear_down()
         self._firewall.close(keep=keep)
@@ -121,6 +131,7 @@ class Networks:
                 dead.append(endpoint.id)
                 continue
             self._endpoints[endpoint.id] = endpoint
+            self._plugged.add(endpoint.id)
             self._addresses.restore(endpoint)
             self._firewall.restore(self._forwardings(endpoint))
             for publication in endpoint.publications:
@@ -348,12 +359,19 @@ class Networks:
             mtu=network.mtu,
         )
 
-    def plug(self, endpoint: Endpoint, netns_fd: int) -> None:
-        """Make the endpoint's interface in the container's namespace, up, with addresses and routes. Raises SystemFailure."""
+    def plug(self, endpoint: Endpoint, netns_fd: int, *, pidfd: int = -1) -> None:
+        """Make the endpoint's interface in the container's namespace, up, with addresses, routes and names. Raises SystemFailure.
+
+        With the `pidfd` of its init the name server lets go of the container when it ends, though no daemon is there to say so.
+        """
         network = self.get(endpoint.network_id)
         first = self.endpoints(endpoint.container_id)[:1]
         default_route = bool(first) and first[0].id == endpoint.id
         self._drivers[network.driver].plug(network, endpoint, netns_fd, default_route=default_route)
+        with self._lock:
+            self._plugged.add(endpoint.id)
+        if self._names is not None and (names := self._names_of(endpoint.container_id)) is not None:
+            self._names.serve(names, netns_fd, pidfd)
 
     def loopback(self, netns_fd: int) -> None:
         """Set lo up in a namespace that is plugged into nothing."""
@@ -371,8 +389,11 @@ class Networks:
             network = self._networks.get(endpoint.network_id)
         if network is None:
             return
+        with self._lock:
+            self._plugged.discard(endpoint.id)
         others = [other for other in self.endpoints(endpoint.container_id) if other.id != endpoint.id]
         self._drivers[network.driver].unplug(network, endpoint)
+        self._tell_names(endpoint.container_id)
         if netns_fd >= 0 and others:
             netns.inside(netns_fd, lambda: _reroute(others[0]))
 
@@ -382,8 +403,10 @@ class Networks:
             found = [e for e in self._endpoints.values() if e.container_id == container_id and endpoint_id in ("", e.id)]
             for endpoint in found:
                 del self._endpoints[endpoint.id]
+                self._plugged.discard(endpoint.id)
         if not found:
             return
+        self._tell_names(container_id)
         for endpoint in found:
             self._unpublish(endpoint)
             if not endpoint.host_interface:
@@ -397,6 +420,49 @@ class Networks:
         """The container has another name: its endpoints show it."""
         for endpoint in self.endpoints(container_id):
             self._update(msgspec.structs.replace(endpoint, wish=msgspec.structs.replace(endpoint.wish, container_name=name)))
+        self._tell_names(container_id)
+
+    # ── names ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def resolver(self, networks: Sequence[Network]) -> str:
+        """The nameserver for the resolv.conf of a container that is in these networks; empty: it has the host's."""
+        named = any(not network.predefined and self._drivers[network.driver].addressed for network in networks)
+        return RESOLVER if named and self._names is not None else ""
+
+    def _names_of(self, container_id: str) -> ContainerNames | None:
+        """What the name server knows of a container; None for one that is in no user-defined network."""
+        endpoints = [endpoint for endpoint in self.endpoints(container_id) if endpoint.id in self._plugged]
+        places, outward = [], False
+        for endpoint in endpoints:
+            with self._lock:
+                network = self._networks.get(endpoint.network_id)
+            if network is None or not self._drivers[network.driver].addressed:
+                continue
+            outward = outward or not network.internal
+            if not network.predefined:
+                places.append(_endpoint_names(network, endpoint))
+        if not places:
+            return None
+        links = tuple(
+            (alias.lower(), target.lower())
+            for endpoint in endpoints
+            for target, _, alias in (link.partition(":") for link in endpoint.wish.links)
+            if alias
+        )
+        upstreams = next((endpoint.wish.upstreams for endpoint in endpoints if endpoint.wish.upstreams), ())
+        return ContainerNames(container_id, tuple(places), upstreams, links, outward)
+
+    def _tell_names(self, container_id: str) -> None:
+        if self._names is None:
+            return
+        try:
+            names = self._names_of(container_id)
+            if names is None:
+                self._names.drop(container_id)
+            else:
+                self._names.update(names)
+        except SystemFailure as error:
+            log.error("names of container %s: %s", container_id, error.message)
 
     def _update(self, endpoint: Endpoint) -> None:
         with self._lock:
@@ -562,6 +628,20 @@ def _check_wish(network: Network, wish: EndpointWish) -> None:
             raise InvalidParameter(f"invalid MAC address: {wish.mac}") from None
         if first & 1:
             raise InvalidParameter(f"invalid MAC address: {wish.mac}: it is a group's address")
+
+
+def _endpoint_names(network: Network, endpoint: Endpoint) -> EndpointNames:
+    called = (endpoint.name, endpoint.container_id[:12], *endpoint.wish.aliases)
+    return EndpointNames(
+        network=network.id,
+        network_name=network.name,
+        names=tuple(dict.fromkeys(name.lower() for name in called if name)),
+        ipv4=endpoint.ipv4,
+        ipv6=endpoint.ipv6,
+        gateway=network.pool4.gateway if network.pool4 else "",
+        gateway6=network.pool6.gateway if network.pool6 else "",
+        internal=network.internal,
+    )
 
 
 def _prefix(network: Network, version: int) -> int:
