@@ -449,7 +449,7 @@ class Networks:
             for target, _, alias in (link.partition(":") for link in endpoint.wish.links)
             if alias
         )
-        upstreams = next((endpoint.wish.upstreams for endpoint in endpoints if endpoint.wish.upstreams), ())
+        upstreams = next((endpoint.wish.upstreams for endpoint in endpoints if endpoint.wish.upstreams), self.options.dns)
         return ContainerNames(container_id, tuple(places), upstreams, links, outward)
 
     def _tell_names(self, container_id: str) -> None:

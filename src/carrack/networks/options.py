@@ -55,6 +55,8 @@ class NetworkOptions:
     ip_masq: bool = True
     ip: str = "0.0.0.0"
     """`--ip`: the host address of published ports that name none."""
+    dns: tuple[str, ...] = ()
+    """`--dns`: what the embedded name server asks for containers that name none; empty: the host's servers."""
     run_directory: Path | None = None
     """The exec-root, where the names process listens; None: user-defined networks have no name server."""
 
