@@ -1,5 +1,4 @@
-"""`Networks`: everything the engine orders of networks. Records, addresses, ports, names, the firewall and the drivers come together
-here.
+"""`Networks`: everything the engine orders of networks. Records, addresses, ports, names, the firewall and the drivers meet here.
 
 An endpoint's life: `allocate` (address and record, no kernel object) → `plug` (interface) → `hold` and `publish` (ports) →
 `unplug` → `release`. The record of an endpoint is the journal entry for its kernel objects (law 7): it is written before the first
