@@ -185,6 +185,8 @@ def _network_options(config: DaemonConfig) -> NetworkOptions:
         ip_forward=config.ip_forward,
         ip_masq=config.ip_masq,
         ip=config.ip,
+        dns=tuple(config.dns),
+        run_directory=config.exec_root,
     )
     if pools:
         from dataclasses import replace

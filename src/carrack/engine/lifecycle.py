@@ -185,8 +185,7 @@ class Lifecycle:
             if not isinstance(message, InitCreated):
                 raise _failure(message)
             if launch.uses_own_network(container) and len(fds) > 1:
-                await in_thread(launch.plug, self.rooms, prepared, fds[1])
-                trace.mark("network")
+                await in_thread(launch.plug, self.rooms, prepared, fds[1], fds[0])
             return message.pid
         finally:
             for fd in fds:
