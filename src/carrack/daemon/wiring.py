@@ -140,7 +140,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         orders,
         facts,
         image_documents=lambda: images.documents(store),
-        volume_documents=lambda: [volumes.resource(volume) for volume in vols.list()],
+        volume_documents=lambda: volumes.used(vols),
     )
     api = Api(
         [
