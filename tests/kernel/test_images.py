@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.rig import tarballs
-from tests.rig.confined import ForkUnpacker
-from tests.rig.tarballs import Packed, directory, entry, pieces, tar
 
 from carrack.content import FilesystemContent
 from carrack.errors import Conflict, DataCorrupt, InvalidParameter, NotFound
@@ -22,6 +19,9 @@ from carrack.oci.digest import Digest
 from carrack.oci.platform import Platform
 from carrack.snapshots import Overlay, Trash
 from carrack.state import Database
+from tests.rig import tarballs
+from tests.rig.confined import ForkUnpacker
+from tests.rig.tarballs import Packed, directory, entry, pieces, tar
 
 pytestmark = pytest.mark.root
 

@@ -73,6 +73,7 @@ def routes(backend: ContainerBackend) -> list[Route]:
         Route("POST", "/containers/{id}/resize", orders.resize),
         Route("POST", "/containers/{id}/update", orders.update),
         Route("POST", "/containers/{id}/attach", streams.attach),
+        Route("GET", "/containers/{id}/attach/ws", streams.attach_websocket),
         Route("POST", "/containers/{id}/wait", streams.wait),
         Route("DELETE", "/containers/{id}", orders.remove),
     ]
@@ -211,6 +212,13 @@ class Streams:
             text = f"{error.message}\r\n".encode()
             return Response(status_of(error), text, {"Content-Type": RAW})
         await give_raw(request, session, stream_type(session.content_type, request.version))
+        return None
+
+    async def attach_websocket(self, request: Request) -> Reply:
+        from carrack.api import attach_websocket  # brings wsproto, which few daemons ever need
+
+        session = await self._backend.attach(request.params["id"], attach_websocket.options(request))
+        await attach_websocket.serve(request, session)
         return None
 
     async def wait(self, request: Request) -> Reply:

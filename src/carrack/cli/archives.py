@@ -21,6 +21,9 @@ class _Nowhere:
     def write(self, data: bytes) -> int:
         return len(data)
 
+    def tell(self) -> int:
+        return 0
+
 
 def tar_pieces(entries: Iterable[tuple[str, str]], *, adjust: Callable[[tarfile.TarInfo], None] | None = None) -> Iterator[bytes]:
     """The archive of (path, name in the archive) pairs. Sockets are left out; a second name of a file is a hard link.

@@ -11,7 +11,7 @@ from select import select
 from carrack.cli.console import write_all
 from carrack.cli.failure import CommandFailure, ExitWith
 from carrack.client.failure import ConnectionFailed
-from carrack.client.frames import SYSTEM_ERROR, STDERR, FrameReader
+from carrack.client.frames import STDERR, SYSTEM_ERROR, FrameReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -229,9 +229,7 @@ class Attachment:
 def read_status(session: Session, waiting: Response) -> int:
     """The exit status that POST …/wait answers with; 125 when it cannot be learnt."""
     try:
-        answer = None
-        for answer in waiting.documents():
-            break
+        answer = next(iter(waiting.documents()), None)
     except ConnectionFailed as error:
         session.err.line(f"error waiting for container: {error}")
         return 125

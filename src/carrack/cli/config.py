@@ -54,8 +54,8 @@ class Config:
     def save(self) -> None:
         """Writes the file whole or not at all, readable by its owner only."""
         from carrack.cli.files import write_atomically
-        from carrack.client.codec import encode
         from carrack.cli.render.indent import indent
+        from carrack.client.codec import encode
 
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         write_atomically(os.path.realpath(self.path), indent(encode(self.document, sort=True), "\t").encode(), mode=0o600)

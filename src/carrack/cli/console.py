@@ -113,7 +113,7 @@ class Input:
 
     def read_all(self) -> bytes:
         """Everything up to the end."""
-        pieces = []
+        pieces: list[bytes] = []
         while True:
             data = self.read(65536)
             if not data:

@@ -35,7 +35,11 @@ def top_help(_terminal: bool) -> str:
 
 def group_help(group: str) -> str:
     """`carrack container --help`."""
-    names = [(name, load(f"{group} {name}").summary.partition("\n")[0]) for name in sorted(GROUPS[group]) if f"{group} {name}" not in HIDDEN]
+    names = [
+        (name, load(f"{group} {name}").summary.partition("\n")[0])
+        for name in sorted(GROUPS[group])
+        if f"{group} {name}" not in HIDDEN
+    ]
     return (
         f"Usage:  {PROGRAM} {group} COMMAND\n\n{GROUP_SUMMARIES[group]}\n\nCommands:\n{_names(names)}\n\n"
         f"Run '{PROGRAM} {group} COMMAND --help' for more information on a command.\n"

@@ -103,7 +103,7 @@ class Document(dict[str, object]):
 
     def _other_name(self, key: str) -> str | None:
         """Go's fields differ from their JSON names in capitals only (`ID`, `NanoCPUs`, `DNS`)."""
-        if not key.isupper() and not any([pair.isupper() for pair in (key[:2], key[-3:-1], key[-2:])]):
+        if not key.isupper() and not any(pair.isupper() for pair in (key[:2], key[-3:-1], key[-2:])):
             return None
         lowered = key.lower()
         for name in self:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from carrack.cli.command import Command
+from carrack.cli.containers.endpoints import empty_endpoint
 from carrack.cli.containers.look import natural_key
 from carrack.cli.containers.options import check_label, check_link
-from carrack.cli.containers.spec import empty_endpoint
 from carrack.cli.failure import CommandFailure
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
 from carrack.cli.pruning import FORCE_FLAG, ask_or_stop, confirm, filters_query, prune_filters, prune_networks
@@ -75,7 +75,9 @@ def _list(session: Session, parsed: Parsed) -> None:
     quiet = parsed.flag("quiet")
     template = parsed.text("format") or ("" if quiet else session.config.text("networksFormat"))
     if template == "raw":
-        template = "network_id: {{.ID}}" if quiet else r"network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
+        template = (
+            "network_id: {{.ID}}" if quiet else r"network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
+        )
     rows = [(network, not parsed.flag("no-trunc")) for network in networks]
     print_rows(session.out, NOUN, rows, template=template, columns=("ID", "Name", "Driver", "Scope"), quiet="ID" if quiet else "")
 
@@ -118,7 +120,7 @@ def build_ipam(parsed: Parsed) -> dict[str, Any]:
         raise ValueError("every ip-range or gateway must have a corresponding subnet")
     pools: dict[str, dict[str, Any]] = {}
     for subnet in subnets:
-        if any([_contains(subnet, other) or _contains(other, subnet) for other in pools]):
+        if any(_contains(subnet, other) or _contains(other, subnet) for other in pools):
             raise ValueError("multiple overlapping subnet configuration is not supported")
         pools[subnet] = {"Subnet": subnet}
     for flag, field, plural in (("ip-range", "IPRange", "ranges"), ("gateway", "Gateway", "gateways")):

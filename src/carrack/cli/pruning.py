@@ -17,7 +17,7 @@ FORCE_FLAG = "-f, --force bool Do not ask"
 
 
 def confirm(session: Session, question: str) -> bool:
-    """Asks on stdout and reads one line; only `y` and `yes` mean yes."""
+    """Asks on stdout and reads one line; only `y` means yes."""
     session.out.write(f"{question} [y/N] ")
     session.out.flush()
     answer = b""
@@ -26,7 +26,7 @@ def confirm(session: Session, question: str) -> bool:
         if not letter:
             break
         answer += letter
-    return answer.strip().lower() in (b"y", b"yes")
+    return answer.strip().lower() == b"y"
 
 
 def prune_filters(session: Session, filters: Filters) -> Filters:
@@ -42,13 +42,17 @@ def prune_filters(session: Session, filters: Filters) -> Filters:
 
 def filters_query(filters: Filters) -> dict[str, str]:
     """Filters as a query, if there are any."""
-    return {"filters": encode({name: dict.fromkeys(values, True) for name, values in filters.items()}, escape_html=True)} if filters else {}
+    return (
+        {"filters": encode({name: dict.fromkeys(values, True) for name, values in filters.items()}, escape_html=True)}
+        if filters
+        else {}
+    )
 
 
 def ask_or_stop(session: Session, parsed: Parsed, question: str) -> None:
-    """Asks unless --force was given; `no` ends the command quietly with exit code 1."""
+    """Asks unless --force was given; `no` ends the command quietly, and is no failure."""
     if not parsed.flag("force") and not confirm(session, question):
-        raise ExitWith(1)
+        raise ExitWith(0)
 
 
 def prune_containers(session: Session, filters: Filters) -> tuple[int, str]:
@@ -74,7 +78,9 @@ def prune_images(session: Session, filters: Filters, *, everything: bool) -> tup
     wanted = {**filters, "dangling": ["false" if everything else "true"]}
     report = session.engine.json("POST", "/images/prune", filters_query(wanted))
     entries = report.get("ImagesDeleted") or []
-    lines = [f"untagged: {entry['Untagged']}" if entry.get("Untagged") else f"deleted: {entry.get('Deleted', '')}" for entry in entries]
+    lines = [
+        f"untagged: {entry['Untagged']}" if entry.get("Untagged") else f"deleted: {entry.get('Deleted', '')}" for entry in entries
+    ]
     return _report("Deleted Images:", lines, report.get("SpaceReclaimed"))
 
 
@@ -105,4 +111,6 @@ def print_report(session: Session, reclaimed: int, text: str) -> None:
 def check_builder(session: Session) -> None:
     """Refuses what an old daemon has no route for."""
     if not session.engine.speaks("1.31"):
-        raise CommandFailure(f'"build prune" requires API version 1.31, but the Docker daemon API version is {session.engine.version}')
+        raise CommandFailure(
+            f'"build prune" requires API version 1.31, but the Docker daemon API version is {session.engine.version}'
+        )

@@ -5,7 +5,7 @@ Uses the C module `_signal`: the `signal` module costs 4 ms of import for its en
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import os
 
 from carrack.errors import CarrackError

@@ -64,7 +64,10 @@ NOUN = Noun(
         "Labels": ("LABELS", lambda volume: ",".join([f"{key}={value}" for key, value in (volume.get("Labels") or {}).items()])),
         "Links": ("LINKS", lambda volume: "N/A" if not volume.get("UsageData") else str(_usage(volume, "RefCount"))),
         "Size": ("SIZE", lambda volume: "N/A" if not volume.get("UsageData") else human_size(_usage(volume, "Size"))),
-        "Group": ("GROUP", lambda volume: volume["ClusterVolume"]["Spec"].get("Group", "") if volume.get("ClusterVolume") else "N/A"),
+        "Group": (
+            "GROUP",
+            lambda volume: volume["ClusterVolume"]["Spec"].get("Group", "") if volume.get("ClusterVolume") else "N/A",
+        ),
         "Availability": (
             "AVAILABILITY",
             lambda volume: volume["ClusterVolume"]["Spec"].get("Availability", "") if volume.get("ClusterVolume") else "N/A",
@@ -103,7 +106,7 @@ def _create(session: Session, parsed: Parsed) -> None:
         "Name": parsed.arguments[0] if parsed.arguments else parsed.text("name"),
     }
     document = {name: value for name, value in document.items() if value or name in ("Driver",)}
-    if any([parsed.changed(flag) for flag in _CLUSTER_FLAGS]):
+    if any(parsed.changed(flag) for flag in _CLUSTER_FLAGS):
         document["ClusterVolumeSpec"] = _cluster_spec(parsed)
     session.out.line(session.engine.json("POST", "/volumes/create", document=document)["Name"])
 
@@ -115,7 +118,10 @@ def _cluster_spec(parsed: Parsed) -> dict[str, Any]:
         access[kind] = {}
 
     def topologies(flag: str) -> list[dict[str, Any]]:
-        return [{"Segments": {key: value for key, _, value in [part.partition("=") for part in text.split(",")]}} for text in parsed.items(flag)]
+        return [
+            {"Segments": {key: value for key, _, value in [part.partition("=") for part in text.split(",")]}}
+            for text in parsed.items(flag)
+        ]
 
     return {
         "Group": parsed.text("group"),
@@ -182,7 +188,9 @@ COMMANDS = (
         -q, --quiet bool    Print names only
         """,
     ),
-    Command("volume inspect", "[OPTIONS] VOLUME [VOLUME...]", "Print everything about volumes", _inspect, at_least=1, flags=FORMAT_FLAG),
+    Command(
+        "volume inspect", "[OPTIONS] VOLUME [VOLUME...]", "Print everything about volumes", _inspect, at_least=1, flags=FORMAT_FLAG
+    ),
     Command(
         "volume create",
         "[OPTIONS] [VOLUME]",
@@ -222,7 +230,7 @@ COMMANDS = (
         "Remove unused local volumes",
         _prune,
         at_most=0,
-        flags=f'-a, --all bool Remove named ones too, not only anonymous ones\n{FORCE_FLAG}\n'
+        flags=f"-a, --all bool Remove named ones too, not only anonymous ones\n{FORCE_FLAG}\n"
         '--filter filter Remove only what matches (e.g. "label=<label>")',
     ),
     Command(

@@ -216,7 +216,7 @@ def _places(container: Container, rooms: Rooms, files: Path, places: specificati
         hostname_file=str(files / "hostname"),
         hosts_file=str(files / "hosts"),
         resolv_conf_file=str(files / "resolv.conf"),
-        init_file=places.init_file,
+        init_file=rooms.settings.init_path,
         namespace_of=places.namespace_of,
     )
 

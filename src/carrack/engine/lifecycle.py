@@ -159,6 +159,7 @@ class Lifecycle:
         state.started_at_nanoseconds = started.started_at_nanoseconds
         launch.describe_endpoints(container, prepared)
         self.become(container, Status.RUNNING)
+        self._tell_volumes(container, "mount")
         for endpoint in prepared.endpoints:
             self.tell_network(container, "connect", endpoint.network_id, endpoint.network_name, endpoint.driver)
         self.tell(container, "start")
@@ -223,6 +224,7 @@ class Lifecycle:
         """Send a signal to the container's init; a paused container is let go on to receive a deadly one."""
         if live.shim is None:
             raise Conflict(f"container {container.id} is not running")
+        self.tell(container, "kill", {"signal": str(number)})
         try:
             await live.shim.order(lambda sequence: Signal(sequence, number, everyone=everyone))
         except (NotFound, Unavailable):
@@ -232,7 +234,6 @@ class Lifecycle:
         if container.state.paused and number in (SIGKILL, stop_signal(container)):
             await in_thread(self.cgroup(container).thaw)
             self.become(container, Status.RUNNING)
-        self.tell(container, "kill", {"signal": str(number)})
 
     async def kill_now(self, container: Container, live: Live) -> None:
         """End a container by force. Raises SystemFailure when the kernel does not let it end."""
@@ -343,6 +344,7 @@ class Lifecycle:
             self.tell(container, "die", {"execDuration": str(ran_nanoseconds // 10**9), "exitCode": str(exited.exit_code)})
             await in_thread(self.rooms.networks.release, container.id)
             self._tell_disconnected(container)
+            self._tell_volumes(container, "unmount")
             launch.clear_endpoints(container)
             if container.host_config.auto_remove and not again:
                 container.state.status = follow(state.status, Status.EXITED, container.id)
@@ -392,6 +394,18 @@ class Lifecycle:
         for name, settings in container.networks.items():
             if settings.endpoint_id:
                 self.tell_network(container, "disconnect", settings.network_id, name, "bridge" if name == "bridge" else "")
+
+    def _tell_volumes(self, container: Container, action: str) -> None:
+        for point in container.mounts:
+            if point.type == "volume":
+                attributes = {"container": container.id, "driver": point.driver or "local"}
+                if action == "mount":
+                    attributes |= {
+                        "destination": point.destination,
+                        "propagation": point.propagation,
+                        "read/write": str(point.writable).lower(),
+                    }
+                self.rooms.events.emit("volume", action, point.name, attributes)
 
     def tell_network(self, container: Container, action: str, network_id: str, name: str, driver: str) -> None:
         """Emit an event about a container in a network."""

@@ -163,7 +163,10 @@ class Connection(asyncio.Protocol):
                 raise Cancelled("the client left")
             if self._eof:
                 raise BrokenFraming("unexpected EOF")
-            await self._more(self._limits.body_seconds)
+            try:
+                await self._more(self._limits.body_seconds)
+            except TimeoutError:
+                raise BrokenFraming("the request's body did not come in time") from None
 
     async def hand_over(self, head: bytes) -> HandedOver:
         if not await self._drop_body(self._limits.unread_bytes):
@@ -205,18 +208,18 @@ class Connection(asyncio.Protocol):
             await self._part()
         except (HeadTooLarge, BrokenFraming) as error:
             await self._refuse(error)
-        except (Cancelled, ConnectionError, TimeoutError):
+        except Cancelled:
             self._transport.close()
         except asyncio.CancelledError:
             self._transport.abort()
-        except Exception:  # the task's root
+        except Exception:  # the task's root; a stream that failed ends here, and the client sees it cut short
             log.exception("a connection failed")
             self._transport.abort()
         finally:
             self._registry.discard(self)
 
     async def _next_head(self) -> Head | None:
-        """The next request's head; None when the client sends no more."""
+        """The next request's head; None when the client sends no more, or not in time."""
         deadline: float | None = None
         while True:
             text = self._inbox.head(self._limits.head_bytes)
@@ -224,12 +227,15 @@ class Connection(asyncio.Protocol):
                 return parse_head(text)
             if self._eof:
                 return None
-            if self._inbox.size_bytes == 0:
-                await self._more(self._limits.idle_seconds)
-                continue
-            if deadline is None and self._limits.head_seconds is not None:
-                deadline = self._loop.time() + self._limits.head_seconds
-            await self._more(None if deadline is None else deadline - self._loop.time())
+            seconds = self._limits.idle_seconds
+            if self._inbox.size_bytes:
+                if deadline is None and self._limits.head_seconds is not None:
+                    deadline = self._loop.time() + self._limits.head_seconds
+                seconds = None if deadline is None else deadline - self._loop.time()
+            try:
+                await self._more(seconds)
+            except TimeoutError:
+                return None
 
     async def _exchange(self, head: Head) -> None:
         started = self._loop.time()
@@ -358,7 +364,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(render_head(status, headers) + body)
         try:
             await self._part()
-        except (Cancelled, ConnectionError, TimeoutError):
+        except Cancelled:
             self._transport.close()
 
     async def _part(self) -> None:

@@ -104,6 +104,8 @@ async def send_file(out: Outgoing, file_fd: int, offset: int, length: int) -> No
             except BlockingIOError:
                 await _writable(loop, socket_fd)
                 continue
+            except ConnectionError as error:
+                raise Cancelled("the client left") from error
             if sent == 0:
                 raise OSError(f"file ends {end - offset} bytes before the length that was announced")
             offset += sent

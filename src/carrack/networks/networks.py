@@ -96,12 +96,12 @@ class Networks:
         creation.add_predefined(self)
         links = {link.name: link for link in self._netlink.links()}
         self._restore_endpoints(links)
-        bridged = [network for network in self._networks.values() if network.driver == "bridge" and not network.config_only]
+        bridged = self._bridged()
         if not self._firewall.intact():
             for network in bridged:
                 self._bridges.set_loopback_routing(network, False)
         for network in bridged:
-            self._bridges.create(network)
+            self._bridges.create(network, {e.gateway for e in self.in_use(network)})
             self._firewall.rules.networks[network.id] = self._bridges.rules(network)
         self._firewall.assert_table()
         if self.options.ip_forward:
@@ -140,9 +140,8 @@ class Networks:
                 self._delete_link(endpoint.host_interface)
         for resting in self._addresses.resting_links():
             self._delete_link(resting)
-        for network in self._networks.values():
-            if network.driver == "bridge":
-                self._bridges.set_loopback_routing(network, False)
+        for network in self._bridged():
+            self._bridges.set_loopback_routing(network, False)
         self._forwarding.turn_off()
         for network in self._networks.values():
             if not network.config_only:
@@ -173,6 +172,13 @@ class Networks:
         self._records.put_network(network)
         with self._lock:
             self._networks[network.id] = network
+
+    def abandon(self, network: Network) -> None:
+        """Forget the default bridge of other options, and remove its kernel objects."""
+        self._drivers[network.driver].remove(network)
+        self._records.remove_network(network.id)
+        with self._lock:
+            self._networks.pop(network.id, None)
 
     # ── networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -255,6 +261,10 @@ class Networks:
             self._addresses.remove_network(network.id)
             self._records.remove_network(network.id)
         self._emit("network", "destroy", network.id, {"name": network.name, "type": network.driver})
+
+    def _bridged(self) -> Sequence[Network]:
+        """The networks that are bridges of this host."""
+        return [network for network in self.list() if network.driver == "bridge" and not network.config_only]
 
     def in_use(self, network: Network) -> Sequence[Endpoint]:
         """The endpoints of a network."""
@@ -502,12 +512,14 @@ class Networks:
                 self._addresses.link_gone(resting)
 
     def _ruleset_changed(self, token: int | None, lost: bool) -> None:
-        if lost and self._firewall.intact():
-            return
+        if lost:
+            self._firewall.forget_tokens()
+            if self._firewall.intact():
+                return
         if not lost and self._firewall.recognise(token):
             return
         log.warning("table inet %s was changed by somebody else: putting it back", self._firewall.table)
-        bridged = [network for network in self.list() if network.driver == "bridge" and not network.config_only]
+        bridged = self._bridged()
         for network in bridged:
             self._bridges.set_loopback_routing(network, False)
         self._firewall.assert_table()

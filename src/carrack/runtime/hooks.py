@@ -83,7 +83,8 @@ def _become(hook: Hook, stdin: int, output: int) -> None:
         os.dup2(stdin, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        environment = dict(each.split("=", 1) for each in hook.env if "=" in each)
+        # as runc has it: a hook without `env` inherits the runtime's
+        environment = dict(each.split("=", 1) for each in hook.env if "=" in each) if hook.env else dict(os.environ)
         os.execve(hook.path, list(hook.args) or [hook.path], environment)
     except OSError as error:
         os.write(2, f"fork/exec {hook.path}: {words(error)}".encode())

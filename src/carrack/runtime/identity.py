@@ -125,8 +125,12 @@ def put_on(who: Identity, uid: int, gid: int, groups: tuple[int, ...]) -> None:
         process.set_parent_death_signal(signal.SIGKILL)
 
 
-def finish(who: Identity, uid: int) -> None:
-    """Limits, filter and the final capability sets. What follows is execve."""
+def finish(who: Identity, uid: int) -> int:
+    """Limits, filter and the final capability sets. What follows is execve.
+
+    Returns the seccomp listener's descriptor when the filter has one, else 0.
+    """
+    listener = 0
     for number, soft, hard in who.rlimits:
         try:
             resource.setrlimit(number, (soft, hard))
@@ -135,7 +139,7 @@ def finish(who: Identity, uid: int) -> None:
     if who.no_new_privileges:
         process.set_no_new_privileges()
     if who.seccomp and not who.no_new_privileges:
-        seccomp.load(who.seccomp)  # needs CAP_SYS_ADMIN, so before the sets shrink
+        listener = seccomp.load(who.seccomp)  # needs CAP_SYS_ADMIN, so before the sets shrink
     if who.capabilities is not None:
         sets = who.capabilities
         kernel_capabilities.set(sets.effective, sets.permitted, sets.inheritable)
@@ -146,7 +150,8 @@ def finish(who: Identity, uid: int) -> None:
     elif uid:
         kernel_capabilities.set(0, 0, 0)
     if who.seccomp and who.no_new_privileges:
-        seccomp.load(who.seccomp)
+        listener = seccomp.load(who.seccomp)
+    return listener
 
 
 def default_signals() -> None:

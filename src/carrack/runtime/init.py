@@ -2,6 +2,7 @@
 
     parent                                   init
       │  clone3 ───────────────────────────▶  │
+      │  MAPPED (with a user namespace) ────▶ │
       │                                       │  joins its cgroup and namespaces, furnishes the room
       │  ◀──────────────────── HOOKS (if any) │
       │  HOOKS_DONE ────────────────────────▶ │  enters the root, finds its user and its program
@@ -23,7 +24,7 @@ from typing import NamedTuple, NoReturn
 from carrack.errors import CarrackError
 from carrack.kernel import keyring, paths, process
 from carrack.oci import runtime_spec
-from carrack.runtime import hooks
+from carrack.runtime import hooks, seccomp
 from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.failure import InitFailed, words
 from carrack.runtime.identity import Identity, default_signals, finish, put_on, reachable_limits
@@ -42,7 +43,7 @@ from carrack.runtime.room import Room
 from carrack.runtime.steps import EnterRoot
 from carrack.runtime.users import Account
 
-READY, FAILED, NO_USER, HOOKS, HOOKS_DONE, GO = b"R", b"F", b"U", b"H", b"D", b"G"
+READY, LISTENING, FAILED, NO_USER, HOOKS, HOOKS_DONE, GO, MAPPED = b"R", b"L", b"F", b"U", b"H", b"D", b"G", b"M"
 LONGEST = 65536
 
 
@@ -62,9 +63,13 @@ class InitOrder(NamedTuple):
     answer: socket.socket
     hooks: runtime_spec.Hooks
     state: hooks.State
+    user_namespace: bool
+    """Born in a user namespace of its own: the parent writes the maps, and moves init into its cgroup."""
     keyring_name: str
     """Empty: keep the caller's session keyring."""
     personality: int
+    seccomp_profile: runtime_spec.Seccomp | None
+    """Read for the listener's address only; what is loaded is in `identity`."""
     apparmor: str
     gate_fd: int = -1
     preserve_fds: int = 0
@@ -105,12 +110,15 @@ class _Init:
         self._join()
         self._furnish()
         account, environment, path, who = self._dress()
-        self._ready()
+        # an agent must hold the listener before the program's first call, and the parent may leave before GO
+        asks = seccomp.asks_listener(who.seccomp)
+        self._ready(finish(who, account.uid) if asks else 0)
         self._await_go()
         if order.hooks.start_container:
             hooks.run(order.hooks.start_container, order.state, "startContainer")
         process.close_on_exec_from(3 + order.preserve_fds)
-        finish(who, account.uid)
+        if not asks:
+            finish(who, account.uid)
         execute(path, order.process, environment)
 
     def _mark(self, name: str) -> None:
@@ -124,7 +132,9 @@ class _Init:
         default_signals()
         os.setsid()
         os.umask(0)
-        if not order.born_in_cgroup:
+        if order.user_namespace:
+            self._become_root()
+        elif not order.born_in_cgroup:
             order.cgroup.join()
             self._mark("join cgroup")
         for fd, flag in order.join_fds:
@@ -134,6 +144,15 @@ class _Init:
         if order.keyring_name:
             self._join_keyring()
         self._mark("join namespaces")
+
+    def _become_root(self) -> None:
+        """Wait for the maps, then be the namespace's root, whoever that is outside."""
+        if self._order.answer.recv(1) != MAPPED:
+            os._exit(1)
+        os.setgroups(())
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        self._mark("user namespace")
 
     def _join_keyring(self) -> None:
         try:
@@ -188,7 +207,7 @@ class _Init:
             place_terminal(self._room.slave_fd, account.uid)
         elif order.stdio is not None:
             place_stdio(order.stdio, account.uid)
-        enter_directory(order.process.cwd, create=True)
+        enter_directory(order.process.cwd)
         limits = reachable_limits(order.identity.rlimits, self._room.warnings)
         who = order.identity._replace(rlimits=limits)
         put_on(who, account.uid, account.gid, account.groups)
@@ -198,16 +217,18 @@ class _Init:
         self._mark("user and program")
         return account, environment, path, who
 
-    def _ready(self) -> None:
-        """READY, then the warnings, a NUL, and the trace, line by line."""
+    def _ready(self, listener: int) -> None:
+        """READY (or LISTENING, with the listener's descriptor first), the warnings, a NUL, and the trace, line by line."""
         order = self._order
         text = "\n".join(self._room.warnings) + "\0" + "\n".join(self._times)
-        packet = READY + text.encode(errors="surrogateescape")[: LONGEST - 1]
-        if self._room.console_fd >= 0:
-            socket.send_fds(order.answer, [packet], [self._room.console_fd])
-            os.close(self._room.console_fd)
-        else:
+        packet = (LISTENING if listener else READY) + text.encode(errors="surrogateescape")[: LONGEST - 1]
+        descriptors = [fd for fd in (listener, self._room.console_fd) if fd > 0]
+        if not descriptors:
             order.answer.send(packet)
+            return
+        socket.send_fds(order.answer, [packet], descriptors)
+        for fd in descriptors:
+            os.close(fd)
 
     def _await_go(self) -> None:
         order = self._order

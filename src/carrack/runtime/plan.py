@@ -24,6 +24,7 @@ from carrack.runtime.steps import (
     EnterRoot,
     LinkDevices,
     MakeDevices,
+    MakeDirectory,
     MakeReadonly,
     MaskPaths,
     MountBind,
@@ -56,6 +57,8 @@ DEFAULT_DEVICES = (
     ("/dev/zero", 1, 5),
     ("/dev/urandom", 1, 9),
 )
+
+_PLAIN_BIND = MountOptions(bind=True)
 
 _DEVICE_TYPES = {"b": stat.S_IFBLK, "c": stat.S_IFCHR, "u": stat.S_IFCHR, "p": stat.S_IFIFO}
 
@@ -122,13 +125,15 @@ def plan(spec: RuntimeSpec, *, cgroup_path: str, layout: Layout, pivot: bool = T
         raise InvalidParameter("a container needs a mount namespace of its own")
     cgroup_namespace = bool(flags & process.CLONE_NEWCGROUP)
     furnishing, held = _mounts(spec, layout, cgroup_path, cgroup_namespace)
+    user_namespace = bool(flags & process.CLONE_NEWUSER) or any(join.type == "user" for join in joins)
     steps = [
         *_identity(spec, flags, joins),
         *_root(linux),
-        *_sysctls_first(linux, flags, joins),
+        *_sysctls_first(linux, flags, joins, spec.domainname),
         *furnishing,
-        *_devices(spec, linux, bool(flags & process.CLONE_NEWUSER)),
+        *_devices(spec, linux, held if user_namespace else None),
         *_console(spec),
+        *_working_directory(spec),
         *_restrictions(spec, linux),
         _enter(linux, pivot),
     ]
@@ -223,7 +228,8 @@ def _owns_dev(spec: RuntimeSpec) -> bool:
     return not any(os.path.normpath(each.destination) == "/dev" and parse(each.options, each.type).bind for each in spec.mounts)
 
 
-def _devices(spec: RuntimeSpec, linux: Linux, user_namespace: bool) -> list[Step]:
+def _devices(spec: RuntimeSpec, linux: Linux, held: list[HeldMount] | None) -> list[Step]:
+    """Nodes to make; in a user namespace, where none can be made, the host's own bound (and `held` grows)."""
     if not _owns_dev(spec):
         return []
     nodes: dict[str, tuple[str, int, int, int, int, int]] = {}
@@ -231,10 +237,14 @@ def _devices(spec: RuntimeSpec, linux: Linux, user_namespace: bool) -> list[Step
         nodes[path] = (path, stat.S_IFCHR | 0o666, major, minor, 0, 0)
     for device in linux.devices:
         nodes[os.path.normpath(device.path)] = _node(device)
-    if user_namespace:
-        raise InvalidParameter("user namespaces are not supported")
-    ordered = sorted(nodes.values(), key=lambda node: node[0].rpartition("/")[0])
-    return [MakeDevices(tuple(ordered)), LinkDevices(_DEVICE_LINKS)]
+    if held is None:
+        ordered = sorted(nodes.values(), key=lambda node: node[0].rpartition("/")[0])
+        return [MakeDevices(tuple(ordered)), LinkDevices(_DEVICE_LINKS)]
+    steps: list[Step] = []
+    for path in nodes:
+        held.append(HeldMount(path, _PLAIN_BIND))
+        steps.append(MountBind(path, path, len(held) - 1, _PLAIN_BIND))
+    return [*steps, LinkDevices(_DEVICE_LINKS)]
 
 
 def _node(device: runtime_spec.Device) -> tuple[str, int, int, int, int, int]:
@@ -254,11 +264,19 @@ def _console(spec: RuntimeSpec) -> list[Step]:
     return [OpenConsole(size.height, size.width)]
 
 
+def _working_directory(spec: RuntimeSpec) -> list[Step]:
+    """A directory that the image lacks is made, and before the root may become read-only."""
+    cwd = os.path.normpath(spec.process.cwd) if spec.process else "/"
+    return [] if cwd in ("/", "//", "", ".") else [MakeDirectory(cwd)]
+
+
 # ── restrictions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _sysctls_first(linux: Linux, flags: int, joins: tuple[Join, ...]) -> list[Step]:
+def _sysctls_first(linux: Linux, flags: int, joins: tuple[Join, ...], domainname: str) -> list[Step]:
     values = tuple((linux.sysctl or {}).items())
+    if domainname and (linux.sysctl or {}).get("kernel.domainname", domainname) != domainname:
+        raise InvalidParameter("the sysctl `kernel.domainname` conflicts with OCI field `domainname`")
     joined = {join.type for join in joins}
     for name, _ in values:
         _check_sysctl(name.replace("/", "."), flags, joined)

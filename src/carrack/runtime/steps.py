@@ -244,6 +244,23 @@ class BindUnified(Step, frozen=True):
             os.close(fd)
 
 
+class MakeDirectory(Step, frozen=True):
+    """A directory that must be there; one that is stays as it is."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"directory {self.path}"
+
+    def apply(self, room: Room) -> None:
+        try:
+            os.close(room.directory(self.path))
+        except NotADirectoryError:
+            pass  # chdir says it in the words that users know
+        except OSError as error:
+            raise InitFailed(f'mkdir "{self.path}": {words(error)}') from None
+
+
 class MakeDevices(Step, frozen=True):
     """Device nodes: (path, mode with type, major, minor, uid, gid), grouped by directory as they come."""
 

@@ -76,6 +76,11 @@ class AttachedClient:
         self._stop_reading()
         self.outgoing.finish()
 
+    def let_go(self) -> None:
+        """Give the connection back to the daemon that handed it over."""
+        self._stop_reading()
+        self.outgoing.let_go()
+
     def resume_input(self) -> None:
         """The process takes input (again)."""
         streams = self._streams

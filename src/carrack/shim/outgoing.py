@@ -84,6 +84,14 @@ class Outgoing:
         else:
             self.listen_to(0)
 
+    def let_go(self) -> None:
+        """Close our descriptor and leave the connection to whoever has another."""
+        if not self.closed:
+            self.closed = True
+            self._queue.clear()
+            self._loop.forget(self._fd)
+            self._sock.close()
+
     def close(self) -> None:
         if self.closed:
             return

@@ -23,7 +23,7 @@ from carrack.runtime.create import Creation, StartFailed, create
 from carrack.shim import exit_record, messages, tenancy, wire
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.conversation import Conversation
-from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, reap, tell_failure
+from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, reap
 from carrack.shim.guests import Guests
 from carrack.shim.listener import Listener
 from carrack.shim.logs.writer import open_log
@@ -33,6 +33,7 @@ from carrack.shim.pipes import Pipes, make_pipes
 from carrack.shim.streams import BUFFER_BYTES, Streams
 
 SIGKILL = 9
+KILL_LOOKS, KILL_LOOK_SECONDS = 10, 0.05
 RECORD_SECONDS = 2.0
 """How long those who wait are kept waiting for the daemon to record the exit."""
 
@@ -143,7 +144,7 @@ class Shim:
         self._forget_secrets()
 
     def _watch_running(self, creation: Creation) -> None:
-        self._loop.watch(creation.pidfd, READ, self._on_init_end)
+        self._loop.watch(creation.pidfd, READ, self._on_init_end, vital=True)
         self._out_of_memory_fd = creation.cgroup.watch_out_of_memory()
         if self._out_of_memory_fd >= 0:
             self._loop.watch(self._out_of_memory_fd, READ, self._on_out_of_memory)
@@ -269,8 +270,8 @@ class Shim:
             self._report(messages.Refused(sequence, type(error).__name__, error.message))
         except ProcessLookupError:
             self._report(messages.Refused(sequence, "NotFound", "process already finished"))
-        except OSError as error:
-            self._report(messages.Refused(sequence, "SystemFailure", str(error)))
+        except Exception as error:  # an order's root: whatever it meets must not end the container
+            self._report(messages.Refused(sequence, "SystemFailure", f"{type(error).__name__}: {error}"))
         else:
             self._report(messages.Done(sequence))
 
@@ -320,7 +321,7 @@ class Shim:
             failed = error if isinstance(error, StartFailed) else _failed(str(error), _kind_of(error))
             self._report(messages.Refused(order.sequence, failed.kind, failed.message, failed.exit_code))
             if client is not None:
-                tell_failure(client, failed, framed=not order.process.terminal)
+                client.let_go()  # the daemon has the connection too, and writes why once it has recorded it
             return
         self._execs[order.exec_id] = session
         self._report(messages.Done(order.sequence, session.pid))
@@ -337,13 +338,19 @@ class Shim:
 
     def _on_out_of_memory(self, _: int) -> None:
         os.read(self._out_of_memory_fd, 4096)
+        self._look_for_kills(KILL_LOOKS)
+
+    def _look_for_kills(self, looks: int) -> None:
+        """The event comes before the kernel has chosen and killed a process; so look again, a few times."""
         creation = self._creation
-        if creation is None:
+        if creation is None or self._released:
             return
         kills = creation.cgroup.out_of_memory_kills()
         if kills > self._out_of_memory_kills:
             self._out_of_memory_kills = kills
             self._report(messages.OutOfMemory())
+        elif looks:
+            self._loop.call_later(KILL_LOOK_SECONDS, lambda: self._look_for_kills(looks - 1))
 
     def _on_init_end(self, _: int) -> None:
         creation = self._creation

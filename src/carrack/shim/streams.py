@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from mmap import mmap
 
+from carrack.errors import Conflict
 from carrack.kernel import terminal
 from carrack.shim.client import AttachedClient
 from carrack.shim.framing import STDOUT
@@ -72,8 +73,10 @@ class Streams:
         return self._input_fd >= 0 and not self._input_ending
 
     def resize(self, height: int, width: int) -> None:
-        """Raises OSError without a terminal."""
-        terminal.set_size(self._input_fd if self.is_terminal else -1, height, width)
+        """Raises Conflict without a terminal."""
+        if not self.is_terminal or self._input_fd < 0:
+            raise Conflict("the process has no terminal")
+        terminal.set_size(self._input_fd, height, width)
 
     def add(self, client: AttachedClient) -> None:
         """From now on the client gets what is read; what it had sent before is input."""

@@ -151,6 +151,9 @@ class LayerStore:
                 found += [path for name in (RW, WORK) if (path := self._containers / key / name).is_dir()]
         return sorted(found)
 
+    def throw(self, garbage: Path) -> None:
+        self._trash.throw(garbage)
+
     def missing(self) -> list[Path]:
         homes = [self._root / row[0] / _DIFF for row in self._database.read("SELECT short FROM layers")]
         homes += [self._containers / row[0] / RW for row in self._database.read("SELECT key FROM snapshots")]

@@ -107,5 +107,8 @@ class Snapshotter(Protocol):
     def garbage(self) -> list[Path]:
         """The directories that no record names."""
 
+    def throw(self, garbage: Path) -> None:
+        """Remove a directory that no record names."""
+
     def missing(self) -> list[Path]:
         """The directories that a record names and that are not there."""

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.contract.api.conftest import Daemon
-from tests.contract.api.engine_double import container
 
 from carrack.engine.state import Status
 from carrack.engine.streams import LogOptions
+from tests.contract.api.conftest import Daemon
+from tests.contract.api.engine_double import container
 
 DaemonOf = Callable[..., Daemon]
 JSON = "Content-Type: application/json"

@@ -108,7 +108,7 @@ def test_the_catalog_needs_its_own_grant(registry: LiveRegistry) -> None:
         {"exp": None},
         {"access": "everything"},
     ],
-    ids=str,
+    ids=["issuer", "audience", "audiences", "no audience", "expired", "not yet", "no time", "null time", "no list"],
 )
 def test_a_token_for_somebody_else_or_another_time_is_refused(registry: LiveRegistry, change: dict[str, object]) -> None:
     assert is_believed(registry, token(KEY, "ES256", claims()))

@@ -6,7 +6,6 @@ import socket
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
-from tests.kernel.network.lab import MACHINE4, OUTSIDE4, SECOND4, Box, Lab, reach, silent
 
 from carrack.errors import SystemFailure
 from carrack.kernel import netns, sysctl
@@ -14,6 +13,7 @@ from carrack.kernel.netlink import Netlink
 from carrack.networks.endpoint import EndpointWish, PortBinding
 from carrack.networks.networks import Networks
 from carrack.networks.options import NetworkOptions
+from tests.kernel.network.lab import MACHINE4, OUTSIDE4, SECOND4, Box, Lab, reach, silent
 
 pytestmark = pytest.mark.root
 

@@ -7,7 +7,6 @@ import os
 from ipaddress import ip_network
 
 import pytest
-from tests.kernel.network.lab import MACHINE4, MACHINE6, OUTSIDE4, OUTSIDE6, Lab, reach, silent
 
 from carrack.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from carrack.kernel import netns, sysctl
@@ -17,6 +16,7 @@ from carrack.networks.endpoint import EndpointWish, PortBinding
 from carrack.networks.network import IpamConfig
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
+from tests.kernel.network.lab import MACHINE4, MACHINE6, OUTSIDE4, OUTSIDE6, Lab, reach, silent
 
 pytestmark = pytest.mark.root
 

@@ -48,7 +48,16 @@ COMMANDS = (
         at_most=2,
         flags=f"{_DIRECTORY}\n--leave-running bool Let the container run on",
     ),
-    Command("checkpoint ls", "[OPTIONS] CONTAINER", "List checkpoints of a container", _list, at_least=1, at_most=1, aliases="checkpoint ls, checkpoint list", flags=_DIRECTORY),
+    Command(
+        "checkpoint ls",
+        "[OPTIONS] CONTAINER",
+        "List checkpoints of a container",
+        _list,
+        at_least=1,
+        at_most=1,
+        aliases="checkpoint ls, checkpoint list",
+        flags=_DIRECTORY,
+    ),
     Command(
         "checkpoint rm",
         "[OPTIONS] CONTAINER CHECKPOINT",

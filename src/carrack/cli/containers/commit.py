@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def _commit(session: Session, parsed: Parsed) -> None:
-    query: dict[str, str | list[str]] = {"container": parsed.arguments[0], "comment": parsed.text("message"), "author": parsed.text("author")}
+    query: dict[str, str | list[str]] = {
+        "container": parsed.arguments[0],
+        "comment": parsed.text("message"),
+        "author": parsed.text("author"),
+    }
     if len(parsed.arguments) > 1 and parsed.arguments[1]:
         from carrack.cli.images.transfer import read_name
 

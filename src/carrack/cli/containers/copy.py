@@ -245,7 +245,9 @@ def _destination(source: str, target: str, *, is_folder: bool, rename: str) -> t
     if not exists and not os.path.isdir(folder):
         raise CommandFailure(f"lstat {folder}: no such file or directory")
     source_base = rename or split_entry(source)[1]
-    return plan_rename(path, folder, base, source_base, exists=exists, target_is_folder=target_is_folder, source_is_folder=is_folder)
+    return plan_rename(
+        path, folder, base, source_base, exists=exists, target_is_folder=target_is_folder, source_is_folder=is_folder
+    )
 
 
 def plan_rename(
@@ -290,7 +292,13 @@ def _to_container(session: Session, container: str, source: str, target: str, pa
     source_base = split_entry(path)[1]
     folder, base = split_entry(target)
     folder, old, new = plan_rename(
-        target, folder, base, rename or source_base, exists=facts is not None, target_is_folder=is_folder, source_is_folder=os.path.isdir(path) and not os.path.islink(path)
+        target,
+        folder,
+        base,
+        rename or source_base,
+        exists=facts is not None,
+        target_is_folder=is_folder,
+        source_is_folder=os.path.isdir(path) and not os.path.islink(path),
     )
     counter = [0]
     pieces = _archive(path, source_base, rename, old, new, counter)
@@ -300,7 +308,9 @@ def _to_container(session: Session, container: str, source: str, target: str, pa
 
 
 def _put(session: Session, container: str, query: dict[str, str], pieces: Iterator[bytes]) -> None:
-    session.engine.request("PUT", container_path(container, "/archive"), query, content=pieces, media_type="application/x-tar").read_all()
+    session.engine.request(
+        "PUT", container_path(container, "/archive"), query, content=pieces, media_type="application/x-tar"
+    ).read_all()
 
 
 def _local_source(path: str, *, follow: bool) -> tuple[str, str]:
@@ -349,7 +359,8 @@ COMMANDS = (
     Command(
         "container cp",
         "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\t{} [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
-        "Copy files between a container and here\n\nWith '-' as the source a tar archive is read from STDIN and unpacked in a folder of the\n"
+        "Copy files between a container and here\n\n"
+        "With '-' as the source a tar archive is read from STDIN and unpacked in a folder of the\n"
         "container; with '-' as the destination one is written to STDOUT.",
         _copy,
         at_least=2,

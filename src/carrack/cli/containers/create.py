@@ -152,10 +152,9 @@ def normal_platform(text: str) -> str:
         "armel": "arm/v6",
     }
     parts = text.lower().split("/")
-    if len(parts) > 3 or not all([part.replace("_", "").replace("-", "").replace(".", "").isalnum() for part in parts]):
-        raise CommandFailure(
-            f'error parsing specified platform: "{text}": invalid platform: platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument'
-        )
+    if len(parts) > 3 or not all(part.replace("_", "").replace("-", "").replace(".", "").isalnum() for part in parts):
+        rule = 'platform specifier component must match "^[A-Za-z0-9_.-]+$"'
+        raise CommandFailure(f'error parsing specified platform: "{text}": invalid platform: {rule}: invalid argument')
     known = ("linux", "darwin", "windows", "freebsd", "android", "solaris", "illumos", "wasip1", "js")
     if len(parts) == 1:
         import os as host
@@ -186,7 +185,7 @@ def fit_version(session: Session, spec: Spec) -> None:
         need("1.25", "stop timeout")
     if config.get("Healthcheck", {}).get("StartInterval"):
         need("1.44", "specify health-check start interval")
-    if any([endpoint["MacAddress"] for endpoint in spec.networks.values()]):
+    if any(endpoint["MacAddress"] for endpoint in spec.networks.values()):
         need("1.44", "specify mac-address per network")
     if engine.speaks("1.42"):
         host_config.pop("KernelMemory", None)
@@ -207,7 +206,7 @@ def _share_api_socket(session: Session, spec: Spec) -> dict[str, Any]:
     mount = {"Type": "bind", "Source": endpoint.path, "Target": "/var/run/docker.sock", "BindOptions": {}}
     spec.host_config.setdefault("Mounts", []).append(mount)
     variables: list[str] = spec.config["Env"] or []
-    if any([variable.startswith("DOCKER_CONFIG=") for variable in variables]):
+    if any(variable.startswith("DOCKER_CONFIG=") for variable in variables):
         return {}
     from carrack.cli.logins import all_logins
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from carrack.cli.flags import Parsed
     from carrack.cli.session import Session
+    from carrack.client.engine import Pending
 
 AT_ONCE = 50
 
@@ -42,7 +43,7 @@ def for_each(
     failures: list[str] = []
     for start in range(0, len(names), AT_ONCE):
         batch = names[start : start + AT_ONCE]
-        pending = []
+        pending: list[Pending | CarrackError] = []
         for name in batch:
             try:
                 target = name.strip("/") if trim else name

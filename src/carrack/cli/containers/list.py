@@ -13,6 +13,7 @@ from carrack.client.codec import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from carrack.cli.flags import Parsed
@@ -87,7 +88,15 @@ def _wants_size(template: str, settled: bool, size: bool) -> bool:
     from carrack.cli.render.template import TemplateError, parse_template
 
     used: list[str] = []
-    fields = {name: (header, (lambda _, name=name: used.append(name) or "")) for name, (header, _) in NOUN.fields.items()}
+
+    def note(name: str) -> Callable[[Any], str]:
+        def field(_row: Any) -> str:
+            used.append(name)
+            return ""
+
+        return field
+
+    fields = {name: (header, note(name)) for name, (header, _) in NOUN.fields.items()}
     watched = Noun(NOUN.kind, fields, {"Label": lambda _row, _name: ""})
     try:
         compiled = parse_template(template)
@@ -102,7 +111,7 @@ def _wants_size(template: str, settled: bool, size: bool) -> bool:
 
 def _image(row: Row) -> str:
     container = row.container
-    name: str = container.get("Image") or ""
+    name = str(container.get("Image") or "")
     if not name:
         return "<no image>"
     if not row.truncate:
@@ -111,12 +120,12 @@ def _image(row: Row) -> str:
     if image_id and image_id == short_id(name):
         return image_id
     bare, at, _ = name.partition("@")
-    return bare if at and bare and not name.startswith("sha256:") else name
+    return bare if at and not name.startswith("sha256:") else name
 
 
 def names_of(container: dict[str, Any], *, truncate: bool) -> str:
     """The container's names without their slash; shortened, the one that is its own and no link's."""
-    names = [name[1:] for name in container.get("Names") or ()]
+    names = [str(name)[1:] for name in container.get("Names") or ()]
     if truncate:
         for name in names:
             if "/" not in name:

@@ -183,7 +183,7 @@ def check_search_domain(text: str) -> str:
     if domain == ".":
         return domain
     trimmed = domain.strip()
-    if not any([character.isascii() and character.isalpha() for character in domain]) or len(trimmed) >= 255:
+    if not any(character.isascii() and character.isalpha() for character in domain) or len(trimmed) >= 255:
         raise ValueError(f"{domain} is not a valid domain")
     for part in trimmed.removesuffix(".").split("."):
         letters = part.replace("-", "").replace("_", "")
@@ -241,7 +241,7 @@ def check_device_rule(text: str) -> str:
     kind, _, rest = text.partition(" ")
     numbers, _, mode = rest.partition(" ")
     parts = numbers.split(":")
-    numeric = len(parts) == 2 and all([part == "*" or (part.isascii() and part.isdigit()) for part in parts])
+    numeric = len(parts) == 2 and all(part == "*" or (part.isascii() and part.isdigit()) for part in parts)
     if kind not in ("a", "b", "c") or not numeric or not 1 <= len(mode) <= 3 or mode.strip("rwm"):
         raise ValueError(f"invalid device cgroup format '{text}'")
     return text

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import os
 
-from carrack.cli.containers.mounts import NetworkChoice
+from carrack.cli.containers.devices import read_devices, read_security_options
+from carrack.cli.containers.endpoints import build_endpoints, check_mac
 from carrack.cli.containers.ports import read_ports
-from carrack.cli.files import os_error_text, read_file, read_key_values
-from carrack.cli.values import go_quote
+from carrack.cli.files import read_key_values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from carrack.cli.flags import Parsed
-
-_NOT_USER_DEFINED = ("default", "bridge", "host", "none", "nat")
 
 
 class Spec:
@@ -41,7 +39,7 @@ def build_spec(parsed: Parsed, *, server_os: str = "linux", proxies: dict[str, s
     """The body for a parsed command line. Raises ValueError with Docker's text."""
     host_config = _host_config(parsed, server_os)
     config = _config(parsed, proxies or {}, host_config)
-    networks = _networks(parsed)
+    networks = build_endpoints(parsed)
     main = networks.get(host_config["NetworkMode"])
     if main is not None and main["MacAddress"]:
         config["MacAddress"] = main["MacAddress"]
@@ -78,7 +76,7 @@ def _config(parsed: Parsed, proxies: dict[str, str], host_config: dict[str, Any]
     if ports:
         config["ExposedPorts"] = ports
     if parsed.text("mac-address"):
-        config["MacAddress"] = _checked_mac(parsed.text("mac-address"))
+        config["MacAddress"] = check_mac(parsed.text("mac-address"))
     if parsed.text("stop-signal"):
         config["StopSignal"] = parsed.text("stop-signal")
     if parsed.changed("stop-timeout"):
@@ -87,16 +85,6 @@ def _config(parsed: Parsed, proxies: dict[str, str], host_config: dict[str, Any]
     if health is not None:
         config["Healthcheck"] = health
     return config
-
-
-def _checked_mac(text: str) -> str:
-    digits = text.strip().replace("-", ":").replace(".", "")
-    parts = digits.split(":")
-    hexadecimal = "".join(parts)
-    plain = len(hexadecimal) in (12, 16, 40) and not hexadecimal.strip("0123456789abcdefABCDEF")
-    if not plain or (len(parts) > 1 and any([len(part) != 2 for part in parts])):
-        raise ValueError(f"{text} is not a valid mac address")
-    return text
 
 
 def _volumes(texts: list[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -182,7 +170,7 @@ def _host_config(parsed: Parsed, server_os: str) -> dict[str, Any]:
     restart = read_restart_policy(parsed.text("restart"))
     if parsed.flag("rm") and restart["Name"] not in ("", "no"):
         raise ValueError("conflicting options: cannot specify both --restart and --rm")
-    security, unconfined_paths = _security_options(parsed.items("security-opt"))
+    security, unconfined_paths = read_security_options(parsed.items("security-opt"))
     networks = parsed.value("network")
     host_config: dict[str, Any] = {
         "Binds": None,
@@ -238,7 +226,7 @@ def _resources(parsed: Parsed, server_os: str) -> dict[str, Any]:
     swappiness = parsed.number("memory-swappiness")
     if swappiness != -1 and not 0 <= swappiness <= 100:
         raise ValueError(f"invalid value: {swappiness}. Valid memory swappiness range is 0-100")
-    devices, cdi = _devices(parsed.items("device"), server_os)
+    devices, cdi = read_devices(parsed.items("device"), server_os)
     requests: list[dict[str, Any]] = list(parsed.value("gpus"))
     if cdi:
         requests.append({"Driver": "cdi", "Count": 0, "DeviceIDs": cdi, "Capabilities": None, "Options": None})
@@ -324,183 +312,3 @@ def _storage_options(texts: list[str]) -> dict[str, str]:
         if "=" not in text:
             raise ValueError("invalid storage option")
     return {key: value for key, _, value in [text.partition("=") for text in texts]}
-
-
-def _security_options(texts: list[str]) -> tuple[list[str], bool]:
-    """(options to send, whether all system paths are to be open); a seccomp profile is sent by content, not by path."""
-    from carrack.cli.render.indent import compact
-    from carrack.client.codec import decode
-
-    options: list[str] = []
-    unconfined = False
-    for text in texts:
-        key, separator, value = text.partition("=")
-        if not separator and key != "no-new-privileges":
-            key, separator, value = text.partition(":")
-        if not value and key != "no-new-privileges":
-            raise ValueError(f"Invalid --security-opt: {go_quote(text)}")
-        if text == "systempaths=unconfined":
-            unconfined = True
-            continue
-        if key == "seccomp" and value not in ("builtin", "unconfined"):
-            try:
-                profile = read_file(value).decode("utf-8", "replace")
-                decode(profile)
-            except OSError as error:
-                raise ValueError(f"opening seccomp profile ({value}) failed: {os_error_text(error)}") from None
-            except ValueError as error:
-                raise ValueError(f"compacting json for seccomp profile ({value}) failed: {error}") from None
-            text = f"seccomp={compact(profile)}"
-        options.append(text)
-    return options, unconfined
-
-
-def _devices(texts: list[str], server_os: str) -> tuple[list[dict[str, str]], list[str]]:
-    devices: list[dict[str, str]] = []
-    cdi: list[str] = []
-    for text in texts:
-        if is_cdi_name(text):
-            cdi.append(text)
-        elif server_os == "windows":
-            devices.append({"PathOnHost": text, "PathInContainer": "", "CgroupPermissions": ""})
-        else:
-            devices.append(read_device(text))
-    return devices, cdi
-
-
-def is_cdi_name(text: str) -> bool:
-    """Whether this is `vendor/class=device`, a name of the Container Device Interface."""
-    kind, equals, device = text.partition("=")
-    vendor, slash, device_class = kind.partition("/")
-
-    def named(part: str, extra: str) -> bool:
-        bare = part
-        for character in extra:
-            bare = bare.replace(character, "")
-        return bool(part) and part[0].isascii() and part[0].isalpha() and part[-1].isalnum() and bare.isascii() and bare.isalnum()
-
-    plain = device.replace("_", "").replace("-", "").replace(".", "").replace(":", "")
-    return bool(equals and slash) and named(vendor, "_-.") and named(device_class, "_-") and plain.isascii() and plain.isalnum()
-
-
-def _is_device_mode(text: str) -> bool:
-    return bool(text) and not text.strip("rwm") and len(set(text)) == len(text)
-
-
-def read_device(text: str) -> dict[str, str]:
-    """`host[:container][:mode]` as the API's DeviceMapping. Raises ValueError with Docker's text."""
-    parts = text.split(":")
-    if len(parts) > 3 or not parts[0]:
-        raise ValueError(f"bad format for path: {text}")
-    permissions = "rwm"
-    source = target = parts[0]
-    if len(parts) == 3:
-        if not _is_device_mode(parts[2]):
-            raise ValueError(f"bad mode specified: {parts[2]}")
-        target, permissions = parts[1], parts[2]
-    elif len(parts) == 2 and _is_device_mode(parts[1]):
-        permissions = parts[1]
-    elif len(parts) == 2:
-        target = parts[1]
-    if not target.startswith("/"):
-        raise ValueError(f"{target} is not an absolute path")
-    if len(parts) == 1 or (len(parts) == 2 and target == source):
-        source = target = os.path.normpath(source)
-    elif len(parts) == 2:
-        target = os.path.normpath(target)
-    return {"PathOnHost": source, "PathInContainer": target, "CgroupPermissions": permissions}
-
-
-def _networks(parsed: Parsed) -> dict[str, dict[str, Any]]:
-    choices: list[NetworkChoice] = list(parsed.value("network"))
-    if not choices:
-        choice = NetworkChoice("default")
-        _apply_old_flags(choice, parsed)
-        return {"default": _endpoint(choice)}
-    endpoints: dict[str, dict[str, Any]] = {}
-    user_defined = {_is_user_defined(choice.target) for choice in choices}
-    for index, choice in enumerate(choices):
-        if index == 0:
-            _apply_old_flags(choice, parsed)
-        endpoint = _endpoint(choice)
-        if choice.target in endpoints:
-            raise ValueError(f"network {go_quote(choice.target)} is specified multiple times")
-        if len(choices) == 1 and endpoint == _EMPTY_ENDPOINT:
-            continue  # the daemon joins the network of NetworkMode by itself
-        endpoints[choice.target] = endpoint
-    if len(user_defined) > 1:
-        raise ValueError("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
-    return endpoints
-
-
-def _is_user_defined(target: str) -> bool:
-    return target not in _NOT_USER_DEFINED and not target.startswith("container:")
-
-
-def _apply_old_flags(choice: NetworkChoice, parsed: Parsed) -> None:
-    """--network-alias, --link, --ip and their like belong to the first network."""
-    aliases, links, link_local = parsed.items("network-alias"), parsed.items("link"), parsed.items("link-local-ip")
-    ipv4, ipv6, mac = parsed.text("ip"), parsed.text("ip6"), parsed.text("mac-address")
-    conflicts = (
-        (choice.aliases and aliases, "--network-alias and per-network alias"),
-        (choice.links and links, "--link and per-network links"),
-        (choice.ipv4 and ipv4, "--ip and per-network IPv4 address"),
-        (choice.ipv6 and ipv6, "--ip6 and per-network IPv6 address"),
-        (choice.mac and mac, "--mac-address and per-network MAC address"),
-        (choice.link_local and link_local, "--link-local-ip and per-network link-local IP addresses"),
-    )
-    for conflict, names in conflicts:
-        if conflict:
-            raise ValueError(f"conflicting options: cannot specify both {names}")
-    choice.aliases = aliases or choice.aliases
-    if links and _is_user_defined(choice.target):
-        choice.links = links
-    choice.ipv4 = ipv4 or choice.ipv4
-    choice.ipv6 = ipv6 or choice.ipv6
-    choice.mac = mac or choice.mac
-    choice.link_local = link_local or choice.link_local
-
-
-_EMPTY_ENDPOINT: dict[str, Any] = {
-    "IPAMConfig": None,
-    "Links": None,
-    "Aliases": None,
-    "MacAddress": "",
-    "DriverOpts": None,
-    "GwPriority": 0,
-    "NetworkID": "",
-    "EndpointID": "",
-    "Gateway": "",
-    "IPAddress": "",
-    "IPPrefixLen": 0,
-    "IPv6Gateway": "",
-    "GlobalIPv6Address": "",
-    "GlobalIPv6PrefixLen": 0,
-    "DNSNames": None,
-}
-
-
-def _endpoint(choice: NetworkChoice) -> dict[str, Any]:
-    """The API's EndpointSettings for one network."""
-    if not choice.target.strip():
-        raise ValueError("no name set for network")
-    if not _is_user_defined(choice.target):
-        if choice.aliases:
-            raise ValueError("network-scoped aliases are only supported for user-defined networks")
-        if choice.links:
-            raise ValueError("links are only supported for user-defined networks")
-    address = {"IPv4Address": choice.ipv4, "IPv6Address": choice.ipv6, "LinkLocalIPs": choice.link_local}
-    return {
-        **_EMPTY_ENDPOINT,
-        "IPAMConfig": {name: value for name, value in address.items() if value} or None,
-        "Links": choice.links or None,
-        "Aliases": choice.aliases or None,
-        "MacAddress": _checked_mac(choice.mac) if choice.mac else "",
-        "DriverOpts": choice.driver_options or None,
-        "GwPriority": choice.gateway_priority,
-    }
-
-
-def empty_endpoint() -> dict[str, Any]:
-    """EndpointSettings that ask for nothing."""
-    return dict(_EMPTY_ENDPOINT)

@@ -106,7 +106,10 @@ NOUN = Noun(
         "MemPerc": ("MEM %", _memory_percent),
         "NetIO": ("NET I/O", lambda usage: NO_VALUE if usage.sample is None else _pair(usage, usage.network())),
         "BlockIO": ("BLOCK I/O", lambda usage: NO_VALUE if usage.sample is None else _pair(usage, usage.block_io())),
-        "PIDs": ("PIDS", lambda usage: NO_VALUE if usage.sample is None else str((usage.sample.get("pids_stats") or {}).get("current") or 0)),
+        "PIDs": (
+            "PIDS",
+            lambda usage: NO_VALUE if usage.sample is None else str((usage.sample.get("pids_stats") or {}).get("current") or 0),
+        ),
     },
 )
 
@@ -124,7 +127,7 @@ class _Watch:
         self.event_reader = DocumentReader()
 
     def add(self, container: str) -> None:
-        if any([usage.container == container for usage in self.usages]):
+        if any(usage.container == container for usage in self.usages):
             return
         usage = Usage(container, truncate=self.truncate)
         query = {"stream": "1" if self.stream else "0"}
@@ -143,7 +146,9 @@ class _Watch:
 
     def step(self, timeout_seconds: float) -> None:
         """Takes what the daemon sends within the time."""
-        sources: dict[int, Usage | None] = {usage.response.body.fileno(): usage for usage in self.usages if usage.response and not usage.response.body.ended}
+        sources: dict[int, Usage | None] = {
+            usage.response.body.fileno(): usage for usage in self.usages if usage.response and not usage.response.body.ended
+        }
         if self.events is not None:
             sources[self.events.body.fileno()] = None
         readable, _, _ = select(list(sources), [], [], timeout_seconds)
@@ -187,7 +192,7 @@ class _Watch:
     @property
     def waiting(self) -> bool:
         """Whether some container has not sent its first numbers."""
-        return any([usage.sample is None and usage.response is not None for usage in self.usages])
+        return any(usage.sample is None and usage.response is not None for usage in self.usages)
 
 
 def _stats(session: Session, parsed: Parsed) -> None:

@@ -33,7 +33,9 @@ _NUMBERS = {
 
 def build_update(parsed: Parsed) -> dict[str, Any]:
     """The body of POST /containers/{id}/update. Raises CommandFailure."""
-    document: dict[str, Any] = {field: parsed.number(flag) for flag, field in _NUMBERS.items() if flag != "kernel-memory" or parsed.changed(flag)}
+    document: dict[str, Any] = {
+        field: parsed.number(flag) for flag, field in _NUMBERS.items() if flag != "kernel-memory" or parsed.changed(flag)
+    }
     document["CpusetCpus"] = parsed.text("cpuset-cpus")
     document["CpusetMems"] = parsed.text("cpuset-mems")
     document["PidsLimit"] = parsed.number("pids-limit") or None
@@ -46,7 +48,7 @@ def build_update(parsed: Parsed) -> dict[str, Any]:
 
 
 def _update(session: Session, parsed: Parsed) -> None:
-    if not any([parsed.changed(flag) for flag in (*_NUMBERS, "cpuset-cpus", "cpuset-mems", "pids-limit", "restart")]):
+    if not any(parsed.changed(flag) for flag in (*_NUMBERS, "cpuset-cpus", "cpuset-mems", "pids-limit", "restart")):
         raise CommandFailure("you must provide one or more flags when using this command")
     document = build_update(parsed)
     warnings: list[str] = []

@@ -12,7 +12,7 @@ from carrack.cli.images.transfer import platform_document, show_progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from carrack.cli.flags import Parsed
     from carrack.cli.session import Session
@@ -51,7 +51,9 @@ def _load(session: Session, parsed: Parsed) -> None:
         query["platform"] = platform
     fd = open_input(path) if path else session.input.fd
     try:
-        with session.engine.request("POST", "/images/load", query, content=read_pieces(fd), media_type="application/x-tar") as response:
+        with session.engine.request(
+            "POST", "/images/load", query, content=read_pieces(fd), media_type="application/x-tar"
+        ) as response:
             if response.headers.get("content-type", "").startswith("application/json"):
                 show_progress(response.documents(), session.out)
             else:
@@ -87,7 +89,7 @@ def check_output_path(path: str) -> None:
         raise CommandFailure(f'invalid output path: "{path}" must be a directory or a regular file: got a device')
 
 
-def write_download(path: str, pieces: Iterator[bytes] | object, failure: str) -> None:
+def write_download(path: str, pieces: Iterable[bytes], failure: str) -> None:
     """Writes pieces to a file that appears only when it is whole. Raises CommandFailure."""
     try:
         check_output_path(path)
@@ -101,7 +103,7 @@ def write_download(path: str, pieces: Iterator[bytes] | object, failure: str) ->
     except OSError as error:
         raise CommandFailure(f"{failure}: {os_error_text(error)}") from None
     try:
-        for data in pieces:  # type: ignore[union-attr, attr-defined]
+        for data in pieces:
             write_all(fd, data)
         os.close(fd)
         os.replace(temporary, path)

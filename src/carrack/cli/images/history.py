@@ -68,7 +68,9 @@ def _history(session: Session, parsed: Parsed) -> None:
     query: dict[str, str] = {}
     if parsed.text("platform"):
         if not session.engine.speaks("1.48"):
-            raise CommandFailure(f'"platform" requires API version 1.48, but the Docker daemon API version is {session.engine.version}')
+            raise CommandFailure(
+                f'"platform" requires API version 1.48, but the Docker daemon API version is {session.engine.version}'
+            )
         query["platform"] = platform_document(parsed.text("platform"))
     steps = session.engine.json("GET", image_path(parsed.arguments[0], "/history"), query)
     now = time.time()

@@ -23,7 +23,9 @@ def _inspect(session: Session, parsed: Parsed) -> None:
     platform = parsed.text("platform")
     if platform:
         if not session.engine.speaks("1.49"):
-            raise CommandFailure(f'"platform" requires API version 1.49, but the Docker daemon API version is {session.engine.version}')
+            raise CommandFailure(
+                f'"platform" requires API version 1.49, but the Docker daemon API version is {session.engine.version}'
+            )
         platform = platform_document(platform)
     inspect_each(session.out, parsed.arguments, parsed.text("format"), lambda name: fetch_image(session, name, platform=platform))
 
@@ -35,6 +37,6 @@ COMMANDS = (
         "Print everything about images",
         _inspect,
         at_least=1,
-        flags=f"{FORMAT_FLAG}\n--platform string Print the image of one platform (e.g. \"linux/amd64\")",
+        flags=f'{FORMAT_FLAG}\n--platform string Print the image of one platform (e.g. "linux/amd64")',
     ),
 )

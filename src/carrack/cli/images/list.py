@@ -59,7 +59,9 @@ def rows_of(image: dict[str, Any], *, now: float, truncate: bool, digest_rows: b
     for repository, names in by_repository.items():
         known = digests_of.pop(repository, [])
         for tag in names:
-            rows.extend([row(repository, tag, digest) for digest in known] if need_digest and known else [row(repository, tag, NONE)])
+            rows.extend(
+                [row(repository, tag, digest) for digest in known] if need_digest and known else [row(repository, tag, NONE)]
+            )
     for repository, known in digests_of.items():
         rows.extend([row(repository, NONE, digest) for digest in known] if digest_rows else [row(repository, NONE, "")])
     return rows
@@ -100,13 +102,23 @@ def _list(session: Session, parsed: Parsed) -> None:
     if template.startswith("table ") and digests and "{{.Digest}}" not in template:
         template += "\t{{.Digest}}"
     if template == "raw":
-        template = "image_id: {{.ID}}" if quiet else _RAW.replace("tag: {{.Tag}}\n", "tag: {{.Tag}}\ndigest: {{.Digest}}\n") if digests else _RAW
+        template = (
+            "image_id: {{.ID}}"
+            if quiet
+            else _RAW.replace("tag: {{.Tag}}\n", "tag: {{.Tag}}\ndigest: {{.Digest}}\n")
+            if digests
+            else _RAW
+        )
     now = time.time()
     rows: list[Row] = []
     for image in images:
         need = digests or "{{.Digest}}" in template
         rows.extend(rows_of(image, now=now, truncate=not parsed.flag("no-trunc"), digest_rows=digests, need_digest=need))
-    columns = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size") if digests else ("Repository", "Tag", "ID", "CreatedSince", "Size")
+    columns = (
+        ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
+        if digests
+        else ("Repository", "Tag", "ID", "CreatedSince", "Size")
+    )
     print_rows(session.out, NOUN, rows, template=template, columns=columns, quiet="ID" if quiet else "")
     if match in _SUBCOMMANDS and not images:
         session.err.line(f'\nNo images found matching "{match}": did you mean "{PROGRAM} image {match}"?')
@@ -145,7 +157,10 @@ NOUN = Noun(
         "Size": ("SIZE", lambda row: human_size(row.image.get("Size") or 0, 3)),
         "Containers": ("CONTAINERS", lambda row: "N/A" if row.image.get("Containers", -1) == -1 else str(row.image["Containers"])),
         "VirtualSize": ("SIZE", lambda row: human_size(row.image.get("Size") or 0)),
-        "SharedSize": ("SHARED SIZE", lambda row: "N/A" if row.image.get("SharedSize", -1) == -1 else human_size(row.image["SharedSize"])),
+        "SharedSize": (
+            "SHARED SIZE",
+            lambda row: "N/A" if row.image.get("SharedSize", -1) == -1 else human_size(row.image["SharedSize"]),
+        ),
         "UniqueSize": ("UNIQUE SIZE", _unique),
     },
 )

@@ -101,7 +101,7 @@ def _is_domain(text: str) -> bool:
         return False
     if host.startswith("[") and host.endswith("]"):
         return not set(host[1:-1]) - frozenset("0123456789abcdefABCDEF:")
-    return bool(host) and all([_is_label(label) for label in host.split(".")])
+    return bool(host) and all(_is_label(label) for label in host.split("."))
 
 
 def _is_label(label: str) -> bool:
@@ -110,7 +110,7 @@ def _is_label(label: str) -> bool:
 
 
 def _is_path(path: str) -> bool:
-    return all([_is_component(component) for component in path.split("/")])
+    return all(_is_component(component) for component in path.split("/"))
 
 
 def _is_component(component: str) -> bool:

@@ -43,7 +43,7 @@ COMMANDS = (
         "Remove unused images",
         _prune,
         at_most=0,
-        flags=f'-a, --all bool Remove every image without a container, not only those without a name\n{FORCE_FLAG}\n'
+        flags=f"-a, --all bool Remove every image without a container, not only those without a name\n{FORCE_FLAG}\n"
         '--filter filter Remove only what matches (e.g. "until=<timestamp>")',
     ),
     Command(
@@ -52,7 +52,7 @@ COMMANDS = (
         "Remove build cache",
         _prune_cache,
         at_most=0,
-        flags=f'-a, --all bool Remove all of it, not only what nothing refers to\n{FORCE_FLAG}\n'
+        flags=f"-a, --all bool Remove all of it, not only what nothing refers to\n{FORCE_FLAG}\n"
         '--filter filter Remove only what matches (e.g. "until=24h")\n--keep-storage bytes Disk space to keep for the cache',
     ),
 )

@@ -18,12 +18,24 @@ def print_tree(out: Output, images: list[dict[str, Any]], *, show_all: bool) -> 
     """Prints images by name, their platforms below them. Manifests that are no images (attestations) are left out."""
     lines: list[tuple[str, str, str, str, str]] = []
     for image in sorted(images, key=lambda image: (not image.get("RepoTags"), image.get("RepoTags") or [], image["Id"])):
-        parts = [part for part in image.get("Manifests") or [] if part.get("Kind") == "image" and (show_all or part.get("Available"))]
-        used = "U" if (image.get("Containers") or 0) > 0 or any([part.get("ImageData", {}).get("Containers") for part in parts]) else ""
+        parts = [
+            part for part in image.get("Manifests") or [] if part.get("Kind") == "image" and (show_all or part.get("Available"))
+        ]
+        used = (
+            "U" if (image.get("Containers") or 0) > 0 or any(part.get("ImageData", {}).get("Containers") for part in parts) else ""
+        )
         names = image.get("RepoTags") or [UNTAGGED]
         content = sum([(part.get("Size") or {}).get("Content") or 0 for part in parts])
         lines.extend([(name, "", "", "", "") for name in names[:-1]])
-        lines.append((names[-1], short_id(image["Id"]), human_size(image.get("Size") or 0, 3), human_size(content, 3) if parts else "N/A", used))
+        lines.append(
+            (
+                names[-1],
+                short_id(image["Id"]),
+                human_size(image.get("Size") or 0, 3),
+                human_size(content, 3) if parts else "N/A",
+                used,
+            )
+        )
         lines.extend(_part_lines(parts))
     headers = ("IMAGE", "ID", "DISK USAGE", "CONTENT SIZE", "EXTRA")
     widths = [max([display_width(line[column]) for line in [headers, *lines]]) for column in range(5)]
@@ -41,5 +53,13 @@ def _part_lines(parts: list[dict[str, Any]]) -> list[tuple[str, str, str, str, s
         size = part.get("Size") or {}
         branch = "└─ " if index == len(parts) - 1 else "├─ "
         used = "U" if part.get("ImageData", {}).get("Containers") else ""
-        lines.append((branch + name, short_id(part["ID"]), human_size(size.get("Total") or 0, 3), human_size(size.get("Content") or 0, 3), used))
+        lines.append(
+            (
+                branch + name,
+                short_id(part["ID"]),
+                human_size(size.get("Total") or 0, 3),
+                human_size(size.get("Content") or 0, 3),
+                used,
+            )
+        )
     return lines

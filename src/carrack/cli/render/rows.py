@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class Noun:
-    """What a list shows. `kind` names the row in error texts; `calls` are fields that take arguments (`.Label "x"`), never in JSON."""
+    """What a list shows. `kind` names the row in error texts; `calls` are fields with arguments (`.Label "x"`), never in JSON."""
 
     __slots__ = ("calls", "fields", "kind")
 
-    def __init__(self, kind: str, fields: Fields, calls: Mapping[str, Callable[[Any], Any]] | None = None) -> None:
+    def __init__(self, kind: str, fields: Fields, calls: Mapping[str, Callable[..., Any]] | None = None) -> None:
         self.kind = kind
         self.fields = fields
         self.calls = calls or {}

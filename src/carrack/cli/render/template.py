@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from carrack.cli.render import template_parser as tree
 from carrack.cli.render.template_functions import FUNCTIONS, HEADER_FUNCTIONS, is_true, show
-from carrack.cli.render.template_parser import Context, TemplateError, parse
+from carrack.cli.render.template_lexer import TemplateError
+from carrack.cli.render.template_parser import Context, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class _Walk:
         if value is MISSING:
             return "<no value>"
         if callable(value):
-            self._fail(pipe, f"can't print {pipe.source} of type func")
+            raise self._failure(pipe, f"can't print {pipe.source} of type func")
         return show(value)
 
     def _range(self, node: tree.Range, dot: Any) -> None:
@@ -130,12 +131,12 @@ class _Walk:
             return list(enumerate(value))
         if isinstance(value, int) and not isinstance(value, bool):
             return [(number, number) for number in range(value)]
-        return self._fail(node.pipe, f"range can't iterate over {show(value)}")
+        raise self._failure(node.pipe, f"range can't iterate over {show(value)}")
 
     def _template(self, node: tree.Call, dot: Any) -> None:
         nodes = self.template.named.get(node.name)
         if nodes is None:
-            self._fail(node, f'template "{node.name}" not defined')
+            raise self._failure(node, f'template "{node.name}" not defined')
         value = self._pipe(node.pipe, dot) if node.pipe else None
         outer, self.variables = self.variables, [("$", value)]
         self.run(nodes or [], value)
@@ -168,8 +169,8 @@ class _Walk:
             return self._call(value, first, [_plain(self._value(word, dot)) for word in arguments] + list(final))
         if arguments or final:
             if isinstance(first, (tree.Field, tree.Chain)):
-                self._fail(first, f"{first.source.rpartition('.')[2]} has arguments but cannot be invoked as function")
-            self._fail(first, f"can't give argument to non-function {first.source}")
+                raise self._failure(first, f"{first.source.rpartition('.')[2]} has arguments but cannot be invoked as function")
+            raise self._failure(first, f"can't give argument to non-function {first.source}")
         return value
 
     def _function(self, word: tree.Word, arguments: list[tree.Operand], dot: Any, final: tuple[Any, ...]) -> Any:
@@ -188,7 +189,7 @@ class _Walk:
                 if isinstance(error, (ValueError, IndexError)) and error.args
                 else f"wrong number or type of args for {node.source}"
             )
-            return self._fail(node, f"error calling {node.source}: {text}")
+            raise self._failure(node, f"error calling {node.source}: {text}")
 
     def _and_or(self, word: tree.Word, arguments: list[tree.Operand], dot: Any, final: tuple[Any, ...]) -> Any:
         value: Any = MISSING
@@ -209,7 +210,7 @@ class _Walk:
             for name, value in reversed(self.variables):
                 if name == node.name:
                     return self._fields(value, node.names, node)
-            return self._fail(node, f"undefined variable: {node.name}")
+            raise self._failure(node, f"undefined variable: {node.name}")
         if isinstance(node, tree.Chain):
             return self._fields(self._value(node.operand, dot), node.names, node)
         if isinstance(node, tree.Parenthesis):
@@ -227,20 +228,20 @@ class _Walk:
             try:
                 return value.field(name)
             except KeyError:
-                return self._fail(node, f"can't evaluate field {name} in type {value.kind}")
+                raise self._failure(node, f"can't evaluate field {name} in type {value.kind}")
         if isinstance(value, dict):
             if name in value:
                 return value[name]
             if self.strict:
-                return self._fail(node, f'map has no entry for key "{name}"')
+                raise self._failure(node, f'map has no entry for key "{name}"')
             return MISSING
         if value is None or value is MISSING:
-            return self._fail(node, f"nil pointer evaluating interface {{}}.{name}")
+            raise self._failure(node, f"nil pointer evaluating interface {{}}.{name}")
         kinds = {str: "string", bool: "bool", int: "json.Number", float: "float64", list: "[]interface {}"}
-        return self._fail(node, f"can't evaluate field {name} in type {kinds.get(type(value), 'interface {}')}")
+        raise self._failure(node, f"can't evaluate field {name} in type {kinds.get(type(value), 'interface {}')}")
 
-    def _fail(self, node: tree.Positioned, text: str) -> Any:
-        raise TemplateError(self.template.source, node.position, f'executing "" at <{node.source}>: {text}')
+    def _failure(self, node: tree.Positioned, text: str) -> TemplateError:
+        return TemplateError(self.template.source, node.position, f'executing "" at <{node.source}>: {text}')
 
 
 def _plain(value: Any) -> Any:

@@ -26,8 +26,7 @@ def show(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
-        text = format_float(value) if abs(value) < 1e21 else f"{value:g}"
-        return text
+        return format_float(value) if abs(value) < 1e21 else f"{value:g}"
     if isinstance(value, dict):
         return "map[" + " ".join([f"{show(key)}:{show(value[key])}" for key in sorted(value)]) + "]"
     if isinstance(value, (list, tuple)):

@@ -47,8 +47,15 @@ def _printer(template: str) -> Callable[[dict[str, Any]], str]:
 
 def _with_go_names(event: dict[str, Any]) -> dict[str, Any]:
     """Docker's own type spells four fields in capitals that are small in JSON."""
-    return {**event, "Scope": event.get("scope"), "Time": event.get("time"), "TimeNano": event.get("timeNano"), "ID": event.get("id", ""),
-            "Status": event.get("status", ""), "From": event.get("from", "")}
+    return {
+        **event,
+        "Scope": event.get("scope"),
+        "Time": event.get("time"),
+        "TimeNano": event.get("timeNano"),
+        "ID": event.get("id", ""),
+        "Status": event.get("status", ""),
+        "From": event.get("from", ""),
+    }
 
 
 def _events(session: Session, parsed: Parsed) -> None:

@@ -22,7 +22,12 @@ def _info(session: Session, parsed: Parsed) -> None:
     template = parsed.text("format")
     from carrack.cli.plugins import list_plugins
 
-    client = {"Debug": session.debug, **client_version(session, negotiated=False), "Plugins": list_plugins(session), "Warnings": None}
+    client = {
+        "Debug": session.debug,
+        **client_version(session, negotiated=False),
+        "Plugins": list_plugins(session),
+        "Warnings": None,
+    }
     server: dict[str, Any] | None = None
     failure: CarrackError | None = None
     try:
@@ -138,7 +143,12 @@ def _print_runtime(lines: _Lines, info: dict[str, Any]) -> None:
 
 
 def _print_host(lines: _Lines, info: dict[str, Any]) -> None:
-    for label, field in (("Kernel Version", "KernelVersion"), ("Operating System", "OperatingSystem"), ("OSType", "OSType"), ("Architecture", "Architecture")):
+    for label, field in (
+        ("Kernel Version", "KernelVersion"),
+        ("Operating System", "OperatingSystem"),
+        ("OSType", "OSType"),
+        ("Architecture", "Architecture"),
+    ):
         lines.some(f" {label}:", info.get(field))
     lines.put(" CPUs:", info.get("NCPU", 0))
     lines.put(" Total Memory:", binary_size(info.get("MemTotal") or 0))
@@ -147,7 +157,12 @@ def _print_host(lines: _Lines, info: dict[str, Any]) -> None:
     lines.put(" Docker Root Dir:", info.get("DockerRootDir"))
     lines.put(" Debug Mode:", bool(info.get("Debug")))
     if info.get("Debug"):
-        for label, field in (("File Descriptors", "NFd"), ("Goroutines", "NGoroutines"), ("System Time", "SystemTime"), ("EventsListeners", "NEventsListener")):
+        for label, field in (
+            ("File Descriptors", "NFd"),
+            ("Goroutines", "NGoroutines"),
+            ("System Time", "SystemTime"),
+            ("EventsListeners", "NEventsListener"),
+        ):
             lines.put(f"  {label}:", info.get(field))
 
 

@@ -47,7 +47,11 @@ class _Finder:
             try:
                 raw = self._fetch(kind, place, name)
             except ApiError as error:
-                skippable = isinstance(error, ApiNotFound) or "not supported" in error.message or "invalid reference format" in error.message
+                skippable = (
+                    isinstance(error, ApiNotFound)
+                    or "not supported" in error.message
+                    or "invalid reference format" in error.message
+                )
                 if self._kind or not skippable:
                     raise
                 continue
@@ -88,6 +92,10 @@ COMMANDS = (
         "Print everything about objects of any kind",
         _inspect,
         at_least=1,
-        flags=f"{FORMAT_FLAG}\n-s, --size bool Print the size of a container's files too\n--type string Look only among objects of this type",
+        flags=f"""
+            {FORMAT_FLAG}
+        -s, --size bool   Print the size of a container's files too
+            --type string Look only among objects of this type
+        """,
     ),
 )

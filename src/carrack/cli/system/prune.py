@@ -19,6 +19,8 @@ from carrack.cli.render.units import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from carrack.cli.flags import Parsed
     from carrack.cli.session import Session
 
@@ -34,7 +36,11 @@ def question(*, everything: bool, volumes: bool, cache: bool, filters: dict[str,
     text = "WARNING! This will remove:" + "".join([f"\n  - {item}" for item in items]) + "\n"
     shown = [f"{name}={value}" for name in ("label", "label!", "until") for value in filters.get(name, ())]
     if shown:
-        text += "\n  Items to be pruned will be filtered with:" + "".join([f"\n  - {item}" for item in sorted(shown, key=natural_key)]) + "\n"
+        text += (
+            "\n  Items to be pruned will be filtered with:"
+            + "".join([f"\n  - {item}" for item in sorted(shown, key=natural_key)])
+            + "\n"
+        )
     return f"{text}\nAre you sure you want to continue?"
 
 
@@ -46,7 +52,10 @@ def _prune(session: Session, parsed: Parsed) -> None:
     cache = session.engine.speaks("1.31")
     ask_or_stop(session, parsed, question(everything=everything, volumes=volumes, cache=cache, filters=filters))
     total = 0
-    steps = [lambda: prune_containers(session, filters), lambda: prune_networks(session, filters)]
+    steps: list[Callable[[], tuple[int, str]]] = [
+        lambda: prune_containers(session, filters),
+        lambda: prune_networks(session, filters),
+    ]
     if volumes:
         steps.append(lambda: prune_volumes(session, filters))
     steps.append(lambda: prune_images(session, filters, everything=everything))
@@ -67,7 +76,7 @@ COMMANDS = (
         "Remove what is not used",
         _prune,
         at_most=0,
-        flags=f'-a, --all bool Remove every image without a container, not only those without a name\n{FORCE_FLAG}\n'
+        flags=f"-a, --all bool Remove every image without a container, not only those without a name\n{FORCE_FLAG}\n"
         '--filter filter Remove only what matches (e.g. "label=<key>=<value>")\n--volumes bool Remove anonymous volumes too',
     ),
 )

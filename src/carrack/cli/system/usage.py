@@ -85,7 +85,9 @@ def _cache_row(usage: dict[str, Any]) -> Row:
     records = usage.get("BuildCache") or []
     size = _cache_size(records)
     used = sum([record.get("Size", 0) for record in records if record.get("InUse") and not record.get("Shared")])
-    return Row("Build Cache", len(records), len([record for record in records if record.get("InUse")]), size, size - used, percent=False)
+    return Row(
+        "Build Cache", len(records), len([record for record in records if record.get("InUse")]), size, size - used, percent=False
+    )
 
 
 def _cache_size(records: list[dict[str, Any]]) -> int:
@@ -123,7 +125,9 @@ def _print_verbose(session: Session, usage: dict[str, Any], template: str) -> No
     now = time.time()
     truncate = template in ("", "table")
     images = [_first_name(image, now, truncate=truncate) for image in usage.get("Images") or []]
-    containers = [ContainerRow({**container, "SizeRootFs": 0}, now, truncate=truncate) for container in usage.get("Containers") or []]
+    containers = [
+        ContainerRow({**container, "SizeRootFs": 0}, now, truncate=truncate) for container in usage.get("Containers") or []
+    ]
     volumes = usage.get("Volumes") or []
     records = usage.get("BuildCache") or []
     records.sort(key=lambda record: (record.get("LastUsedAt") or "", record["ID"]))
@@ -147,9 +151,13 @@ def _print_verbose(session: Session, usage: dict[str, Any], template: str) -> No
         return
     out = session.out
     out.write("Images space usage:\n\n")
-    out.write(table(IMAGE_NOUN, images, ("Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers")))
+    out.write(
+        table(IMAGE_NOUN, images, ("Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers"))
+    )
     out.write("\nContainers space usage:\n\n")
-    out.write(table(CONTAINER_NOUN, containers, ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")))
+    out.write(
+        table(CONTAINER_NOUN, containers, ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"))
+    )
     out.write("\nLocal Volumes space usage:\n\n")
     out.write(table(VOLUME_NOUN, volumes, ("Name", "Links", "Size")))
     out.write(f"\nBuild cache usage: {human_size(_cache_size(records))}\n\n")

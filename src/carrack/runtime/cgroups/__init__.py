@@ -34,6 +34,8 @@ class Cgroup(Protocol):
     """A living cgroup."""
 
     path: str
+    joined_by_birth: bool
+    """Whether a process born into `directory_fd` is in it altogether, or still has to join."""
 
     def directory(self, controller: str) -> str:
         """The cgroup's directory for that controller; empty when the machine has none."""
@@ -44,8 +46,11 @@ class Cgroup(Protocol):
     def join(self) -> None:
         """Move the calling (single-threaded) process into the cgroup."""
 
+    def add(self, pid: int) -> None:
+        """Move another single-threaded process into the cgroup."""
+
     def directory_fd(self) -> int:
-        """A descriptor for CLONE_INTO_CGROUP (the caller closes it); -1 on version 1."""
+        """A descriptor for CLONE_INTO_CGROUP (the caller closes it); -1 on a machine of version 1 alone."""
 
     def freeze(self) -> None:
         """Stop everything below the cgroup; returns when it stands still."""

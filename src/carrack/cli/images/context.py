@@ -1,0 +1,204 @@
+"""The build context: a folder, an archive on stdin, a Dockerfile on stdin, a git repository or a URL, as one tar stream."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+import tempfile
+
+from carrack.cli.archives import tar_pieces
+from carrack.cli.failure import CommandFailure
+from carrack.cli.files import os_error_text, read_file
+from carrack.cli.images.archive import read_pieces
+from carrack.cli.images.ignore import IgnoreRules, read_ignore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCKERFILE = "Dockerfile"
+_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+
+
+class BuildContext:
+    """What is sent: the archive's bytes and the Dockerfile's name in it. `close` removes what was fetched for it."""
+
+    def __init__(self, pieces: Iterator[bytes], dockerfile: str, folder: tempfile.TemporaryDirectory[str] | None = None) -> None:
+        self.pieces = pieces
+        self.dockerfile = dockerfile
+        self._folder = folder
+
+    def close(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+def open_context(argument: str, dockerfile: str, stdin_fd: int) -> BuildContext:
+    """The context a command line names. Raises CommandFailure."""
+    if argument == "-":
+        if dockerfile == "-":
+            raise CommandFailure("invalid argument: can't use stdin for both build context and dockerfile")
+        return _from_stream(read_pieces(stdin_fd), dockerfile)
+    if os.path.exists(argument):
+        return _from_folder(argument, dockerfile, stdin_fd)
+    if _is_git(argument):
+        return _from_git(argument, dockerfile)
+    if argument.startswith(("http://", "https://")):
+        return _from_url(argument, dockerfile)
+    raise CommandFailure(f'unable to prepare context: path "{argument}" not found')
+
+
+def _from_folder(argument: str, dockerfile: str, stdin_fd: int) -> BuildContext:
+    folder = os.path.realpath(argument)
+    if not os.path.isdir(folder):
+        raise CommandFailure(f"unable to prepare context: context must be a directory: {folder}")
+    if dockerfile == "-":
+        extra = b"".join(read_pieces(stdin_fd))
+        return _with_dockerfile(folder, extra)
+    path = os.path.abspath(dockerfile) if dockerfile else os.path.join(folder, DOCKERFILE)
+    if not dockerfile and not os.path.lexists(path) and os.path.lexists(os.path.join(folder, "dockerfile")):
+        path = os.path.join(folder, "dockerfile")
+    try:
+        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        os.stat(path)
+    except OSError as error:
+        raise CommandFailure(
+            f"unable to prepare context: unable to evaluate symlinks in Dockerfile path: {os_error_text(error, 'lstat')}"
+        ) from None
+    name = os.path.relpath(path, folder)
+    if name.startswith(".." + os.sep):
+        try:
+            return _with_dockerfile(folder, read_file(path))
+        except OSError as error:
+            raise CommandFailure(f"unable to open Dockerfile: {os_error_text(error)}") from None
+    rules = read_ignore(folder, name)
+    return BuildContext(tar_pieces(_entries(folder, rules), adjust=_own_by_root), name)
+
+
+def _with_dockerfile(folder: str, content: bytes) -> BuildContext:
+    """A folder's context with a Dockerfile that is not in it, under a name nothing else has."""
+    name = f".dockerfile.{os.urandom(10).hex()}"
+    rules = read_ignore(folder, "")
+
+    def pieces() -> Iterator[bytes]:
+        yield _entry(name, content)
+        yield from tar_pieces(_entries(folder, rules), adjust=_own_by_root)
+
+    return BuildContext(pieces(), name)
+
+
+def _entry(name: str, content: bytes) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), 0o600
+    padding = -len(content) % tarfile.BLOCKSIZE
+    return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape") + content + bytes(padding)
+
+
+def _own_by_root(entry: tarfile.TarInfo) -> None:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+
+
+def _entries(folder: str, rules: IgnoreRules, inside: str = "") -> Iterator[tuple[str, str]]:
+    """(path, name) of what travels, folders before what is in them."""
+    try:
+        names = sorted(os.listdir(os.path.join(folder, inside)))
+    except OSError as error:
+        raise CommandFailure(f"error checking context: can't stat '{error.filename}'") from None
+    for name in names:
+        relative = f"{inside}/{name}" if inside else name
+        path = os.path.join(folder, relative)
+        ignored = rules.ignores(relative)
+        if not ignored:
+            yield path, relative
+        if os.path.isdir(path) and not os.path.islink(path) and (not ignored or rules.has_exceptions):
+            yield from _entries(folder, rules, relative)
+
+
+def _from_stream(pieces: Iterator[bytes], dockerfile: str) -> BuildContext:
+    """stdin is an archive, or else a Dockerfile with nothing around it."""
+    head = b""
+    for data in pieces:
+        head += data
+        if len(head) >= tarfile.BLOCKSIZE:
+            break
+    if _is_archive(head):
+
+        def whole() -> Iterator[bytes]:
+            yield head
+            yield from pieces
+
+        return BuildContext(whole(), dockerfile)
+    if dockerfile:
+        raise CommandFailure(
+            "unable to prepare context: ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"
+        )
+    content = head + b"".join(pieces)
+    return BuildContext(iter([_entry(DOCKERFILE, content) + bytes(2 * tarfile.BLOCKSIZE)]), DOCKERFILE)
+
+
+def _is_archive(head: bytes) -> bool:
+    if head.startswith(_MAGIC):
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def _is_git(argument: str) -> bool:
+    bare = argument.partition("#")[0]
+    if argument.startswith(("http://", "https://")):
+        return bare.endswith(".git")
+    return argument.startswith(("git://", "git@", "github.com/", "ssh://git@"))
+
+
+def _from_git(argument: str, dockerfile: str) -> BuildContext:
+    repository, _, fragment = argument.partition("#")
+    reference, _, inside = fragment.partition(":")
+    if repository.startswith("github.com/"):
+        repository = f"https://{repository}"
+    folder = tempfile.TemporaryDirectory(prefix="carrack-build-git")
+    try:
+        _git(["init", "--quiet", folder.name])
+        _git(["-C", folder.name, "fetch", "--quiet", "--depth", "1", "--", repository, reference or "HEAD"])
+        _git(["-C", folder.name, "checkout", "--quiet", "FETCH_HEAD"])
+        _git(["-C", folder.name, "submodule", "update", "--init", "--recursive", "--depth=1", "--quiet"])
+        root = os.path.realpath(os.path.join(folder.name, inside.lstrip("/")))
+        if os.path.commonpath([root, os.path.realpath(folder.name)]) != os.path.realpath(folder.name):
+            raise CommandFailure(f"unable to prepare context: {inside} leads out of the repository")
+        context = _from_folder(root, os.path.join(root, dockerfile) if dockerfile else "", 0)
+    except BaseException:
+        folder.cleanup()
+        raise
+    return BuildContext(context.pieces, context.dockerfile, folder)
+
+
+def _git(arguments: list[str]) -> None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_PROTOCOL_FROM_USER": "0"},
+        )
+    except OSError:
+        raise CommandFailure(
+            "unable to prepare context: unable to find 'git': exec: \"git\": executable file not found in $PATH"
+        ) from None
+    if done.returncode:
+        text = done.stderr.decode("utf-8", "replace").strip()
+        raise CommandFailure(f"unable to prepare context: unable to 'git clone' to temporary context directory: {text}")
+
+
+def _from_url(argument: str, dockerfile: str) -> BuildContext:
+    import urllib.error
+    import urllib.request
+
+    try:
+        answer = urllib.request.urlopen(argument)
+    except (urllib.error.URLError, OSError) as error:
+        raise CommandFailure(f"unable to prepare context: unable to download remote context {argument}: {error}") from None
+    return _from_stream(iter(lambda: answer.read(1 << 18), b""), dockerfile)

@@ -1,0 +1,116 @@
+"""Pull and push as the API orders them: a name, who asks, a stream of progress.
+
+Everything that speaks to registries is imported at the first order: most daemons start long before they pull.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from carrack.errors import InvalidParameter, NotFound
+from carrack.images.images import Images
+from carrack.images.index import canonical
+from carrack.images.progress import Progress
+from carrack.images.transfer import Tell, Transfers
+from carrack.oci.platform import Platform
+from carrack.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from carrack.distribution.registry import Registries
+
+
+class Puller:
+    """Images to and from registries. `mirrors` and `insecure` are dockerd's settings of these names."""
+
+    def __init__(self, images: Images, *, mirrors: Sequence[str] = (), insecure: Sequence[str] = ()) -> None:
+        self._images = images
+        self._mirrors = tuple(mirrors)
+        self._insecure = tuple(insecure)
+        self._transfers = Transfers()
+        self._lock = threading.Lock()
+        self._registries: Registries | None = None
+
+    def pull(self, name: str, tag: str, platform: Platform | None, credentials: str) -> Iterator[Progress]:
+        """Fetch an image, or with a name alone every tag of its repository; `credentials` is an X-Registry-Auth header.
+
+        Raises InvalidParameter at once for what cannot be meant. Its progress then raises NotFound, Unauthorized, Unavailable,
+        DataCorrupt, SystemFailure.
+        """
+        from carrack.distribution.credentials import decode_header
+
+        reference = _reference(name, tag)
+        who = decode_header(credentials)
+        if not reference.tag and reference.digest is None:
+            return self._pull_all(reference, platform, credentials)
+        from carrack.images.pull import Pull
+
+        registries = self._open()
+
+        def work(tell: Tell, cancel: threading.Event) -> None:
+            Pull(self._images.store, registries, reference, platform, who, tell, cancel).run()
+
+        return self._transfers.watch(("pull", str(canonical(reference)), platform, who), work)
+
+    def push(self, name: str, tag: str, platform: Platform | None, credentials: str) -> Iterator[Progress]:
+        """Send an image, or with a name alone all its tags. Raises NotFound when there is none here, else as `pull`."""
+        from carrack.distribution.credentials import decode_header
+        from carrack.images.push import Push
+
+        reference = _reference(name, tag)
+        who = decode_header(credentials)
+        if reference.digest is not None:
+            raise InvalidParameter("cannot push a digest reference")
+        names = [reference] if reference.tag else self._tags(reference)
+        for each in names:
+            if self._images.store.index.named(each) is None:
+                raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_repository}")
+        registries = self._open()
+
+        def work(each: Reference, tell: Tell, cancel: threading.Event) -> None:
+            Push(self._images.store, registries, each, platform, who, tell, cancel).run()
+
+        def stream() -> Iterator[Progress]:
+            for each in names:
+                key = ("push", str(each), platform, who)
+                yield from self._transfers.watch(key, lambda tell, cancel, each=each: work(each, tell, cancel))  # type: ignore[misc]
+
+        return stream()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        if self._registries is not None:
+            self._registries.close()
+
+    def _pull_all(self, reference: Reference, platform: Platform | None, credentials: str) -> Iterator[Progress]:
+        from carrack.distribution.credentials import decode_header
+
+        _, tags = self._open().find(reference, decode_header(credentials), lambda repository: repository.tags())
+        if not tags:
+            raise NotFound(f"repository {reference.familiar_repository} not found: it has no tags")
+        for tag in tags:
+            yield from self.pull(reference.familiar_repository, tag, platform, credentials)
+
+    def _tags(self, reference: Reference) -> list[Reference]:
+        names = [name for name, _ in self._images.store.index.repository(reference.repository) if name.tag]
+        if not names:
+            raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_repository}")
+        return names
+
+    def _open(self) -> Registries:
+        from carrack.distribution.endpoints import RegistryOptions
+        from carrack.distribution.registry import Registries
+
+        with self._lock:
+            if self._registries is None:
+                self._registries = Registries(RegistryOptions(self._mirrors, self._insecure))
+            return self._registries
+
+
+def _reference(name: str, tag: str) -> Reference:
+    """What `fromImage` and `tag` name together: the tag may be a digest, and may stand in the name already."""
+    reference = Reference.parse(name)
+    if not tag:
+        return reference
+    return Reference.parse(f"{reference.repository}{'@' if ':' in tag else ':'}{tag}")
