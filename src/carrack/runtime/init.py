@@ -197,6 +197,7 @@ class _Init:
             order.answer.send(HOOKS)
             self._await(HOOKS_DONE)
         if order.hooks.create_container:
+            os.fchdir(self._room.root_fd)  # where such hooks expect to be
             hooks.run(order.hooks.create_container, order.state, "createContainer")
         if order.apparmor:
             self._ask_for_profile()
