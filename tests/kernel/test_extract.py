@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.rig.tarballs import digest, directory, entry, hardlink, symlink, tar
-from tests.unit.archive.test_tar_reader import gnu_sparse
 
 from carrack.archive import header
 from carrack.archive.header import Entry
 from carrack.archive.layer import UnpackReport, unpack_layer
 from carrack.archive.writer import END, TreeWriter, encode
 from carrack.errors import DataCorrupt, InvalidParameter
+from tests.rig.tarballs import digest, directory, entry, hardlink, symlink, tar
+from tests.unit.archive.test_tar_reader import gnu_sparse
 
 pytestmark = pytest.mark.root
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from carrack.engine.threads import in_thread
 from carrack.engine.threads import stream_from_thread as in_steps
+from carrack.errors import Cancelled
 
 __all__ = ["BlockingReader", "in_steps", "in_thread"]
 
@@ -19,7 +20,7 @@ __all__ = ["BlockingReader", "in_steps", "in_thread"]
 class BlockingReader(Iterator[bytes]):
     """A request's body for a thread: a blocking iterator over pieces that arrive on the loop, taken only as fast as they are read.
 
-    Made on the loop, iterated in a thread. What the body raises is raised there.
+    Made on the loop, iterated in a thread. What the body raises is raised there; Cancelled when the daemon ends.
     """
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
@@ -33,7 +34,7 @@ class BlockingReader(Iterator[bytes]):
         try:
             piece = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
         except concurrent.futures.CancelledError:
-            raise StopIteration from None
+            raise Cancelled("the daemon is ending") from None
         if piece is None:
             raise StopIteration
         return piece

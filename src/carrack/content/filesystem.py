@@ -171,6 +171,12 @@ class FileWriter:
             raise SystemFailure(f"cannot write {self._path}: {error.strerror}") from error
         self._offset += len(content)
 
+    def restart(self) -> None:
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        self._hash = hashlib.new(self._hash.name)
+        self._offset = 0
+
     def commit(self, expected: Digest | None = None, size_bytes: int | None = None) -> Digest:
         expected = expected or self._expected
         digest = Digest(self._hash.name, self._hash.hexdigest())

@@ -119,6 +119,9 @@ class MemoryWriter:
     def write(self, content: bytes | memoryview) -> None:
         self._content += content
 
+    def restart(self) -> None:
+        self._content.clear()
+
     def commit(self, expected: Digest | None = None, size_bytes: int | None = None) -> Digest:
         expected = expected or self._expected
         algorithm = expected.algorithm if expected else "sha256"

@@ -39,6 +39,9 @@ class Writer(Protocol):
     def write(self, content: bytes | memoryview) -> None:
         """Add bytes at the end. Raises SystemFailure."""
 
+    def restart(self) -> None:
+        """Forget what is written so far: the source can only begin anew."""
+
     def commit(self, expected: Digest | None = None, size_bytes: int | None = None) -> Digest:
         """Make the blob appear under its digest, atomically. Raises DataCorrupt when digest or size are not the expected ones."""
 

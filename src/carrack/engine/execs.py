@@ -40,6 +40,11 @@ class Execs:
         found = self._sessions.get(exec_id)
         if found is None:
             raise NotFound(f"No such exec instance: {exec_id}")
+        container = self._life.rooms.table.find(found.container_id)
+        shim = self._life.live(container).shim if container is not None and found.running else None
+        if shim is not None:
+            # A client that has just seen the stream's end asks for the exit code: what told of it is in our socket by then.
+            shim.take_in()
         return found
 
     async def create_exec(self, ref: str, config: ExecConfig) -> str:

@@ -7,7 +7,7 @@ the connection lives on, is the connection's affair (RFC 9112 sections 6 and 9).
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -50,6 +50,8 @@ class FileResponse:
     offset: int
     length: int
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+    before_last: Callable[[], Awaitable[None]] | None = None
+    """Awaited before the last byte leaves: when it raises Cancelled the connection is cut, and nobody takes the body for whole."""
 
 
 def has_no_body(status: int) -> bool:

@@ -409,7 +409,10 @@ class _Making:
         if joined >= 0:
             creation.network_namespace_fd = os.dup(joined)
         elif steps.clone_flags & process.CLONE_NEWNET:
-            creation.network_namespace_fd = os.open(f"/proc/{creation.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                creation.network_namespace_fd = os.open(f"/proc/{creation.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                creation.ready()  # init has failed already: this raises what it said
         if spec.process and spec.process.oom_score_adj is not None:
             _adjust_oom_score(creation, spec.process.oom_score_adj)
         if steps.clone_flags & process.CLONE_NEWUSER:

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tests.contract.api.conftest import Daemon
-from tests.contract.api.engine_double import container
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, unix_connect
 
 from carrack.engine.streams import AttachOptions
+from tests.contract.api.conftest import Daemon
+from tests.contract.api.engine_double import container
 
 DaemonOf = Callable[..., Daemon]
 QUERY = "stream=1&stdin=1&stdout=1&stderr=1"

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
-from tests.kernel.network.lab import MACHINE4, OUTSIDE4, Lab, reach, silent
 
 from carrack.errors import InvalidParameter, NotFound, SystemFailure
 from carrack.kernel import netns, sysctl
@@ -22,6 +21,7 @@ from carrack.networks.endpoint import EndpointWish, PortBinding
 from carrack.networks.firewall import TOKEN_SET
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions, bridge_name
+from tests.kernel.network.lab import MACHINE4, OUTSIDE4, Lab, reach, silent
 
 pytestmark = pytest.mark.root
 

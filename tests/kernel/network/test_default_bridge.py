@@ -6,7 +6,6 @@ import socket
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
-from tests.kernel.network.lab import MACHINE4, OUTSIDE4, SECOND4, Box, Lab, reach, silent
 
 from carrack.errors import SystemFailure
 from carrack.kernel import netns, sysctl
@@ -14,6 +13,7 @@ from carrack.kernel.netlink import Netlink
 from carrack.networks.endpoint import EndpointWish, PortBinding
 from carrack.networks.networks import Networks
 from carrack.networks.options import NetworkOptions
+from tests.kernel.network.lab import MACHINE4, OUTSIDE4, SECOND4, Box, Lab, reach, silent
 
 pytestmark = pytest.mark.root
 
@@ -179,6 +179,14 @@ def test_one_port_refused_leaves_none_held(lab: Lab, networks: Networks, web: Bo
     with pytest.raises(SystemFailure):
         networks.hold([PortBinding(80, "tcp", "", "8090"), PortBinding(81, "tcp", "", "8080")], box.id)
     socket.create_server(("0.0.0.0", 8090)).close()
+
+
+def test_a_port_that_was_held_and_never_published_is_free_after_release(lab: Lab, networks: Networks) -> None:
+    box = lab.start(networks, "failed")
+    for port in networks.hold([PortBinding(80, "tcp", "", "8090")], box.id):
+        port.close()
+    networks.release(box.id)
+    assert lab.start(networks, "next", ports=(PortBinding(80, "tcp", "", "8090"),)).held[0].host_port == 8090
 
 
 def test_nobody_else_can_have_a_published_port(web: Box) -> None:

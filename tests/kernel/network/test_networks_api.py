@@ -14,8 +14,6 @@ from urllib.parse import quote
 
 import pytest
 import uvloop
-from tests.contract.http.live_server import LiveServer
-from tests.kernel.network.lab import Lab
 
 from carrack.api import networks as network_routes
 from carrack.api import volumes as volume_routes
@@ -24,6 +22,8 @@ from carrack.http import Request, Response
 from carrack.networks.networks import Networks
 from carrack.state.database import Database
 from carrack.volumes.volumes import Volumes
+from tests.contract.http.live_server import LiveServer
+from tests.kernel.network.lab import Lab
 
 pytestmark = pytest.mark.root
 

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from tests.rig.tarballs import pieces
 
 from carrack.archive.compression import CHUNK_BYTES, Compression, Decompressed, detect, zstd
 from carrack.errors import DataCorrupt
+from tests.rig.tarballs import pieces
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,

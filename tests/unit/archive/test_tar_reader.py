@@ -8,13 +8,13 @@ import tarfile
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.rig.tarballs import directory, entry, hardlink, pieces, symlink, tar
 
 from carrack.archive import header
 from carrack.archive.header import Entry
 from carrack.archive.reader import TarReader
 from carrack.archive.writer import END, encode, padding
 from carrack.errors import CarrackError, DataCorrupt, InvalidParameter
+from tests.rig.tarballs import directory, entry, hardlink, pieces, symlink, tar
 
 LONG = "a" * 60 + "/" + "b" * 90 + "/" + "c" * 90
 
