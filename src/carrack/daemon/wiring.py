@@ -140,7 +140,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         orders,
         facts,
         image_documents=lambda: images.documents(store),
-        volume_documents=lambda: [volumes.resource(volume) for volume in vols.list()],
+        volume_documents=lambda: volumes.used(vols),
     )
     api = Api(
         [
@@ -185,6 +185,8 @@ def _network_options(config: DaemonConfig) -> NetworkOptions:
         ip_forward=config.ip_forward,
         ip_masq=config.ip_masq,
         ip=config.ip,
+        dns=tuple(config.dns),
+        run_directory=config.exec_root,
     )
     if pools:
         from dataclasses import replace
