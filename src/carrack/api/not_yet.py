@@ -36,8 +36,6 @@ NOT_YET: tuple[tuple[str, str], ...] = (
     ("POST", "/plugins/{name:path}/push"),
     ("POST", "/plugins/{name:path}/set"),
     ("DELETE", "/plugins/{name:path}"),
-    ("POST", "/auth"),
-    ("GET", "/distribution/{name:path}/json"),
     ("POST", "/swarm/init"),
     ("POST", "/swarm/join"),
     ("GET", "/debug/vars"),
