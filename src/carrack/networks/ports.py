@@ -46,6 +46,12 @@ class PortTable:
         if not addresses:
             self._owners.pop((protocol, port), None)
 
+    def remove_owner(self, container_id: str) -> None:
+        """Forget every port of a container."""
+        for (protocol, port), addresses in list(self._owners.items()):
+            for address in [address for address, owner in addresses.items() if owner == container_id]:
+                self.remove(protocol, address, port)
+
 
 def _same_family(one: str, other: str) -> bool:
     return (":" in one) == (":" in other)

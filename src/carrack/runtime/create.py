@@ -182,6 +182,7 @@ def create(
     gate_fd: int = -1,
     preserve_fds: int = 0,
     sibling: bool = False,
+    root_path: str = "/",
     trace: bool = False,
 ) -> Creation:
     """Make the cgroup, clone init into its namespaces and return as soon as they exist. The caller must be single-threaded.
@@ -208,6 +209,7 @@ def create(
                 gate_fd,
                 preserve_fds,
                 sibling,
+                root_path,
                 trace,
             ),
         )
@@ -236,6 +238,7 @@ class _Manner(NamedTuple):
     gate_fd: int
     preserve_fds: int
     sibling: bool
+    root_path: str
     trace: bool
 
 
@@ -253,7 +256,9 @@ class _Making:
     def make(self, spec: RuntimeSpec, root: tuple[Mount, ...], wanted_cgroup: CgroupPlan, manner: _Manner) -> Creation:
         if manner.console and spec.process and not spec.process.terminal:
             spec = msgspec.structs.replace(spec, process=msgspec.structs.replace(spec.process, terminal=True))
-        steps = plan(spec, cgroup_path=wanted_cgroup.path, layout=wanted_cgroup.layout, pivot=manner.pivot)
+        steps = plan(
+            spec, cgroup_path=wanted_cgroup.path, layout=wanted_cgroup.layout, pivot=manner.pivot, root_path=manner.root_path
+        )
         warnings: list[str] = []
         order = self._order(spec, steps, manner, warnings)
         self._mark("plan")

@@ -114,11 +114,11 @@ class _Init:
         asks = seccomp.asks_listener(who.seccomp)
         self._ready(finish(who, account.uid) if asks else 0)
         self._await_go()
-        if order.hooks.start_container:
-            hooks.run(order.hooks.start_container, order.state, "startContainer")
         process.close_on_exec_from(3 + order.preserve_fds)
         if not asks:
             finish(who, account.uid)
+        if order.hooks.start_container:
+            hooks.run(order.hooks.start_container, order.state, "startContainer")
         execute(path, order.process, environment)
 
     def _mark(self, name: str) -> None:

@@ -117,8 +117,8 @@ class Plan(NamedTuple):
         return lines + [step.describe() for step in self.steps]
 
 
-def plan(spec: RuntimeSpec, *, cgroup_path: str, layout: Layout, pivot: bool = True) -> Plan:
-    """The plan of `spec`, whose root mount is handed over apart. Raises InvalidParameter."""
+def plan(spec: RuntimeSpec, *, cgroup_path: str, layout: Layout, pivot: bool = True, root_path: str = "/") -> Plan:
+    """The plan of `spec`, whose root mount is handed over apart and attached at `root_path`. Raises InvalidParameter."""
     linux = spec.linux or Linux()
     flags, joins = _namespaces(linux)
     if not flags & process.CLONE_NEWNS:
@@ -128,7 +128,7 @@ def plan(spec: RuntimeSpec, *, cgroup_path: str, layout: Layout, pivot: bool = T
     user_namespace = bool(flags & process.CLONE_NEWUSER) or any(join.type == "user" for join in joins)
     steps = [
         *_identity(spec, flags, joins),
-        *_root(linux),
+        *_root(linux, root_path),
         *_sysctls_first(linux, flags, joins, spec.domainname),
         *furnishing,
         *_devices(spec, linux, held if user_namespace else None),
@@ -173,11 +173,11 @@ def _identity(spec: RuntimeSpec, flags: int, joins: tuple[Join, ...]) -> list[St
     return steps
 
 
-def _root(linux: Linux) -> list[Step]:
+def _root(linux: Linux, path: str) -> list[Step]:
     wanted = propagation(linux.rootfs_propagation)[0] if linux.rootfs_propagation else mount.MS_SLAVE
     # a root that is to be shared becomes so at the end; until then nothing may travel to the host
     outward = mount.MS_PRIVATE if wanted == mount.MS_PRIVATE else mount.MS_SLAVE
-    return [DetachPropagation(outward), AttachRoot()]
+    return [DetachPropagation(outward), AttachRoot(path)]
 
 
 # ── mounts ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -25,6 +25,8 @@ class Room:
         """The container's root, once attached."""
         self.held = held
         """Detached mounts taken in the host's namespace, by their number in the plan."""
+        self.attached_at = "/"
+        """Where in the host's tree the root was attached."""
         self.warnings: list[str] = []
         self.console_fd = -1
         """The pty's master, to be sent to the parent."""

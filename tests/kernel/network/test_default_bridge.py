@@ -181,6 +181,14 @@ def test_one_port_refused_leaves_none_held(lab: Lab, networks: Networks, web: Bo
     socket.create_server(("0.0.0.0", 8090)).close()
 
 
+def test_a_port_that_was_held_and_never_published_is_free_after_release(lab: Lab, networks: Networks) -> None:
+    box = lab.start(networks, "failed")
+    for port in networks.hold([PortBinding(80, "tcp", "", "8090")], box.id):
+        port.close()
+    networks.release(box.id)
+    assert lab.start(networks, "next", ports=(PortBinding(80, "tcp", "", "8090"),)).held[0].host_port == 8090
+
+
 def test_nobody_else_can_have_a_published_port(web: Box) -> None:
     with pytest.raises(OSError, match="Address already in use"):
         socket.create_server(("0.0.0.0", 8080), reuse_port=False).close()

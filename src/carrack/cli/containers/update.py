@@ -80,17 +80,17 @@ COMMANDS = (
             --blkio-weight uint16      Relative weight of block IO, 10 to 1000, or 0 for none (default 0)
             --cpu-period int           CFS period in microseconds
             --cpu-quota int            CFS quota in microseconds
-            --cpu-rt-period int        Real-time period in microseconds
-            --cpu-rt-runtime int       Real-time runtime in microseconds
+            --cpu-rt-period int@1.25        Real-time period in microseconds
+            --cpu-rt-runtime int@1.25       Real-time runtime in microseconds
         -c, --cpu-shares int           Relative weight of CPU time
-            --cpus decimal             Number of CPUs
+            --cpus decimal@1.29             Number of CPUs
             --cpuset-cpus string       CPUs the container may use (0-3, 0,1)
             --cpuset-mems string       Memory nodes the container may use (0-3, 0,1)
             --kernel-memory bytes!     Kernel memory limit
         -m, --memory bytes             Memory limit
             --memory-reservation bytes Memory soft limit
             --memory-swap bytes        Limit of memory and swap together, -1 for unlimited swap
-            --pids-limit int           Number of processes it may have (-1 for unlimited)
+            --pids-limit int@1.40           Number of processes it may have (-1 for unlimited)
             --restart string           What to do when it exits
         """,
     ),

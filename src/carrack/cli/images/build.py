@@ -75,7 +75,7 @@ def build_query(session: Session, parsed: Parsed, dockerfile: str) -> dict[str, 
     for name, value in documents.items():
         if value:
             query[name] = encode(value, escape_html=True, sort=True)
-    platform = parsed.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM", "")
+    platform = parsed.text("platform")
     if platform:
         query["platform"] = platform.lower()
     return query
@@ -205,15 +205,15 @@ _FLAGS = """
         --label list              Labels
     -m, --memory bytes            Memory limit
         --memory-swap bytes       Limit of memory and swap together, -1 for unlimited swap
-        --network string=default  Network of RUN
+        --network string@1.25=default  Network of RUN
         --no-cache bool           Do not use the cache
-        --platform string         Platform, if the daemon can build for several
+        --platform string@1.38=$DOCKER_DEFAULT_PLATFORM         Platform, if the daemon can build for several
         --pull bool               Look for newer versions of the images it starts from
     -q, --quiet bool              Print the image's id only
         --rm bool=true            Remove intermediate containers after a success
         --security-opt strings    Security options
         --shm-size bytes          Size of "/dev/shm"
-        --squash bool             Make one layer of the new ones
+        --squash bool@experimental             Make one layer of the new ones
     -t, --tag list                Name and tag of the image ("name:tag")
         --target string           Stage to build
         --ulimit ulimit           Resource limits

@@ -78,7 +78,7 @@ COMMANDS = (
         flags="""
         -f, --force bool       Remove an image even if it is in use
             --no-prune bool    Keep parents that have no name
-            --platform strings Remove only these platforms (e.g. "linux/amd64")
+            --platform strings@1.50 Remove only these platforms (e.g. "linux/amd64")
         """,
     ),
     Command(

@@ -100,7 +100,7 @@ def _platform_document(text: str) -> str:
 
 
 def platform_document(text: str) -> str:
-    """A --platform as the API's JSON."""
+    """A --platform as@1.32 the API's JSON."""
     return _platform_document(text)
 
 
@@ -116,7 +116,7 @@ COMMANDS = (
         flags="""
         -a, --all-tags bool                Pull every tag of the repository
             --disable-content-trust bool=true Do not verify the image's signature
-            --platform string              Platform, if the registry has several
+            --platform string@1.32=$DOCKER_DEFAULT_PLATFORM              Platform, if the registry has several
         -q, --quiet bool                   Say nothing but the name
         """,
     ),
@@ -131,7 +131,7 @@ COMMANDS = (
         flags="""
         -a, --all-tags bool                Push every tag of the repository
             --disable-content-trust bool=true Do not sign the image
-            --platform string              Push the manifest of one platform only
+            --platform string@1.46              Push the manifest of one platform only
         -q, --quiet bool                   Say nothing but the name
         """,
     ),
