@@ -1,17 +1,20 @@
 """Writes SCOPE.md: which of Docker's API routes, commands and flags Carrack has, read from the code and the tests themselves.
 
 What Docker has stands in docs/scope/ (from its API description and from `docker --help`). What Carrack has is read from the
-``Route(...)`` literals of src/carrack/api, the refusals of `engine/honoured.py` and the command table of `carrack.cli`. What is
-seen to work is read from the ``@pytest.mark.observes(...)`` marks of the tests. ``--check`` fails when SCOPE.md says otherwise.
+router that `daemon/wiring.py` builds, the refusals of `engine/honoured.py` and the command table of `carrack.cli`. What is seen
+to work is read from the ``@pytest.mark.observes(...)`` marks of the tests. ``--check`` fails when SCOPE.md says otherwise.
 """
 
 import argparse
 import ast
+import importlib
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from unittest.mock import MagicMock
 
 ROOT = Path(__file__).resolve().parents[1]
 SCOPE = ROOT / "SCOPE.md"
@@ -99,15 +102,16 @@ def observed() -> set[str]:
 
 def route_rows(seen: set[str]) -> Iterator[Row]:
     """One row per route of Docker's API."""
-    served, refused = served_routes(), refused_routes()
+    served = served_routes()
     from carrack.engine.honoured import REFUSED
 
     for line in (ROOT / "docs/scope/api.tsv").read_text().splitlines():
         method, path = line.split("\t")[:2]
         name = f"{method} {path}"
-        if plain(name) in refused or plain(name) not in served:
-            yield Row(name, "no", "answers as an engine outside a swarm" if plain(name) in served - refused else "")
-        elif served_as_absent(name):
+        module = served.get(plain(name), "not_yet")
+        if module == "not_yet":
+            yield Row(name, "no")
+        elif module == "absent":
             yield Row(name, "no", "answers as an engine without it")
         elif name not in seen:
             yield Row(name, "partial", "no test sees its effect yet")
@@ -117,37 +121,24 @@ def route_rows(seen: set[str]) -> Iterator[Row]:
             yield Row(name, "done")
 
 
-def served_routes() -> set[str]:
-    """Every route in the source of the API's noun modules, those that refuse included."""
-    return {plain(name) for path in (ROOT / "src/carrack/api").glob("*.py") for name in route_literals(path)}
+@cache
+def served_routes() -> dict[str, str]:
+    """Each route of the router that the daemon builds, and the module that answers it: the first in order, as the router takes it.
 
-
-def refused_routes() -> set[str]:
-    """Those that answer 501."""
-    from carrack.api.not_yet import NOT_YET
-
-    implemented = {
-        plain(name) for path in (ROOT / "src/carrack/api").glob("*.py") if path.stem != "not_yet" for name in route_literals(path)
-    }
-    return {plain(f"{method} {pattern}") for method, pattern in NOT_YET} - implemented
-
-
-def served_as_absent(name: str) -> bool:
-    """Whether the route only says that this engine is no swarm node, no host of plugins and no BuildKit."""
-    return plain(name) in {plain(found) for found in route_literals(ROOT / "src/carrack/api/absent.py")}
-
-
-def route_literals(path: Path) -> Iterator[str]:
-    """``METHOD pattern`` of each ``Route("METHOD", "pattern", …)`` and of each ``("METHOD", "/pattern")`` in a file."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        items: list[ast.expr] = []
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Route":
-            items = node.args[:2]
-        elif isinstance(node, ast.Tuple) and len(node.elts) == 2:
-            items = node.elts
-        values = [item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
-        if len(values) == 2 and values[0].isupper() and values[1].startswith("/"):
-            yield " ".join(values)
+    The list is read from `daemon/wiring.py` (``*networks.routes(nets, …)``) and built with doubles in the places of the rooms.
+    """
+    found: dict[str, str] = {}
+    for node in ast.walk(ast.parse((ROOT / "src/carrack/daemon/wiring.py").read_text())):
+        if isinstance(node, ast.Starred) and isinstance(node.value, ast.Call):
+            module, _, function = ast.unparse(node.value.func).partition(".")
+            if function != "routes":
+                continue
+            rooms = [MagicMock() for _ in node.value.args]
+            for route in importlib.import_module(f"carrack.api.{module}").routes(*rooms):
+                found.setdefault(plain(f"{route.method} {route.pattern}"), module)
+    if not found:
+        raise SystemExit("scope: no routes found in src/carrack/daemon/wiring.py")
+    return found
 
 
 def plain(name: str) -> str:
@@ -186,7 +177,7 @@ def engine_has(need: str | None) -> bool:
         return True
     if need.startswith("src/"):
         return len(list((ROOT / need).glob("*.py"))) > 1
-    return plain(need) in served_routes() - refused_routes()
+    return served_routes().get(plain(need), "not_yet") not in {"not_yet", "absent"}
 
 
 def docker_flags() -> dict[str, set[str]]:
