@@ -142,6 +142,7 @@ class MountFileSystem(Step, frozen=True):
     def _attach(self, room: Room, fd: int) -> None:
         target = self._place(room)
         try:
+            _refuse_inside_proc(self.target, target, fd)
             if self.options.copy_up:
                 copy_into(target, fd)
             mount.attach(fd, target)
@@ -184,12 +185,41 @@ class MountBind(Step, frozen=True):
             is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
             target = room.directory(self.target) if is_directory else room.file(self.target)
             try:
+                _refuse_inside_proc(self.target, target, fd)
                 mount.attach(fd, target)
             finally:
                 os.close(target)
             _propagate(fd, self.options)
         except OSError as error:
             raise InitFailed(f'error mounting "{self.source}" to rootfs at "{self.target}": {words(error)}') from None
+
+
+# Files of procfs that administrators replace, with lxcfs for one; nothing that changes or tells of the host is among them.
+_REPLACEABLE = frozenset(
+    "/proc/" + name
+    for name in (
+        "cpuinfo",
+        "diskstats",
+        "loadavg",
+        "meminfo",
+        "net/dev",
+        "slabinfo",
+        "stat",
+        "swaps",
+        "sys/crypto/fips_enabled",
+        "sys/kernel/ns_last_pid",
+        "uptime",
+    )
+)
+
+
+def _refuse_inside_proc(path: str, target_fd: int, mount_fd: int) -> None:
+    """No mount over procfs but a few (CVE-2019-16884, CVE-2023-27561): asked of the opened target, whatever its path looks like."""
+    if path == "/proc":
+        if paths.file_system_magic(mount_fd) != paths.PROC_SUPER_MAGIC:
+            raise InitFailed(f'"{path}" cannot be mounted because it is not of type proc')
+    elif path not in _REPLACEABLE and paths.file_system_magic(target_fd) == paths.PROC_SUPER_MAGIC:
+        raise InitFailed(f'"{path}" cannot be mounted because it is inside /proc')
 
 
 class BindCgroups(Step, frozen=True):
