@@ -17,9 +17,11 @@ from carrack.errors import CarrackError, Forbidden, NotFound
 from carrack.kernel import netns
 from carrack.kernel.conntrack import Conntrack
 from carrack.kernel.netlink import Link, Netlink
+from carrack.kernel.nftables import Transaction
 from carrack.networks import creation
 from carrack.networks.addresses import Addresses
 from carrack.networks.allocation import VETH_LENGTH, VETH_PREFIX, check_wish, endpoint_for, free_interface
+from carrack.networks.beside_docker import FILTER_TABLE, BesideDocker
 from carrack.networks.book import Book
 from carrack.networks.drivers.bridge import BridgeDriver, add_default_routes
 from carrack.networks.drivers.driver import Driver
@@ -71,7 +73,9 @@ class Networks:
         self._addresses = Addresses(self._conntrack.forget_address, self._delete_link)
         self._publishing = Publishing(self._book, self._records, self._firewall, self._conntrack, self.options.ip)
         self._forwarding = ForwardingSwitch(self._records, self._firewall)
-        self._watch = Watch(self._firewall.table, TOKEN_SET, self._link_gone, self._ruleset_changed)
+        self._beside_docker = BesideDocker(self.instance, self._firewall)
+        tables = (self._firewall.table, *((FILTER_TABLE,) if self.options.beside_docker else ()))
+        self._watch = Watch(tables, TOKEN_SET, self._link_gone, self._ruleset_changed)
         self._is_open = True
         try:
             self._restore()
@@ -115,6 +119,11 @@ class Networks:
                 self._forwarding.turn_on(6)
         for network in bridged:
             self._bridges.set_loopback_routing(network, True)
+        self._stand_beside_docker()
+
+    def _stand_beside_docker(self) -> None:
+        if self.options.beside_docker:
+            self._beside_docker.assert_rules([network.bridge for network in self._book.bridged()])
 
     def _restore_endpoints(self, links: dict[str, Link]) -> None:
         """Keep the endpoints whose link is there; forget those whose namespace ended or that were never plugged."""
@@ -151,6 +160,8 @@ class Networks:
         for network in self._book.all():
             if not network.config_only:
                 self._drivers[network.driver].remove(network)
+        if self.options.beside_docker:
+            self._beside_docker.remove_rules()
 
     def reconcile(self, live: Collection[str]) -> None:
         """Release every endpoint of a container that is not among those that live: after a start, when the engine knows."""
@@ -228,6 +239,7 @@ class Networks:
             raise
         self._addresses.add_network(network)
         self._book.put(network)
+        self._stand_beside_docker()
 
     def _take_apart(self, network: Network) -> None:
         if network.config_only:
@@ -250,6 +262,7 @@ class Networks:
                 raise
             self._addresses.remove_network(network.id)
             self._records.remove_network(network.id)
+            self._stand_beside_docker()
         self._emit("network", "destroy", network.id, {"name": network.name, "type": network.driver})
 
     def _withdraw(self, network: Network) -> None:
@@ -390,13 +403,18 @@ class Networks:
             if resting not in present:
                 self._addresses.link_gone(resting)
 
-    def _ruleset_changed(self, token: int | None, lost: bool) -> None:
-        if lost:
+    def _ruleset_changed(self, transaction: Transaction | None) -> None:
+        if transaction is None:
             self._firewall.forget_tokens()
-            if self._firewall.intact():
-                return
-        elif self._firewall.recognise(token):
+        elif self._firewall.recognise(transaction.token):
             return
+        touched = self._firewall.table in transaction.tables if transaction is not None else not self._firewall.intact()
+        if touched:
+            self._put_back()
+        if transaction is None or FILTER_TABLE in transaction.tables:
+            self._stand_beside_docker()
+
+    def _put_back(self) -> None:
         log.warning("table inet %s was changed by somebody else: putting it back", self._firewall.table)
         bridged = self._book.bridged()
         for network in bridged:
