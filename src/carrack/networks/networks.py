@@ -23,9 +23,12 @@ from carrack.networks.addresses import Addresses
 from carrack.networks.allocation import VETH_LENGTH, VETH_PREFIX, check_wish, endpoint_for, free_interface
 from carrack.networks.beside_docker import FILTER_TABLE, BesideDocker
 from carrack.networks.book import Book
-from carrack.networks.drivers.bridge import BridgeDriver, add_default_routes
+from carrack.networks.drivers.bridge import BridgeDriver
 from carrack.networks.drivers.driver import Driver
 from carrack.networks.drivers.host import HostDriver
+from carrack.networks.drivers.interface import add_default_routes
+from carrack.networks.drivers.ipvlan import IpvlanDriver
+from carrack.networks.drivers.macvlan import MacvlanDriver
 from carrack.networks.drivers.none import NoneDriver, loopback_up
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
 from carrack.networks.firewall import TOKEN_SET, Firewall
@@ -69,7 +72,7 @@ class Networks:
         self._conntrack = Conntrack()
         self._firewall = Firewall(table_name(self.instance))
         self._bridges = BridgeDriver(self._netlink)
-        self._drivers: dict[str, Driver] = {d.name: d for d in (self._bridges, HostDriver(), NoneDriver())}
+        self._drivers: dict[str, Driver] = {d.name: d for d in self._all_drivers()}
         self._addresses = Addresses(self._conntrack.forget_address, self._delete_link)
         self._publishing = Publishing(self._book, self._records, self._firewall, self._conntrack, self.options.ip)
         self._forwarding = ForwardingSwitch(self._records, self._firewall)
@@ -84,6 +87,9 @@ class Networks:
         except BaseException:
             self.close(keep=True)
             raise
+
+    def _all_drivers(self) -> Sequence[Driver]:
+        return (self._bridges, HostDriver(), NoneDriver(), MacvlanDriver(self._netlink), IpvlanDriver(self._netlink))
 
     def close(self, keep: bool = True) -> None:
         """Stop listening. `keep`: containers go on, everything stays; else every kernel object of the instance is removed."""
@@ -112,6 +118,9 @@ class Networks:
         for network in bridged:
             self._bridges.create(network, {endpoint.gateway for endpoint in self.in_use(network)})
             self._firewall.rules.networks[network.id] = self._bridges.rules(network)
+        for network in self._book.all():
+            if network.driver != "bridge" and not network.config_only:
+                self._drivers[network.driver].create(network)
         self._firewall.assert_table()
         if self.options.ip_forward:
             self._forwarding.turn_on(4)
@@ -293,10 +302,10 @@ class Networks:
 
         Raises InvalidParameter, Forbidden (in use, already connected), Unavailable (no address left), NotFound (removed meanwhile).
         """
-        linked = self._drivers[network.driver].addressed
+        driver = self._drivers[network.driver]
         check_wish(network, wish)
-        addresses = self._addresses.take(network, wish) if linked else {}
-        endpoint = endpoint_for(network, container_id, wish, addresses, linked=linked)
+        addresses = self._addresses.take(network, wish) if driver.addressed else {}
+        endpoint = endpoint_for(network, container_id, wish, addresses, linked=driver.addressed, host_end=driver.has_host_end)
         try:
             endpoint = self._enter(network, endpoint)
             self._records.put_endpoint(endpoint)
@@ -316,7 +325,7 @@ class Networks:
             others = self._book.endpoints_of(endpoint.container_id)
             if any(other.network_id == network.id for other in others):
                 raise Forbidden(f"endpoint with name {endpoint.name} already exists in network {network.name}")
-            if endpoint.host_interface:
+            if self._drivers[network.driver].addressed:
                 interface = free_interface(network, {other.interface for other in others})
                 endpoint = msgspec.structs.replace(endpoint, interface=interface)
             self._book.endpoints[endpoint.id] = endpoint
@@ -348,7 +357,7 @@ class Networks:
         if not now or network is None:
             return
         self._book.mark_plugged(endpoint.id, False)
-        self._drivers[network.driver].unplug(network, endpoint)
+        self._drivers[network.driver].unplug(network, endpoint, netns_fd)
         self._naming.tell(endpoint.container_id)
         others = [other for other in self.endpoints(endpoint.container_id) if other.id != endpoint.id]
         if netns_fd >= 0 and others:
@@ -369,6 +378,8 @@ class Networks:
                 self._addresses.rest(endpoint)
                 if self._netlink.find_link(endpoint.host_interface) is None:
                     self._addresses.link_gone(endpoint.host_interface)
+            else:
+                self._addresses.give_back(endpoint)
         self._records.remove_endpoints([endpoint.id for endpoint in found])
 
     def rename(self, container_id: str, name: str) -> None:
