@@ -1,13 +1,17 @@
 """Carrack's daemon under test: an instance of its own on the real host, beside any other."""
 
 import hashlib
+import os
 import shutil
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.rig import leaks
+from tests.rig.commands import run
 from tests.rig.engine import ROOT, Engine, in_this_pid_namespace
+from tests.rig.leaks import CGROUP_ROOT, settled
 from tests.rig.namespaces import HeldNamespace
 from tests.rig.sockets import holders_below
 
@@ -80,11 +84,24 @@ class Carrackd(Engine):
             if self.process is not None:
                 self.sweep()
                 self.stop()
+            left = settled(set(), look=self.traces)
+            assert not left, f"carrackd left behind: {sorted(left)}"
         finally:
             self._remove_what_is_left()
 
     def _remove_what_is_left(self) -> None:
+        """The machine as it was, whatever the daemon forgot: a leak fails one test and does not spoil the next."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(timeout=10)
+        for _ in range(2):  # the end of a shim ends its container, whose processes are of the instance too
+            for pid in self.instance_processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        settled(set(), look=lambda: {str(pid) for pid in self.instance_processes()})
+        run([*self.host_prefix(), "nft", "delete", "table", "inet", self.table])
+        run([*self.host_prefix(), "ip", "link", "delete", self.bridge])
+        for folder in sorted(CGROUP_ROOT.glob(f"*/{self.cgroup}/**/"), key=lambda path: -len(path.parts)):
+            with suppress(OSError):
+                folder.rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -19,6 +19,6 @@ def holders_below(folder: Path) -> set[int]:
 
 def _descriptors(pid: str) -> list[str]:
     try:
-        return [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+        return [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
     except OSError:  # it has ended, or closed one while we looked
         return []

@@ -146,6 +146,10 @@ def _run_command(session: Session, path: str, shown: str, rest: list[str]) -> No
             session.err.flush()
         session.out.write(command_help(command, shown))
         return
+    if command.needs or parsed.needing():
+        from carrack.cli.support import check_support
+
+        check_support(session, command, parsed, shown)
     command.run(session, parsed)
 
 

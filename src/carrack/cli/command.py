@@ -23,7 +23,7 @@ class Command:
     """One command. `path` is its full name (`container run`), `usage` what follows the name in its usage line.
 
     `at_least` and `at_most` bound the arguments; `aliases` is the help's line of other names; `checks` read the text of the flags
-    they name instead of the flag type's own reader.
+    they name instead of the flag type's own reader; `needs` is an API version, or `experimental`, that a daemon must have for it.
     """
 
     __slots__ = (
@@ -32,8 +32,8 @@ class Command:
         "at_least",
         "at_most",
         "checks",
-        "examples",
         "interspersed",
+        "needs",
         "path",
         "run",
         "summary",
@@ -54,6 +54,7 @@ class Command:
         aliases: str = "",
         checks: Mapping[str, Callable[[str], Any]] | None = None,
         interspersed: bool = True,
+        needs: str = "",
     ) -> None:
         self.path = path
         self.usage = usage
@@ -65,6 +66,7 @@ class Command:
         self.aliases = aliases
         self.checks = checks
         self.interspersed = interspersed
+        self.needs = needs
         self._flags: dict[str, Flag] | None = None
 
     @property

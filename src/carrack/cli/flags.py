@@ -6,11 +6,15 @@ and a table reads better:
     -m, --memory bytes             Memory limit
         --memory-swappiness int=-1 Tune container memory swappiness (0 to 100)
         --net network!             (hidden; the text after `!` may name the flag it stands for: `network!network`)
+        --platform string=$VAR     (its default is a variable's value)
+        --annotation map@1.43      (needs that API version; `@windows` that system, `@experimental` such a daemon)
 
 Nothing here knows a command. Texts of errors are pflag's own: scripts match them.
 """
 
 from __future__ import annotations
+
+from os import environ
 
 from carrack.cli.failure import FlagError
 from carrack.cli.values import COLLECTING, READERS, ZERO, go_quote, split_csv
@@ -24,12 +28,15 @@ if TYPE_CHECKING:
 class Flag:
     """One line of a table."""
 
-    __slots__ = ("default", "help", "hidden", "kind", "name", "same_as", "shorthand")
+    __slots__ = ("default", "help", "hidden", "kind", "name", "needs", "same_as", "shorthand")
 
-    def __init__(self, shorthand: str, name: str, kind: str, default: str, hidden: bool, same_as: str, help_text: str) -> None:
+    def __init__(
+        self, shorthand: str, name: str, kind: str, needs: str, default: str, hidden: bool, same_as: str, help_text: str
+    ) -> None:
         self.shorthand = shorthand
         self.name = name
         self.kind = kind
+        self.needs = needs
         self.default = default
         self.hidden = hidden
         self.same_as = same_as or name
@@ -52,7 +59,10 @@ def parse_table(text: str) -> dict[str, Flag]:
         name = words[0][2:]
         kind, hidden_mark, same_as = words[1].partition("!")
         kind, _, default = kind.partition("=")
-        flags[name] = Flag(shorthand, name, kind, default, bool(hidden_mark), same_as, words[2] if len(words) > 2 else "")
+        kind, _, needs = kind.partition("@")
+        if default.startswith("$"):
+            default = environ.get(default[1:], "")
+        flags[name] = Flag(shorthand, name, kind, needs, default, bool(hidden_mark), same_as, words[2] if len(words) > 2 else "")
     return flags
 
 
@@ -71,6 +81,10 @@ class Parsed:
     def changed(self, name: str) -> bool:
         """Whether the flag was on the command line, whatever its value."""
         return name in self._given
+
+    def needing(self) -> list[Flag]:
+        """The flags given that not every daemon has, in order of name."""
+        return [self._flags[name] for name in sorted(self._given) if name in self._flags and self._flags[name].needs]
 
     def value(self, name: str) -> Any:
         """The flag's value: what was given, or its default."""

@@ -252,13 +252,13 @@ COMMANDS = (
         at_most=1,
         checks={"label": check_label},
         flags="""
-            --attachable bool      Let containers join by hand
+            --attachable bool@1.25      Let containers join by hand
             --aux-address map      Addresses the driver uses for itself
-            --config-from string   Network whose configuration to copy
-            --config-only bool     Create a configuration, not a network
+            --config-from string@1.30   Network whose configuration to copy
+            --config-only bool@1.30     Create a configuration, not a network
         -d, --driver string=bridge Driver of the network
             --gateway strings      Gateway of a subnet
-            --ingress bool         Create the swarm's routing-mesh network
+            --ingress bool@1.29         Create the swarm's routing-mesh network
             --internal bool        Keep the network from the outside
             --ip-range strings     Part of a subnet to give containers addresses from
             --ipam-driver string=default Driver that manages addresses
@@ -267,7 +267,7 @@ COMMANDS = (
             --ipv6 bool            Give IPv6 addresses
             --label list           Labels
         -o, --opt map              Options of the driver
-            --scope string         Scope of the network
+            --scope string@1.30         Scope of the network
             --subnet strings       Subnet in CIDR form
         """,
     ),

@@ -123,12 +123,14 @@ def _cluster_spec(parsed: Parsed) -> dict[str, Any]:
             for text in parsed.items(flag)
         ]
 
+    secrets = [{"Key": key, "Secret": secret} for key, secret in sorted(parsed.pairs("secret").items())]
+    topology = {"Requisite": topologies("topology-required"), "Preferred": topologies("topology-preferred")}
     return {
         "Group": parsed.text("group"),
         "AccessMode": access,
-        "AccessibilityRequirements": {"Requisite": topologies("topology-required"), "Preferred": topologies("topology-preferred")},
+        "AccessibilityRequirements": {name: places for name, places in topology.items() if places},
         "CapacityRange": {"RequiredBytes": parsed.number("required-bytes"), "LimitBytes": parsed.number("limit-bytes")},
-        "Secrets": [{"Key": key, "Secret": secret} for key, secret in sorted(parsed.pairs("secret").items())],
+        **({"Secrets": secrets} if secrets else {}),
         "Availability": parsed.text("availability"),
     }
 
@@ -182,7 +184,7 @@ COMMANDS = (
         at_most=0,
         aliases="volume ls, volume list",
         flags="""
-            --cluster bool  Show cluster volumes only
+            --cluster bool@1.42  Show cluster volumes only
         -f, --filter filter Show only what matches (e.g. "dangling=true")
             --format string Print with a template: 'table' (the default), 'table TEMPLATE', 'json' or 'TEMPLATE'
         -q, --quiet bool    Print names only
@@ -199,20 +201,20 @@ COMMANDS = (
         at_most=1,
         checks={"label": check_label},
         flags="""
-            --availability string=active Availability ("active", "pause", "drain"; cluster volumes)
+            --availability string@1.42=active Availability ("active", "pause", "drain"; cluster volumes)
         -d, --driver string=local     Driver of the volume
-            --group string            Group (cluster volumes)
+            --group string@1.42            Group (cluster volumes)
             --label list              Labels
-            --limit-bytes bytes       Largest size (cluster volumes)
+            --limit-bytes bytes@1.42       Largest size (cluster volumes)
             --name string!            Name of the volume
         -o, --opt map                 Options of the driver
-            --required-bytes bytes    Smallest size (cluster volumes)
-            --scope string=single     Nodes that may use it at once ("single", "multi"; cluster volumes)
-            --secret map              Secrets (cluster volumes)
-            --sharing string=none     Sharing ("none", "readonly", "onewriter", "all"; cluster volumes)
-            --topology-preferred list Topology it should be reachable from (cluster volumes)
-            --topology-required list  Topology it must be reachable from (cluster volumes)
-            --type string=block       Kind of access ("mount", "block"; cluster volumes)
+            --required-bytes bytes@1.42    Smallest size (cluster volumes)
+            --scope string@1.42=single     Nodes that may use it at once ("single", "multi"; cluster volumes)
+            --secret map@1.42              Secrets (cluster volumes)
+            --sharing string@1.42=none     Sharing ("none", "readonly", "onewriter", "all"; cluster volumes)
+            --topology-preferred list@1.42 Topology it should be reachable from (cluster volumes)
+            --topology-required list@1.42  Topology it must be reachable from (cluster volumes)
+            --type string@1.42=block       Kind of access ("mount", "block"; cluster volumes)
         """,
     ),
     Command(
@@ -230,7 +232,7 @@ COMMANDS = (
         "Remove unused local volumes",
         _prune,
         at_most=0,
-        flags=f"-a, --all bool Remove named ones too, not only anonymous ones\n{FORCE_FLAG}\n"
+        flags=f"-a, --all bool@1.42 Remove named ones too, not only anonymous ones\n{FORCE_FLAG}\n"
         '--filter filter Remove only what matches (e.g. "label=<label>")',
     ),
     Command(
@@ -238,8 +240,9 @@ COMMANDS = (
         "[OPTIONS] VOLUME",
         "Change a cluster volume",
         _update,
+        needs="1.42",
         at_least=1,
         at_most=1,
-        flags='--availability string=active Availability ("active", "pause", "drain")',
+        flags='--availability string@1.42=active Availability ("active", "pause", "drain")',
     ),
 )

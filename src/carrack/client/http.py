@@ -147,12 +147,9 @@ class Body:
     def _next_chunk(self) -> None:
         line = self._connection.read_line()
         digits = line.partition(b";")[0].strip()
-        try:
-            self._left = int(digits, 16) if digits and digits[:1] not in (b"+", b"-") else -1
-        except ValueError:
-            self._left = -1
-        if self._left < 0:
+        if not digits or digits.strip(b"0123456789abcdefABCDEF") or len(digits) > 15:
             raise ProtocolError(f"malformed chunk size {line[:40]!r}")
+        self._left = int(digits, 16)
         if self._left == 0:
             while self._connection.read_line():
                 pass  # trailers: the Engine API has none that matter

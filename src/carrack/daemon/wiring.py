@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 
 from carrack import __version__
-from carrack.api import absent, containers, events, exec, images, networks, not_yet, system, volumes
+from carrack.api import absent, containers, events, exec, images, networks, not_yet, registries, system, volumes
 from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
@@ -96,6 +96,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     table = Table(database)
     store = Images(database, content, snapshots, _Unpacker(zygote.socket_path), events_hub.emit)
     await in_thread(store.recover)
+    puller = Puller(store)
     nets = Networks(database, config.instance, _network_options(config), events_hub.emit)
     await in_thread(nets.open)
     vols = await in_thread(Volumes, database, config.data_root / "volumes", events_hub.emit, trash.throw)
@@ -139,7 +140,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         orders,
         facts,
         image_documents=lambda: images.documents(store),
-        volume_documents=lambda: [volumes.resource(volume) for volume in vols.list()],
+        volume_documents=lambda: volumes.used(vols),
     )
     api = Api(
         [
@@ -147,7 +148,8 @@ async def _build(config: DaemonConfig, database: Database) -> House:
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
-            *images.routes(store, Puller(store)),
+            *registries.routes(puller),
+            *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
             *volumes.routes(vols),
             *absent.routes(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
 
 import msgspec
@@ -87,7 +87,7 @@ class Repository:
             return self.manifest(reference)[0]
         return Descriptor(answer.header("Content-Type").partition(";")[0].strip(), digest, int(length))
 
-    def blob(self, digest: Digest, offset: int = 0) -> tuple[Iterator[bytes], int]:
+    def blob(self, digest: Digest, offset: int = 0) -> tuple[Generator[bytes, None, None], int]:
         """A blob's bytes from an offset on, and where they really begin: a registry without ranges begins at 0."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         answer = self._call("GET", f"blobs/{digest}", headers, accept=(200, 206))

@@ -9,7 +9,7 @@ import http.client
 import os
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -55,16 +55,20 @@ class Answer:
         """Every value of a header field."""
         return self._response.headers.get_all(name) or []
 
-    def pieces(self) -> Iterator[bytes]:
-        """The body as it comes. Raises TransportFailure when it breaks off."""
+    def pieces(self) -> Generator[bytes, None, None]:
+        """The body as it comes. Raises TransportFailure when it breaks off. Leaving early closes the connection."""
+        whole = False
         try:
             while piece := self._response.read1(CHUNK_BYTES):
                 yield piece
             if self._response.length:
                 raise TransportFailure(f"{self.url}: connection closed in the middle of the answer")
+            whole = True
         except (OSError, http.client.HTTPException) as error:
-            self.close()
             raise TransportFailure(f"{self.url}: {_reason(error)}") from error
+        finally:
+            if not whole:
+                self.close()
         self._release()
 
     def read(self, limit_bytes: int) -> bytes:
@@ -79,9 +83,11 @@ class Answer:
 
     def close(self) -> None:
         """Leave the rest unread. Idempotent."""
+        self._response.close()
         self._connection.close()
 
     def _release(self) -> None:
+        self._response.close()  # read to its end, but http.client does not notice that of an empty body
         if self._response.will_close:
             self._connection.close()
         else:

@@ -8,6 +8,7 @@ had to bring about is done: addresses and ports free, the record written, the co
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
@@ -39,6 +40,8 @@ from carrack.shim.messages import (
     StartFailed,
 )
 from carrack.shim.messages import Created as InitCreated
+
+log = logging.getLogger("carrack.lifecycle")
 
 STOP_SECONDS = 10
 KILL_SECONDS = 10.0
@@ -131,13 +134,17 @@ class Lifecycle:
         prepared: Launch | None = None
         shim: Shim | None = None
         try:
+            trace = _Trace()
             prepared = await in_thread(launch.prepare, container, rooms, specification.Places("", namespace_of=self._init_pid))
+            trace.mark("addresses, ports, files")
             assert prepared.order is not None
             order = launch.with_clients(prepared.order, live.attached, live.waiting)
             clients = [client.fd for client in live.attached] + [client.fd for client in live.waiting]
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
-            pid = await self._make_init(container, prepared, shim)
+            trace.mark("order")
+            pid = await self._make_init(container, prepared, shim, trace)
             started = await self._answer(shim, Go())
+            trace.mark("go")
             if not isinstance(started, Started):
                 raise _failure(started)
         except BaseException as error:
@@ -149,6 +156,9 @@ class Lifecycle:
                 await in_thread(launch.undo, container, rooms, prepared)
             await self._not_begun(container, live, error)
             raise
+        if started.trace:
+            steps = ", ".join(f"{step} {microseconds}" for step, microseconds in (*trace.steps, *started.trace))
+            log.debug("start of %s, in microseconds: %s", container.id[:12], steps)
         for port in prepared.held:
             port.close()
         live.drop_clients()
@@ -159,6 +169,7 @@ class Lifecycle:
         state.started_at_nanoseconds = started.started_at_nanoseconds
         launch.describe_endpoints(container, prepared)
         self.become(container, Status.RUNNING)
+        recorded = self.rooms.table.save(container)
         self._tell_volumes(container, "mount")
         for endpoint in prepared.endpoints:
             self.tell_network(container, "connect", endpoint.network_id, endpoint.network_name, endpoint.driver)
@@ -166,10 +177,12 @@ class Lifecycle:
         for listener in self.on_started:
             listener(container, live)
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
+        await asyncio.wrap_future(recorded)
 
-    async def _make_init(self, container: Container, prepared: Launch, shim: Shim) -> int:
+    async def _make_init(self, container: Container, prepared: Launch, shim: Shim, trace: _Trace) -> int:
         """Wait for the namespaces and join them to the networks."""
         message, fds = await asyncio.wait_for(shim.expect_next(), START_SECONDS)
+        trace.mark("namespaces")
         try:
             if not isinstance(message, InitCreated):
                 raise _failure(message)
@@ -421,6 +434,19 @@ class StartError(InvalidParameter):
         self.exit_code = exit_code
 
 
+class _Trace:
+    """The steps of a start and the microseconds each took, as the daemon sees them."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, int]] = []
+        self._last = time.monotonic_ns()
+
+    def mark(self, step: str) -> None:
+        now = time.monotonic_ns()
+        self.steps.append((step, (now - self._last) // 1000))
+        self._last = now
+
+
 class _Opening:
     """Keeps what a shim tells between its Started and the moment the record says so."""
 
@@ -469,14 +495,19 @@ def wants_restart(container: Container) -> bool:
 
 def read_exit(container: Container) -> Exited:
     """How a container ended, from what its shim wrote; 137 when it wrote nothing."""
+    exited = find_exit(container)
+    if exited is not None and exited.finished_at_nanoseconds >= container.state.started_at_nanoseconds:
+        return exited
+    return Exited(128 + SIGKILL, time.time_ns(), error=SUPERVISOR_LOST)
+
+
+def find_exit(container: Container) -> Exited | None:
+    """The exit that a shim of this container wrote last."""
     try:
         with open(f"{container.directory}/exit.json", "rb") as file:
-            exited = msgspec.json.decode(file.read(65536), type=Exited)
-        if exited.finished_at_nanoseconds >= container.state.started_at_nanoseconds:
-            return exited
+            return msgspec.json.decode(file.read(65536), type=Exited)
     except (OSError, msgspec.DecodeError):
-        pass
-    return Exited(128 + SIGKILL, time.time_ns(), error=SUPERVISOR_LOST)
+        return None
 
 
 def exit_document(container: Container) -> bytes:

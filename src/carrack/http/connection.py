@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
         self._wake()
         if self._stream is not None and (self._stream.endless or self._peer_is_gone()):
             self.task.cancel()
-        return True
+        return not self._out.is_encrypted  # the loop's own TLS cannot stay half open
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost = self._eof = True
@@ -169,6 +169,9 @@ class Connection(asyncio.Protocol):
                 raise BrokenFraming("the request's body did not come in time") from None
 
     async def hand_over(self, head: bytes) -> HandedOver:
+        relay = cast("Callable[[], int] | None", self._transport.get_extra_info("relay"))
+        if relay is None and self._out.is_encrypted:
+            raise SystemFailure("a connection with the loop's own TLS cannot be handed over")
         if not await self._drop_body(self._limits.unread_bytes):
             raise BrokenFraming("the request's body is too large, or incomplete, for a connection that is to be handed over")
         self._transport.pause_reading()
@@ -176,7 +179,6 @@ class Connection(asyncio.Protocol):
         self._transport.write(head)
         if not await self._out.empty():
             raise Cancelled("the client left")
-        relay = cast("Callable[[], int] | None", self._transport.get_extra_info("relay"))
         fd = os.dup(self._out.fileno()) if relay is None else relay()
         os.set_blocking(fd, False)
         self._given_away = True

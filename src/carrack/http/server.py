@@ -14,6 +14,9 @@ from collections.abc import Callable
 from carrack.http.connection import Connection, Limits
 from carrack.http.request import Handler, Observer
 
+BACKLOG = 4096
+"""Connections the kernel keeps waiting: a full queue refuses a unix socket's client at once (EAGAIN)."""
+
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
@@ -45,9 +48,9 @@ class Server:
     async def accept(self, factory: ProtocolFactory, context: ssl.SSLContext | None = None) -> None:
         loop = asyncio.get_running_loop()
         if self._listener.family == socket.AF_UNIX:
-            self._accepting = await loop.create_unix_server(factory, sock=self._listener, ssl=context)
+            self._accepting = await loop.create_unix_server(factory, sock=self._listener, ssl=context, backlog=BACKLOG)
         else:
-            self._accepting = await loop.create_server(factory, sock=self._listener, ssl=context)
+            self._accepting = await loop.create_server(factory, sock=self._listener, ssl=context, backlog=BACKLOG)
 
     async def close(self, grace_seconds: float = 0.0) -> None:
         """Accept no more, close idle connections, let answers be finished for so long, then end what is left."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import replace
 
 import msgspec
@@ -34,6 +35,8 @@ from carrack.snapshots import Layer
 PARALLEL_DOWNLOADS = 3
 _ATTEMPTS = 5
 _TELL_SECONDS = 0.1
+_PAUSE_SECONDS = 1.0
+"""Before another attempt; doubled with each that fails."""
 
 
 class Pull:
@@ -61,7 +64,7 @@ class Pull:
         """Have the image here. Raises NotFound, Unauthorized, Unavailable, DataCorrupt, InvalidParameter, Cancelled."""
         name = self._reference
         wanted = name.tag or str(name.digest)
-        self._tell(Progress(f"Pulling from {_path(name)}", id=wanted))
+        self._tell(Progress(f"Pulling from {name.path}", id=wanted, sentence=True))
         before = self._store.index.named(name)
         try:
             repository, (target, content) = self._registries.find(
@@ -204,15 +207,16 @@ class Pull:
                 pieces, start = repository.blob(layer.name, have)
                 if start != have:
                     writer.restart()
-                for piece in pieces:
-                    check(self._cancel)
-                    writer.write(piece)
-                    if writer.offset > layer.size:
-                        raise DataCorrupt(f"blob {layer.digest} is larger than the {layer.size} bytes of its descriptor")
-                    now = time.monotonic()
-                    if not silent and now - told > _TELL_SECONDS:
-                        told = now
-                        self._tell(Progress("Downloading", layer.name.short, writer.offset, layer.size))
+                with closing(pieces):
+                    for piece in pieces:
+                        check(self._cancel)
+                        writer.write(piece)
+                        if writer.offset > layer.size:
+                            raise DataCorrupt(f"blob {layer.digest} is larger than the {layer.size} bytes of its descriptor")
+                        now = time.monotonic()
+                        if not silent and now - told > _TELL_SECONDS:
+                            told = now
+                            self._tell(Progress("Downloading", layer.name.short, writer.offset, layer.size))
                 if writer.offset < layer.size:
                     raise TransportFailure(f"{layer.digest}: the registry sent {writer.offset} of {layer.size} bytes")
             except TransportFailure:
@@ -221,7 +225,7 @@ class Pull:
                     raise
                 if not silent:
                     self._tell(Progress(f"Retrying in {2**failures} seconds", id=layer.name.short))
-                self._cancel.wait(2**failures)
+                self._cancel.wait(_PAUSE_SECONDS * 2**failures)
                 check(self._cancel)
 
     def _note_origins(self, image: NewImage) -> None:
@@ -251,10 +255,6 @@ def _not_pulled(name: Reference, error: NotFound | Forbidden | Unauthorized, cre
     if error.message.startswith("name unknown"):
         return NotFound(f"repository {name.familiar_repository} not found: {error.message}")
     return NotFound(f"manifest for {name.familiar} not found: {error.message}")
-
-
-def _path(name: Reference) -> str:
-    return name.path
 
 
 def _outcome(same: bool) -> str:

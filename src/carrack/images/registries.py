@@ -9,16 +9,39 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from carrack.errors import InvalidParameter, NotFound
+import msgspec
+
+from carrack.errors import DataCorrupt, InvalidParameter, NotFound, Unavailable
 from carrack.images.images import Images
 from carrack.images.index import canonical
 from carrack.images.progress import Progress
 from carrack.images.transfer import Tell, Transfers
+from carrack.oci.descriptor import Descriptor, Index, PlatformDocument, decode_manifest
+from carrack.oci.digest import Digest
+from carrack.oci.image_config import ImageConfig
 from carrack.oci.platform import Platform
 from carrack.oci.reference import Reference
 
 if TYPE_CHECKING:
     from carrack.distribution.registry import Registries
+    from carrack.distribution.repository import Repository
+
+
+_CONFIG_LIMIT_BYTES = 8 << 20
+
+
+class SearchResult(msgspec.Struct):
+    """One repository that a search found."""
+
+    name: str
+    description: str = ""
+    star_count: int = 0
+    is_official: bool = False
+    is_automated: bool = False
+
+
+class _SearchAnswer(msgspec.Struct):
+    results: list[SearchResult] = []
 
 
 class Puller:
@@ -78,6 +101,45 @@ class Puller:
 
         return stream()
 
+    def login(self, server: str, username: str, password: str, identity_token: str = "") -> None:
+        """Find out whether a registry knows these credentials. Raises Unauthorized, Unavailable, InvalidParameter."""
+        from carrack.distribution.credentials import Credentials
+
+        self._open().login(_domain(server), Credentials(username, password, identity_token))
+
+    def describe(self, name: str, credentials: str) -> tuple[Descriptor, list[PlatformDocument]]:
+        """What a name stands for in its registry, and for which platforms. Raises NotFound, Unauthorized, Unavailable."""
+        from carrack.distribution.credentials import decode_header
+
+        reference = canonical(Reference.parse(name))
+        wanted = reference.tag or str(reference.digest)
+
+        def ask(repository: Repository) -> tuple[Descriptor, list[PlatformDocument]]:
+            descriptor, content = repository.manifest(wanted)
+            document = decode_manifest(content, descriptor.media_type)
+            if isinstance(document, Index):
+                return descriptor, [each.platform for each in document.manifests if each.platform is not None]
+            pieces, _ = repository.blob(document.config.name)
+            config = ImageConfig.decode(_limited(pieces, document.config))
+            return descriptor, [PlatformDocument(config.architecture, config.os, config.variant)]
+
+        return self._open().find(reference, decode_header(credentials), ask)[1]
+
+    def search(self, term: str, limit: int, credentials: str) -> list[SearchResult]:
+        """What an index finds for a term (``term`` or ``registry/term``). Raises InvalidParameter, Unavailable."""
+        from carrack.distribution.credentials import decode_header
+
+        first, slash, rest = term.partition("/")
+        named = bool(slash) and ("." in first or ":" in first or first == "localhost")
+        domain, wanted = (first, rest) if named else ("docker.io", term)
+        if not wanted or "://" in term:
+            raise InvalidParameter(f'invalid repository name "{term}"')
+        content = self._open().search(domain, wanted.removeprefix("library/"), limit, decode_header(credentials))
+        try:
+            return msgspec.json.decode(content, type=_SearchAnswer).results
+        except msgspec.DecodeError as error:
+            raise Unavailable(f"the search of {domain} gave an answer that cannot be read") from error
+
     def close(self) -> None:
         """Close idle connections."""
         if self._registries is not None:
@@ -106,6 +168,25 @@ class Puller:
             if self._registries is None:
                 self._registries = Registries(RegistryOptions(self._mirrors, self._insecure))
             return self._registries
+
+
+def _domain(server: str) -> str:
+    """The registry that a login names, as a URL or as a host; empty and the old index mean Docker Hub."""
+    host = server.partition("://")[2] if "://" in server else server
+    host = host.partition("/")[0]
+    return "docker.io" if host in ("", "docker.io", "index.docker.io", "registry-1.docker.io") else host
+
+
+def _limited(pieces: Iterator[bytes], descriptor: Descriptor) -> bytes:
+    """A small blob, verified."""
+    content = b""
+    for piece in pieces:
+        content += piece
+        if len(content) > min(descriptor.size, _CONFIG_LIMIT_BYTES):
+            break
+    if len(content) != descriptor.size or Digest.of(content) != descriptor.name:
+        raise DataCorrupt(f"blob {descriptor.digest} is not what its name says")
+    return content
 
 
 def _reference(name: str, tag: str) -> Reference:

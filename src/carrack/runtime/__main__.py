@@ -89,10 +89,13 @@ def run(words_: list[str]) -> int:
 
 def _command(options: Arguments, name: str, rest: list[str]) -> int:
     if name in _REFUSED:
+        if {"-h", "--help"} & set(rest):
+            sys.stdout.write(f"NAME:\n   carrack-oci {name} - refused: {_REFUSED[name]}\n")
+            return 0
         raise UsageError(_REFUSED[name])
     command = COMMANDS.get(name)
     if command is None:
-        raise UsageError(f'No help topic for "{name}"')
+        raise UsageError(f"No help topic for '{name}'")
     if options.on("systemd-cgroup") or options.text("cgroup-manager") == "systemd":
         raise UsageError("systemd cgroup flag passed, but systemd support for managing cgroups is not available")
     flags = (*command.flags, flag("help h", value=False))

@@ -29,4 +29,4 @@ def hand_over(profile: Seccomp, listener_fd: int, pid: int, state: State) -> Non
             agent.connect(profile.listener_path)
             socket.send_fds(agent, [msgspec.json.encode(document)], [listener_fd])
     except OSError as error:
-        raise InitFailed(f"unable to connect with seccomp agent specified in the seccomp profile: {words(error)}") from None
+        raise InitFailed(f"failed to connect with seccomp agent specified in the seccomp profile: {words(error)}") from None

@@ -37,6 +37,7 @@ class AttachedClient:
         """Gets output as it is read; not yet while the log is replayed to it."""
         self.outgoing = enter(self._gone)
         self.outgoing.on_input = self._input
+        self.outgoing.wants_input = lambda: self._wants_input
         self.outgoing.on_relieved = self._relieved
 
     @property

@@ -68,7 +68,7 @@ def test_all_limit_and_filters_reach_the_engine(daemon_of: DaemonOf) -> None:
     ("query", "text"),
     [
         ('filters={"nonsense":["x"]}', "invalid filter 'nonsense'"),
-        ("limit=many", 'strconv.ParseInt: parsing "many": invalid syntax'),
+        ("limit=many", 'strconv.Atoi: parsing "many": invalid syntax'),
     ],
 )
 def test_a_bad_list_query_is_refused(daemon_of: DaemonOf, query: str, text: str) -> None:

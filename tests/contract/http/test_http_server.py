@@ -534,3 +534,21 @@ def test_closing_ends_what_does_not_finish_in_time(start: Start) -> None:
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
     for part in parts:
         yield part
+
+
+def test_hundreds_of_connections_at_once_are_all_served(start: Start) -> None:
+    server = start(greet)
+    server.run(asyncio.sleep(0))
+    clients = []
+    held = threading.Event()
+    server.loop.call_soon_threadsafe(held.wait, 20)  # nobody accepts meanwhile: the queue has to hold them
+    try:
+        for number in range(300):
+            clients.append(server.connect())
+            clients[-1].send(f"GET /{number} HTTP/1.1", "Host: d")
+        held.set()
+        assert [client.answer()[2] for client in clients] == [b"/%d" % number for number in range(300)]
+    finally:
+        held.set()
+        for client in clients:
+            client.socket.close()

@@ -10,6 +10,7 @@ import signal
 import ssl
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -119,8 +120,10 @@ class Client:
 class LiveRegistry:
     """`python -m carrack.registry serve` on ports of the kernel's choice."""
 
-    def __init__(self, root: Path, *options: str) -> None:
+    def __init__(self, root: Path, *options: str, prefix: Sequence[str] = ()) -> None:
         self.root = root
+        self.prefix = prefix
+        """Words before the command line, that lead it into another network namespace."""
         self.options = options
         self.log = root.parent / f"{root.name}.log"
         self.access_log = root.parent / f"{root.name}.access"
@@ -128,7 +131,17 @@ class LiveRegistry:
 
     def start(self) -> None:
         read, write = os.pipe()
-        command = [sys.executable, "-m", "carrack.registry", "serve", "--root", str(self.root), "--ready-fd", str(write)]
+        command = [
+            *self.prefix,
+            sys.executable,
+            "-m",
+            "carrack.registry",
+            "serve",
+            "--root",
+            str(self.root),
+            "--ready-fd",
+            str(write),
+        ]
         if "--listen" not in self.options:
             command += ["--listen", "127.0.0.1:0"]
         command += ["--access-log", str(self.access_log), *self.options]

@@ -9,13 +9,13 @@ import re
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.contract.registry.live_registry import Client, LiveRegistry, sha256
+from tests.rig.waiting import until
 
 Start = Callable[..., LiveRegistry]
 
@@ -26,13 +26,6 @@ def received(client: Client, path: str) -> int | None:
         return client.get(path).status
     except http.client.IncompleteRead:
         return None
-
-
-def wait_for(true: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # Corrupt bytes
@@ -48,7 +41,7 @@ def test_a_corrupt_blob_is_never_served_whole_and_a_push_heals_it(start: Start, 
     stored = registry.stored(digest)
     stored.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert received(registry.client, path) in (None, 500)
-    wait_for(lambda: registry.client.head(path).status == 404)
+    until(lambda: registry.client.head(path).status == 404, "the corrupt blob to be put aside")
     assert not stored.exists()
     registry.client.push_blob("app", content)
     assert registry.client.get(path).body == content
@@ -62,7 +55,7 @@ def test_bytes_corrupted_while_the_server_was_down_are_found_at_the_first_pull(s
     registry.stored(digest).write_bytes(content[:1000] + b"?" + content[1001:])
     registry.start()
     assert received(registry.client, f"/v2/app/blobs/{digest}") is None
-    wait_for(lambda: registry.client.head(f"/v2/app/blobs/{digest}").status == 404)
+    until(lambda: registry.client.head(f"/v2/app/blobs/{digest}").status == 404, "the corrupt blob to be put aside")
 
 
 def test_a_truncated_blob_is_not_served(start: Start) -> None:
@@ -139,15 +132,22 @@ def test_memory_does_not_grow_with_the_blob(start: Start) -> None:
     assert resident() < 64 << 10
 
 
+def test_a_client_that_speaks_tls_to_plain_http_is_answered_at_once(client: Client) -> None:
+    """skopeo and dockerd try TLS first where plain HTTP is allowed; a silent server costs them ten seconds each time."""
+    with socket.create_connection(("127.0.0.1", client.port), timeout=2) as connection:
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32))
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
 def test_clients_beyond_the_limit_are_told_to_come_back(start: Start) -> None:
     registry = start("--max-connections", "2")
     held = [socket.create_connection(("127.0.0.1", registry.ports[0])) for _ in range(2)]
     try:
-        wait_for(lambda: registry.client.get("/v2/").status == 503)
+        until(lambda: registry.client.get("/v2/").status == 503, "a refusal")
     finally:
         for connection in held:
             connection.close()
-    wait_for(lambda: registry.client.get("/v2/").status == 200)
+    until(lambda: registry.client.get("/v2/").status == 200, "a free place")
 
 
 # Stop
@@ -161,9 +161,9 @@ def test_a_stop_lets_running_uploads_end_and_takes_no_more(start: Start) -> None
     connection.putrequest("PUT", f"{location}?digest={sha256(content)}")
     connection.putheader("Content-Length", str(len(content)))
     connection.endheaders(content[:50_000])
-    wait_for(lambda: registry.client.get(location).headers["Range"] != "" and upload_began(registry, location))
+    until(lambda: upload_began(registry, location), "the upload to begin")
     registry.process.send_signal(signal.SIGTERM)
-    wait_for(lambda: refuses(registry.client))
+    until(lambda: refuses(registry.client), "the listener to close")
     connection.send(content[50_000:])
     response = connection.getresponse()
     assert response.status == 201
@@ -196,9 +196,9 @@ def test_a_second_signal_stops_at_once(start: Start) -> None:
     connection.putrequest("PATCH", location)
     connection.putheader("Content-Length", "100")
     connection.endheaders(b"only a part")
-    wait_for(lambda: upload_began(registry, location))
+    until(lambda: upload_began(registry, location), "the upload to begin")
     registry.process.send_signal(signal.SIGTERM)
-    wait_for(lambda: refuses(registry.client))
+    until(lambda: refuses(registry.client), "the listener to close")
     assert registry.process.poll() is None
     registry.process.send_signal(signal.SIGTERM)
     assert registry.process.wait(10) == 0
@@ -242,7 +242,7 @@ def test_collection_runs_by_itself_and_is_counted(start: Start) -> None:
     registry = start("--gc-interval", "1", "--metrics-listen", "127.0.0.1:0")
     registry.client.push_image("app", "v1")
     operator = Client(registry.ports[1])
-    wait_for(lambda: "carrack_registry_gc_runs_total 1" in operator.get("/metrics").body.decode())
+    until(lambda: "carrack_registry_gc_runs_total 1" in operator.get("/metrics").body.decode(), "a collection")
     assert "carrack_registry_stored_blobs 3" in operator.get("/metrics").body.decode()
 
 

@@ -345,6 +345,11 @@ def test_a_terminal_is_a_pty_of_the_containers_own(box: Box) -> None:
     assert told.init.output.split() == ["/dev/pts/0", "24", "91", "/dev/console"]
 
 
+def test_a_terminal_belongs_to_its_user(box: Box) -> None:
+    told = box.make(box.spec("sh", "-c", "stat -c %u:%g $(tty)", process={"terminal": True, "user": User(uid=1000, gid=1000)}))
+    assert told.init.output == "1000:5\r\n"
+
+
 def test_control_c_on_the_terminal_interrupts(box: Box) -> None:
     script = "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.01; done"
     told = box.make(box.spec("sh", "-c", script, process={"terminal": True}), typed=b"\x03")

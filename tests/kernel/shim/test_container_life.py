@@ -197,6 +197,21 @@ def test_a_large_input_arrives_whole(harness: Harness) -> None:
     assert unframe(read_all(ours))[1].strip() == b"3000000"
 
 
+def test_what_a_client_sent_before_it_went_is_read_to_the_end(harness: Harness) -> None:
+    ours, theirs = pair()
+    options = m.Attach(stdin=True)
+    container = harness.container(("/bin/wc", "-c"), open_stdin=True, stdin_once=True, attached=[(options, theirs)])
+    container.create()
+    ours.setblocking(False)
+    for _ in range(5):
+        assert ours.send(b"x" * 30_000) == 30_000
+    ours.close()
+    container.send(m.Go())
+    container.expect(m.Started)
+    container.wait_exit()
+    assert logged(container) == [b"150000\n"]
+
+
 def test_two_clients_see_the_same_and_both_may_speak(harness: Harness) -> None:
     one, theirs_one = pair()
     two, theirs_two = pair()
@@ -391,8 +406,8 @@ def test_rotated_logs_are_compressed_beside_the_running_container(harness: Harne
     follower, following = pair()
     container.ask(m.FollowLogs(1), following)
     read_until(follower, b"100000\n")
-    while (others := container.children_of_shim() - {container.pid}) or not list(container.directory.glob("*.gz")):
-        for pid in others:
+    while list(container.directory.glob("*.log.[0-9]")) or list(container.directory.glob("*.log.[0-9][0-9]")):
+        for pid in container.children_of_shim() - {container.pid}:
             wait_for_death(pid)
     assert len(list(container.directory.glob("*.gz"))) >= 5
     assert logged(container) == [b"%d\n" % number for number in range(1, 100_001)]

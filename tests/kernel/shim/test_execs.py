@@ -8,7 +8,7 @@ import pytest
 
 from carrack.oci.runtime_spec import Process
 from carrack.shim import messages as m
-from tests.kernel.shim.harness import Container, Harness, pair, read_all, unframe
+from tests.kernel.shim.harness import Container, Harness, pair, read_all, unframe, wait_for_death
 
 pytestmark = pytest.mark.root
 
@@ -64,12 +64,24 @@ def test_a_signal_reaches_an_exec_alone(sleeper: Container) -> None:
     assert sleeper.receive() == m.ExecExited("exec1", 143)
 
 
-def test_a_program_that_is_not_there_is_refused_with_127_and_told_to_the_client(sleeper: Container) -> None:
+def test_a_program_that_is_not_there_is_refused_with_127_and_the_client_left_to_the_daemon(sleeper: Container) -> None:
     ours, theirs = pair()
+    kept = theirs.dup()
     refused = sleeper.ask(m.Exec(1, "e", Process(("/bin/nonesuch",)), m.Attach(stdout=True)), theirs)
     assert isinstance(refused, m.Refused)
     assert refused.exit_code == 127
-    assert unframe(read_all(ours))[1] == refused.message.encode() + b"\r\n"
+    with kept:
+        kept.sendall(refused.message.encode())
+    assert read_all(ours) == refused.message.encode()
+
+
+def test_a_shim_leaves_in_the_end_after_an_exec_that_could_not_run(sleeper: Container) -> None:
+    _, theirs = pair()
+    sleeper.ask(m.Exec(1, "e", Process(("/bin/nonesuch",)), m.Attach(stdout=True)), theirs)
+    sleeper.ask(m.Signal(2, 9))
+    sleeper.wait_exit()
+    sleeper.forget()
+    wait_for_death(sleeper.shim_pid)
 
 
 def test_a_file_that_cannot_be_executed_is_refused_with_126(sleeper: Container) -> None:

@@ -34,6 +34,7 @@ def build_exec(session: Session, parsed: Parsed) -> dict[str, Any]:
         "User": parsed.text("user"),
         "Privileged": parsed.flag("privileged"),
         "Tty": parsed.flag("tty"),
+        "Detach": not attached,
         "AttachStdin": attached and parsed.flag("interactive"),
         "AttachStderr": attached,
         "AttachStdout": attached,
@@ -108,13 +109,13 @@ COMMANDS = (
         flags="""
         -d, --detach bool        Run the command in the background
             --detach-keys string Keys that detach from the command
-        -e, --env list           Environment variables
-            --env-file list      File of environment variables
+        -e, --env list@1.25           Environment variables
+            --env-file list@1.25      File of environment variables
         -i, --interactive bool   Keep STDIN open even if nobody is attached
             --privileged bool    Give the command extended privileges
         -t, --tty bool           Give it a terminal
         -u, --user string        User name or id ("<name|uid>[:<group|gid>]")
-        -w, --workdir string     Working directory
+        -w, --workdir string@1.35     Working directory
         """,
     ),
 )

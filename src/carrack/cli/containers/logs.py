@@ -60,7 +60,7 @@ COMMANDS = (
             --since string    From this time on ("2013-01-02T13:23:37Z"), or this long ago ("42m")
         -n, --tail string=all Number of lines from the end
         -t, --timestamps bool Print the time of each line
-            --until string    Up to this time ("2013-01-02T13:23:37Z"), or this long ago ("42m")
+            --until string@1.35    Up to this time ("2013-01-02T13:23:37Z"), or this long ago ("42m")
         """,
     ),
 )

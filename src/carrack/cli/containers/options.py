@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 CREATE_FLAGS = """
         --add-host list               Add a line to the container's hosts file (host:ip)
-        --annotation map              Annotation for the OCI runtime
+        --annotation map@1.43              Annotation for the OCI runtime
     -a, --attach list                 Attach to STDIN, STDOUT or STDERR
         --blkio-weight uint16         Relative weight of block IO, 10 to 1000, or 0 for none (default 0)
         --blkio-weight-device list    Relative weight of block IO on a device (default [])
         --cap-add list                Linux capabilities to add
         --cap-drop list               Linux capabilities to drop
         --cgroup-parent string        Parent cgroup of the container
-        --cgroupns string             Cgroup namespace: 'host', 'private', or '' for the daemon's default
+        --cgroupns string@1.41             Cgroup namespace: 'host', 'private', or '' for the daemon's default
         --cidfile string              File to write the container's id to
-        --cpu-count int               Number of CPUs (Windows)
-        --cpu-percent int             Percentage of CPU (Windows)
+        --cpu-count int@windows               Number of CPUs (Windows)
+        --cpu-percent int@windows             Percentage of CPU (Windows)
         --cpu-period int              CFS period in microseconds
         --cpu-quota int               CFS quota in microseconds
-        --cpu-rt-period int           Real-time period in microseconds
-        --cpu-rt-runtime int          Real-time runtime in microseconds
+        --cpu-rt-period int@1.25           Real-time period in microseconds
+        --cpu-rt-runtime int@1.25          Real-time runtime in microseconds
     -c, --cpu-shares int              Relative weight of CPU time
-        --cpus decimal                Number of CPUs
+        --cpus decimal@1.25                Number of CPUs
         --cpuset-cpus string          CPUs the container may use (0-3, 0,1)
         --cpuset-mems string          Memory nodes the container may use (0-3, 0,1)
         --device list                 Device of the host to give to the container
@@ -49,19 +49,19 @@ CREATE_FLAGS = """
     -e, --env list                    Environment variables
         --env-file list               File of environment variables
         --expose list                 Port or range of ports to expose
-        --gpus gpu-request            GPUs to give to the container ('all' for every one)
+        --gpus gpu-request@1.40            GPUs to give to the container ('all' for every one)
         --group-add list              Groups to join
         --health-cmd string           Command that tells whether the container is healthy
         --health-interval duration    Time between two checks (ms|s|m|h) (default 0s)
         --health-retries int          Failures in a row that make it unhealthy
-        --health-start-interval duration Time between two checks while it starts (ms|s|m|h) (default 0s)
-        --health-start-period duration Time to start in, during which failures do not count (ms|s|m|h) (default 0s)
+        --health-start-interval duration@1.44 Time between two checks while it starts (ms|s|m|h) (default 0s)
+        --health-start-period duration@1.29 Time to start in, during which failures do not count (ms|s|m|h) (default 0s)
         --health-timeout duration     Time one check may take (ms|s|m|h) (default 0s)
     -h, --hostname string             Host name
-        --init bool                   Run an init that forwards signals and reaps processes
+        --init bool@1.25                   Run an init that forwards signals and reaps processes
     -i, --interactive bool            Keep STDIN open even if nobody is attached
-        --io-maxbandwidth bytes       IO bandwidth of the system drive (Windows)
-        --io-maxiops uint             IO operations of the system drive (Windows)
+        --io-maxbandwidth bytes@windows       IO bandwidth of the system drive (Windows)
+        --io-maxiops uint@windows             IO operations of the system drive (Windows)
         --ip string                   IPv4 address (172.30.100.104)
         --ip6 string                  IPv6 address (2001:db8::33)
         --ipc string                  IPC namespace
@@ -89,7 +89,7 @@ CREATE_FLAGS = """
         --oom-score-adj int           The host's preference for killing it (-1000 to 1000)
         --pid string                  PID namespace
         --pids-limit int              Number of processes it may have (-1 for unlimited)
-        --platform string             Platform, if the daemon can run several
+        --platform string@1.32=$DOCKER_DEFAULT_PLATFORM             Platform, if the daemon can run several
         --privileged bool             Give it extended privileges
     -p, --publish list                Publish a port to the host
     -P, --publish-all bool            Publish every exposed port to a random port
@@ -102,7 +102,7 @@ CREATE_FLAGS = """
         --security-opt list           Security options
         --shm-size bytes              Size of /dev/shm
         --stop-signal string          Signal that stops it
-        --stop-timeout int            Seconds it gets to stop
+        --stop-timeout int@1.25            Seconds it gets to stop
         --storage-opt list            Options of the storage driver
         --sysctl map                  Kernel parameters of its namespaces
         --tmpfs list                  Directory to mount a tmpfs on

@@ -38,6 +38,12 @@ def build_update(parsed: Parsed) -> dict[str, Any]:
     }
     document["CpusetCpus"] = parsed.text("cpuset-cpus")
     document["CpusetMems"] = parsed.text("cpuset-mems")
+    # what `update` has no flag for is null, which the daemon takes as "leave it"
+    lists = ("WeightDevice", "DeviceReadBps", "DeviceWriteBps", "DeviceReadIOps", "DeviceWriteIOps")
+    document.update(dict.fromkeys([f"Blkio{name}" for name in lists]))
+    unset = ("DeviceCgroupRules", "DeviceRequests", "Devices", "MemorySwappiness", "OomKillDisable", "Ulimits")
+    document.update(dict.fromkeys(unset))
+    document.update(CgroupParent="", CpuCount=0, CpuPercent=0, IOMaximumBandwidth=0, IOMaximumIOps=0)
     document["PidsLimit"] = parsed.number("pids-limit") or None
     try:
         policy = read_restart_policy(parsed.text("restart"))
@@ -80,17 +86,17 @@ COMMANDS = (
             --blkio-weight uint16      Relative weight of block IO, 10 to 1000, or 0 for none (default 0)
             --cpu-period int           CFS period in microseconds
             --cpu-quota int            CFS quota in microseconds
-            --cpu-rt-period int        Real-time period in microseconds
-            --cpu-rt-runtime int       Real-time runtime in microseconds
+            --cpu-rt-period int@1.25        Real-time period in microseconds
+            --cpu-rt-runtime int@1.25       Real-time runtime in microseconds
         -c, --cpu-shares int           Relative weight of CPU time
-            --cpus decimal             Number of CPUs
+            --cpus decimal@1.29             Number of CPUs
             --cpuset-cpus string       CPUs the container may use (0-3, 0,1)
             --cpuset-mems string       Memory nodes the container may use (0-3, 0,1)
             --kernel-memory bytes!     Kernel memory limit
         -m, --memory bytes             Memory limit
             --memory-reservation bytes Memory soft limit
             --memory-swap bytes        Limit of memory and swap together, -1 for unlimited swap
-            --pids-limit int           Number of processes it may have (-1 for unlimited)
+            --pids-limit int@1.40           Number of processes it may have (-1 for unlimited)
             --restart string           What to do when it exits
         """,
     ),

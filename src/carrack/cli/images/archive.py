@@ -158,7 +158,7 @@ COMMANDS = (
         aliases="image load, load",
         flags="""
         -i, --input string    File to read instead of STDIN
-            --platform string Load only one platform (e.g. "linux/amd64")
+            --platform string@1.48 Load only one platform (e.g. "linux/amd64")
         -q, --quiet bool      Do not show progress
         """,
     ),
@@ -171,7 +171,7 @@ COMMANDS = (
         aliases="image save, save",
         flags="""
         -o, --output string   File to write instead of STDOUT
-            --platform string Save only one platform (e.g. "linux/amd64")
+            --platform string@1.48 Save only one platform (e.g. "linux/amd64")
         """,
     ),
     Command(
@@ -184,7 +184,7 @@ COMMANDS = (
         flags="""
         -c, --change list     Dockerfile instruction to apply to the image
         -m, --message string  Message for the image's history
-            --platform string Platform, if the daemon can have several
+            --platform string@1.32=$DOCKER_DEFAULT_PLATFORM Platform, if the daemon can have several
         """,
     ),
 )

@@ -10,6 +10,7 @@ from carrack.cli.failure import CommandFailure
 from carrack.cli.files import os_error_text
 from carrack.cli.images.context import BuildContext, open_context
 from carrack.cli.images.names import parse_name
+from carrack.cli.images.transfer import check_trust
 from carrack.cli.logins import all_logins
 from carrack.cli.render.progress import ProgressDisplay
 from carrack.cli.render.units import human_size
@@ -75,7 +76,7 @@ def build_query(session: Session, parsed: Parsed, dockerfile: str) -> dict[str, 
     for name, value in documents.items():
         if value:
             query[name] = encode(value, escape_html=True, sort=True)
-    platform = parsed.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM", "")
+    platform = parsed.text("platform")
     if platform:
         query["platform"] = platform.lower()
     return query
@@ -118,6 +119,7 @@ def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _build(session: Session, parsed: Parsed) -> None:
+    check_trust(parsed)
     id_file = parsed.text("iidfile")
     if id_file:
         try:
@@ -198,22 +200,22 @@ _FLAGS = """
         --cpuset-cpus string      CPUs that RUN may use (0-3, 0,1)
         --cpuset-mems string      Memory nodes that RUN may use (0-3, 0,1)
         --disable-content-trust bool=true Do not verify signatures
-    -f, --file string             The Dockerfile (default is "PATH/Dockerfile")
+    -f, --file string             The Dockerfile, unless it is "PATH/Dockerfile"
         --force-rm bool           Remove intermediate containers even after a failure
         --iidfile string          File to write the image's id to
         --isolation string        Isolation technology
         --label list              Labels
     -m, --memory bytes            Memory limit
         --memory-swap bytes       Limit of memory and swap together, -1 for unlimited swap
-        --network string=default  Network of RUN
+        --network string@1.25=default  Network of RUN
         --no-cache bool           Do not use the cache
-        --platform string         Platform, if the daemon can build for several
+        --platform string@1.38=$DOCKER_DEFAULT_PLATFORM         Platform, if the daemon can build for several
         --pull bool               Look for newer versions of the images it starts from
     -q, --quiet bool              Print the image's id only
         --rm bool=true            Remove intermediate containers after a success
         --security-opt strings    Security options
         --shm-size bytes          Size of "/dev/shm"
-        --squash bool             Make one layer of the new ones
+        --squash bool@experimental             Make one layer of the new ones
     -t, --tag list                Name and tag of the image ("name:tag")
         --target string           Stage to build
         --ulimit ulimit           Resource limits

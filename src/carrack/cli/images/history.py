@@ -93,7 +93,7 @@ COMMANDS = (
             --format string   Print with a template: 'table' (the default), 'table TEMPLATE', 'json' or 'TEMPLATE'
         -H, --human bool=true Print sizes and dates for people
             --no-trunc bool   Print commands whole
-            --platform string Print the history of one platform (e.g. "linux/amd64")
+            --platform string@1.48 Print the history of one platform (e.g. "linux/amd64")
         -q, --quiet bool      Print ids only
         """,
     ),

@@ -37,6 +37,6 @@ COMMANDS = (
         "Print everything about images",
         _inspect,
         at_least=1,
-        flags=f'{FORMAT_FLAG}\n--platform string Print the image of one platform (e.g. "linux/amd64")',
+        flags=f'{FORMAT_FLAG}\n--platform string@1.49 Print the image of one platform (e.g. "linux/amd64")',
     ),
 )

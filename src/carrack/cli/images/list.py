@@ -180,7 +180,7 @@ COMMANDS = (
             --format string Print with a template: 'table' (the default), 'table TEMPLATE', 'json' or 'TEMPLATE'
             --no-trunc bool Print ids whole
         -q, --quiet bool    Print ids only
-            --tree bool     Print the platforms of each image as a tree
+            --tree bool@1.47     Print the platforms of each image as a tree
         """,
     ),
 )

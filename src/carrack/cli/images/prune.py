@@ -51,6 +51,7 @@ COMMANDS = (
         "[OPTIONS]",
         "Remove build cache",
         _prune_cache,
+        needs="1.39",
         at_most=0,
         flags=f"-a, --all bool Remove all of it, not only what nothing refers to\n{FORCE_FLAG}\n"
         '--filter filter Remove only what matches (e.g. "until=24h")\n--keep-storage bytes Disk space to keep for the cache',

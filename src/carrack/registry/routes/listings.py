@@ -30,8 +30,12 @@ async def base(call: Call) -> Reply:
 async def tags(call: Call) -> Reply:
     """A repository's tags in byte order."""
     length = page_length(call)
-    names = await call.work(_page, call.storage.tags(call.repository, call.request.query.get("last")), length)
+    names = await call.work(_tags_page, call, length)
     return _page_reply(call, {"name": call.repository, "tags": names[:length]}, names, length)
+
+
+def _tags_page(call: Call, length: int) -> list[str]:
+    return _page(call.storage.tags(call.repository, call.request.query.get("last")), length)
 
 
 async def catalog(call: Call) -> Reply:
@@ -73,7 +77,8 @@ async def referrers(call: Call) -> Reply:
     found, more = await call.work(_referrers_page, call, subject, wanted, last)
     headers = {"OCI-Filters-Applied": "artifactType"} if wanted else {}
     if more is not None:
-        headers["Link"] = _link(call, {**({"artifactType": wanted} if wanted else {}), "last": str(more)})
+        asked = {name: call.request.query.get(name) for name in ("artifactType", "n")}
+        headers["Link"] = _link(call, {**{name: text for name, text in asked.items() if text}, "last": str(more)})
     document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found}
     return json_reply(document, headers, OCI_INDEX)
 

@@ -21,13 +21,14 @@ from carrack.runtime.cgroups.directories import (
     write_file,
 )
 from carrack.runtime.cgroups.layout import Layout
-from carrack.runtime.cgroups.limits import Write, devices_of, writes_of
+from carrack.runtime.cgroups.limits import Write, allowed_devices, devices_of, writes_of
 from carrack.runtime.cgroups.statistics import Statistics, statistics_v1
 
 if TYPE_CHECKING:
     from carrack.oci.runtime_spec import Resources
 
 _FREEZE_ATTEMPTS = 1000
+_NO_SWAP = "no swap limit"
 
 
 class CgroupV1:
@@ -51,6 +52,8 @@ class CgroupV1:
             make_directory(directory)
             if "cpuset" in hierarchy.controllers:
                 _inherit_cpuset(directory, hierarchy.mountpoint)
+
+    def create_birthplace(self) -> None:
         if self._unified:
             try:
                 make_directory(self._unified)
@@ -59,6 +62,7 @@ class CgroupV1:
 
     def apply(self, writes: tuple[Write, ...]) -> list[str]:
         warnings: list[str] = []
+        postponed: Write | None = None
         for write in writes:
             directory = self.directory(write.controller)
             if not directory:
@@ -68,13 +72,23 @@ class CgroupV1:
                 _write_first(directory, write.file, write.value)
             except FileNotFoundError:
                 warnings.append(_unsupported(write))
+            except OSError as error:
+                if error.errno != errno.EINVAL or write.file != "cpu.cfs_period_us" or _later(writes, "cpu.cfs_quota_us") is None:
+                    raise
+                postponed = write  # below a parent's limit a shorter period is good only with its smaller quota
+            else:
+                if postponed is not None and write.file == "cpu.cfs_quota_us":
+                    _write_first(directory, postponed.file, postponed.value)
         return warnings
 
     def update(self, resources: Resources) -> list[str]:
         writes = writes_of(resources, 1)
+        if resources.memory and resources.memory.limit == -1 and not resources.memory.swap:
+            # no limit of memory means none of memory and swap either, which must not be the smaller
+            writes = (Write("memory", "memory.memsw.limit_in_bytes", "-1", _NO_SWAP), *writes)
         if resources.memory and resources.memory.limit and resources.memory.swap:
             writes = self._memory_in_order(writes)
-        warnings = self.apply(writes)
+        warnings = [warning for warning in self.apply(writes) if warning != _NO_SWAP]
         if resources.devices:
             self.restrict_devices(devices_of(resources))
         return warnings
@@ -98,6 +112,15 @@ class CgroupV1:
     def restrict_devices(self, rules: tuple[tuple[bool, str], ...]) -> None:
         directory = self.directory("devices")
         if not directory:
+            return
+        wanted = allowed_devices(rules)
+        present = _present_devices(directory)
+        if wanted is not None and present is not None:
+            # what both have is never taken away, not for a moment
+            for text in sorted(wanted - present):
+                write_file(directory + "/devices.allow", text)
+            for text in sorted(present - wanted):
+                write_file(directory + "/devices.deny", text)
             return
         for allow, text in rules:
             file = "/devices.allow" if allow else "/devices.deny"
@@ -223,6 +246,21 @@ def _write_first(directory: str, files: str, value: str) -> None:
         except FileNotFoundError:
             continue
     write_file(f"{directory}/{names[-1]}", value)
+
+
+def _later(writes: tuple[Write, ...], file: str) -> Write | None:
+    return next((write for write in writes if write.file == file), None)
+
+
+def _present_devices(directory: str) -> set[str] | None:
+    """What devices.list allows, one access letter each; None: everything."""
+    found: set[str] = set()
+    for line in read_file(directory + "/devices.list").splitlines():
+        if line.startswith("a "):
+            return None
+        device, _, access = line.rpartition(" ")
+        found |= {f"{device} {letter}" for letter in access}
+    return found
 
 
 def _inherit_cpuset(directory: str, root: str) -> None:

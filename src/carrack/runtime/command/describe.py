@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import Any
 
 import msgspec
 
 from carrack.errors import Conflict
-from carrack.oci.runtime_spec import Process, Rlimit, Root, RuntimeSpec, SpecMount, User
+from carrack.oci.runtime_spec import DeviceRule, Process, Resources, Rlimit, Root, RuntimeSpec, SpecMount, User
 from carrack.runtime import capabilities, cgroups, defaults, seccomp
 from carrack.runtime.command.arguments import Arguments, flag
 from carrack.runtime.command.store import Store
@@ -26,11 +27,23 @@ def write_spec(store: Store, arguments: Arguments) -> int:
     path = os.path.join(arguments.text("bundle", "."), "config.json")
     try:
         with open(path, "x", encoding="utf-8") as file:
-            json.dump(json.loads(msgspec.json.encode(example())), file, indent="\t")
+            json.dump(_complete(json.loads(msgspec.json.encode(example()))), file, indent="\t")
             file.write("\n")
     except FileExistsError:
         raise Conflict(f"File {path} exists. Remove it first") from None
     return 0
+
+
+def _complete(document: dict[str, Any]) -> dict[str, Any]:
+    """What the specification requires and our encoder leaves out because it is our default."""
+    document = {"ociVersion": "1.2.0", **document}
+    document["process"] = {
+        "user": {"uid": 0, "gid": 0},
+        "cwd": "/",
+        **document["process"],
+    }
+    document["process"]["user"] = {"uid": 0, "gid": 0}
+    return document
 
 
 def example() -> RuntimeSpec:
@@ -54,7 +67,10 @@ def example() -> RuntimeSpec:
         root=Root("rootfs", readonly=True),
         hostname="carrack",
         mounts=mounts,
-        linux=defaults.linux(cgroup_namespace=cgroups.detect().version == 2),
+        linux=msgspec.structs.replace(
+            defaults.linux(cgroup_namespace=cgroups.detect().version == 2),
+            resources=Resources(devices=(DeviceRule(allow=False, access="rwm"),)),
+        ),
     )
 
 

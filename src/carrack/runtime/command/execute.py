@@ -13,6 +13,7 @@ from carrack.runtime import listener, seccomp
 from carrack.runtime.command import console
 from carrack.runtime.command.arguments import Arguments, UsageError, flag
 from carrack.runtime.command.lifecycle import hook_state
+from carrack.runtime.command.log import log
 from carrack.runtime.command.store import Container, Store, write_pid
 from carrack.runtime.create import Stdio, enter
 
@@ -49,6 +50,7 @@ def execute(store: Store, arguments: Arguments) -> int:
     if arguments.has("cgroup"):
         raise InvalidParameter("exec --cgroup is not supported")
     wanted = _process(container, arguments)
+    log("debug", f"exec {' '.join(wanted.args)} in {container.record.id}, init {container.record.pid}")
     detached = arguments.on("detach")
     _check_terminal(wanted, arguments, detached)
     return _enter(container, wanted, arguments, detached)

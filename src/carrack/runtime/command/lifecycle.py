@@ -189,6 +189,7 @@ def _make(
             new_keyring=not arguments.on("no-new-keyring"),
             gate_fd=gate,
             preserve_fds=_preserved(arguments),
+            root_path=root,
             trace=debugging(),
         )
         os.close(gate)
