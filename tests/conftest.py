@@ -16,7 +16,7 @@ from tests.rig.archives import Recipe, busybox_entries, docker_archive, tar
 from tests.rig.carrackd import Carrackd
 from tests.rig.dockerd import Dockerd
 from tests.rig.engine import CommandLine, Engine, carrack_program, docker_program
-from tests.rig.namespaces import Neighbour
+from tests.rig.namespaces import HeldNamespace, Neighbour
 from tests.rig.ports import FreePort, free_ports
 
 MARKERS = (
@@ -87,13 +87,13 @@ class EnginePool:
         self._shared: dict[str, Engine] = {}
         self._count = 0
 
-    def build(self, kind: str, flags: Sequence[str] = (), *, token: str = "") -> Engine:
+    def build(self, kind: str, flags: Sequence[str] = (), *, token: str = "", host: HeldNamespace | None = None) -> Engine:
         """An engine with private paths, names and addresses, not started."""
         self._count += 1
         token = token or f"t{os.getpid():x}-{self._count}"
         if kind == "dockerd":
             return Dockerd(token, flags=flags)
-        return Carrackd(token, bip=f"10.{130 + os.getpid() % 100}.{self._count % 250}.1/24", flags=flags)
+        return Carrackd(token, bip=f"10.{130 + os.getpid() % 100}.{self._count % 250}.1/24", flags=flags, host=host)
 
     def start(self, engine: Engine) -> None:
         """Start an engine and give it busybox:latest."""

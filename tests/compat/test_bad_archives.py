@@ -95,7 +95,7 @@ def test_a_layer_that_is_not_its_diff_id_is_refused(docker_cli: CommandLine) -> 
     layer = tar([Entry("one", b"1")])
     lie = "sha256:" + hashlib.sha256(b"something else").hexdigest()
     said = refused(docker_cli, docker_archive(Recipe((layer,), ("lies:1",), diff_ids=(lie,))))
-    assert "invalid diffID for layer 0" in said or "digest" in said.lower() or "diff" in said.lower()
+    assert lie in said
 
 
 @pytest.mark.observes("docker load")
@@ -107,8 +107,8 @@ def test_fewer_layers_than_the_config_names_is_refused(docker_cli: CommandLine) 
 
 @pytest.mark.peer_lacks("no OCI layouts")
 @pytest.mark.observes("docker load")
-def test_a_blob_that_is_not_its_digest_is_refused(docker_cli: CommandLine, images: Images) -> None:
-    archive = bytearray(oci_layout(Recipe((images.rootfs,), ("rot:1",))))
+def test_a_blob_that_is_not_its_digest_is_refused(docker_cli: CommandLine) -> None:
+    archive = bytearray(oci_layout(Recipe((tar([Entry("sound", b"it works")]),), ("rot:1",))))
     place = archive.index(b"it works")
     archive[place : place + 8] = b"it broke"
     assert refused(docker_cli, bytes(archive))

@@ -11,7 +11,8 @@ from tests.conftest import EnginePool, MakeEngine
 from tests.rig.carrackd import Carrackd
 from tests.rig.commands import run
 from tests.rig.engine import CommandLine, Engine, docker_program
-from tests.rig.namespaces import Neighbour
+from tests.rig.leaks import settled
+from tests.rig.namespaces import HeldNamespace, Neighbour
 from tests.rig.ports import FreePort
 from tests.rig.unix_http import ask
 from tests.rig.waiting import until
@@ -92,8 +93,7 @@ def test_a_daemon_that_ends_with_no_containers_leaves_nothing(make_engine: MakeE
     assert isinstance(engine, Carrackd)
     cli_of(engine).ok("run", "--rm", "-p", "0:80", "busybox", "true")
     assert engine.stop() == 0
-    until(lambda: not [item for item in engine.traces() if not item.startswith("mount")], "the instance's traces to go")
-    assert not {item for item in engine.traces() if item.startswith("mount")}
+    assert not settled(set(), look=engine.traces)
 
 
 def test_a_second_daemon_on_the_same_data_root_is_refused(make_engine: MakeEngine) -> None:
@@ -220,14 +220,21 @@ def test_validate_says_whether_the_configuration_is_good(engine_pool: EnginePool
         engine.folder.rmdir()
 
 
-def test_a_forwarded_packet_of_no_network_is_dropped(make_engine: MakeEngine) -> None:
+def test_a_forwarded_packet_of_no_network_is_dropped(engine_pool: EnginePool) -> None:
     """carrackd switches forwarding on; the host must not have become a router for others by that."""
-    engine = make_engine()
-    assert Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
-    with Neighbour([], number=os.getpid() % 8000 + 1) as left, Neighbour([], number=os.getpid() % 8000 + 8001) as right:
-        assert left.run("ping", "-c", "1", "-W", "1", left.host_address).code == 0
-        assert left.run("ping", "-c", "1", "-W", "1", right.address).code != 0
-    assert engine.answers()
+    with HeldNamespace() as host:
+        host.run("sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward").ok()
+        engine = engine_pool.build("carrackd", host=host)
+        try:
+            engine_pool.start(engine)
+            assert host.run("cat", "/proc/sys/net/ipv4/ip_forward").ok() == "1"
+            assert "forward" in engine.log_tail().lower()
+            with Neighbour(host.prefix(), number=1) as left, Neighbour(host.prefix(), number=2) as right:
+                assert left.run("busybox", "ping", "-c", "1", "-W", "1", left.host_address).code == 0
+                assert left.run("busybox", "ping", "-c", "1", "-W", "1", right.address).code != 0
+                cli_of(engine).ok("run", "--rm", "busybox", "ping", "-c", "1", "-W", "2", right.address)
+        finally:
+            engine.close()
 
 
 def _gateway(cli: CommandLine) -> str:

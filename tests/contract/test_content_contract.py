@@ -96,6 +96,13 @@ class ContentContract:
                 writer.write(b"lo")
                 assert writer.commit() == HELLO
 
+    def test_a_writer_may_begin_anew(self, store: ContentStore) -> None:
+        with store.lease() as lease, store.writer(lease, expected=HELLO, key="pull") as writer:
+            writer.write(b"wrong and longer")
+            writer.restart()
+            writer.write(b"hello")
+            assert (writer.offset, writer.commit(size_bytes=5)) == (5, HELLO)
+
     def test_a_corrupt_attempt_is_not_resumed(self, store: ContentStore) -> None:
         with store.lease() as lease:
             with store.writer(lease, expected=HELLO, key="pull") as writer:

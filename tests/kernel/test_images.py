@@ -5,70 +5,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.rig import tarballs
-from tests.rig.confined import ForkUnpacker
-from tests.rig.tarballs import Packed, directory, entry, pieces, tar
 
-from carrack.content import FilesystemContent
 from carrack.errors import Conflict, DataCorrupt, InvalidParameter, NotFound
 from carrack.images import ContainerUse
-from carrack.images.images import Images
 from carrack.images.remove import Deleted, Untagged
-from carrack.oci.digest import Digest
 from carrack.oci.platform import Platform
-from carrack.snapshots import Overlay, Trash
-from carrack.state import Database
+from tests.rig import tarballs
+from tests.rig.house import House
+from tests.rig.tarballs import Packed, directory, entry, pieces, tar
 
 pytestmark = pytest.mark.root
 
 BASE = tar(directory("bin/"), entry("bin/sh", b"#!", mode=0o755), entry("etc/motd", b"welcome\n"))
 TOP = tar(entry("etc/motd", b"changed\n"), entry("etc/.wh.gone"))
 ARM = Platform("linux", "arm64")
-
-
-@dataclass
-class House:
-    """Images over a data-root of its own."""
-
-    root: Path
-    events: list[tuple[str, str, str]] = field(default_factory=list)
-    uses: dict[str, ContainerUse] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.database = Database(self.root / "state.db")
-        self.content = FilesystemContent(self.root / "blobs", self.root / "ingest", sync=False)
-        self.trash = Trash(self.root / "trash")
-        self.snapshots = Overlay(self.root / "layers", self.root / "containers", self.database, self.trash)
-        self.images = Images(self.database, self.content, self.snapshots, ForkUnpacker(), self.emit, self.used)
-
-    def emit(self, kind: str, action: str, actor: str, attributes: dict[str, str]) -> None:
-        self.events.append((action, actor, attributes.get("name", "")))
-
-    def used(self, image: Digest) -> list[ContainerUse]:
-        return [use for of, use in self.uses.items() if of == str(image)]
-
-    def load(self, content: bytes, *platforms: Platform) -> list[str]:
-        return [line.stream for line in self.images.load(pieces(content), platforms) if line.stream]
-
-    def save(self, *refs: str, platforms: tuple[Platform, ...] = ()) -> bytes:
-        return b"".join(self.images.save(refs, platforms))
-
-    def names(self) -> list[str]:
-        return sorted(name for image in self.images.list() for name in image.names)
-
-    def remains(self) -> list[str]:
-        """Everything that is kept on disk for images: blobs, layers, things on their way in."""
-        found = [f"blob {digest}" for digest in self.content.list()]
-        found += [f"ingest {name}" for name in os.listdir(self.root / "ingest")]
-        return found + [f"layer {name}" for name in os.listdir(self.root / "layers")]
-
-    def close(self) -> None:
-        self.images.close()
-        self.database.close()
 
 
 @pytest.fixture
@@ -215,13 +168,20 @@ class TestBadArchives:
     def test_a_layer_that_is_not_what_the_configuration_says(self, house: House) -> None:
         bad = image("app:1")
         bad.compressed = [BASE, tar(entry("etc/motd", b"evil"))]
-        self.refuse(house, tarballs.docker_archive(bad), DataCorrupt, "as the image's configuration says")
+        self.refuse(house, tarballs.docker_archive(bad), DataCorrupt, "invalid diffID for layer")
 
     def test_a_blob_that_is_not_what_its_name_says(self, house: House) -> None:
         packed = image("app:1")
         files = {**packed.members(), f"blobs/sha256/{'a' * 64}": b"something else"}
         files["manifest.json"] = b"[]"
         self.refuse(house, tarballs.archive(files), DataCorrupt, f"not sha256:{'a' * 64}")
+
+    def test_a_blob_that_is_here_already_but_not_in_the_archive(self, house: House) -> None:
+        packed = image("app:1")
+        house.load(tarballs.dual_archive(packed))
+        with pytest.raises(DataCorrupt, match="content is sha256:"):
+            house.load(tarballs.dual_archive(packed).replace(b"welcome", b"WELCOME"))
+        assert house.names() == ["app:1"]
 
     def test_a_blob_that_is_missing(self, house: House) -> None:
         packed = image("app:1")

@@ -1,22 +1,29 @@
 """Carrack's daemon under test: an instance of its own on the real host, beside any other."""
 
 import hashlib
+import os
 import shutil
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.rig import leaks
+from tests.rig.commands import run
 from tests.rig.engine import ROOT, Engine, in_this_pid_namespace
+from tests.rig.leaks import CGROUP_ROOT, settled
+from tests.rig.namespaces import HeldNamespace
+from tests.rig.sockets import holders_below
 
 
 class Carrackd(Engine):
-    """``carrackd --instance TOKEN`` on private roots, with an address range of its own."""
+    """``carrackd --instance TOKEN`` on private roots, with an address range of its own; on the real host or a held one."""
 
     kind = "carrackd"
 
-    def __init__(self, token: str, *, bip: str, flags: Sequence[str] = ()) -> None:
+    def __init__(self, token: str, *, bip: str, flags: Sequence[str] = (), host: HeldNamespace | None = None) -> None:
         self.bip = bip
+        self._host = host
         super().__init__(token, flags=flags)
         self.socket = self.folder / "carrack.sock"
 
@@ -39,20 +46,11 @@ class Carrackd(Engine):
         roots = ["--data-root", str(self.data_root), "--exec-root", str(self.exec_root), "--pidfile", str(self.pidfile)]
         listen = ["-H", f"unix://{self.socket}"]
         config = ["--config-file", str(self.folder / "daemon.json")] if (self.folder / "daemon.json").exists() else []
-        return [
-            str(ROOT / ".venv/bin/carrackd"),
-            "--instance",
-            self.token,
-            *listen,
-            *roots,
-            "--bip",
-            self.bip,
-            *config,
-            *self.flags,
-        ]
+        program = [*self.host_prefix(), str(ROOT / ".venv/bin/carrackd"), "--instance", self.token]
+        return [*program, *listen, *roots, "--bip", self.bip, *config, *self.flags]
 
     def host_prefix(self) -> list[str]:
-        return []
+        return self._host.prefix() if self._host else []
 
     def traces(self) -> set[str]:
         """What of this instance is on the machine now: mounts, links, rules, cgroups, processes."""
@@ -61,19 +59,19 @@ class Carrackd(Engine):
         found |= {f"link {path.name} on {self.bridge}" for path in Path(f"/sys/class/net/{self.bridge}/brif").glob("*")}
         return found | {f"process {pid}" for pid in self.instance_processes()}
 
-    def instance_processes(self) -> list[int]:
-        """Processes that name the instance or its folder, or sit in its control groups."""
-        found = []
+    def instance_processes(self) -> set[int]:
+        """Processes that name the instance's folder, hold a socket in it (zygote and shims do), or sit in its control groups."""
+        found = holders_below(self.folder)
         for folder in Path("/proc").iterdir():
             if not folder.name.isdigit():
                 continue
             try:
-                words = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+                words = (folder / "cmdline").read_bytes().decode(errors="replace")
                 groups = (folder / "cgroup").read_text()
             except OSError:
                 continue
-            if f"/{self.cgroup}" in groups or str(self.folder) in words or f"--instance {self.token} " in words + " ":
-                found.append(int(folder.name))
+            if words and (f"/{self.cgroup}/" in groups or str(self.folder) in words):
+                found.add(int(folder.name))
         return found
 
     def own_processes(self) -> set[int]:
@@ -81,15 +79,29 @@ class Carrackd(Engine):
 
     def close(self) -> None:
         try:
-            if self.process is None:
+            if self.process is None and self.has_served:
                 self.start()
-            self.sweep()
-            self.stop()
+            if self.process is not None:
+                self.sweep()
+                self.stop()
+            left = settled(set(), look=self.traces)
+            assert not left, f"carrackd left behind: {sorted(left)}"
         finally:
             self._remove_what_is_left()
 
     def _remove_what_is_left(self) -> None:
+        """The machine as it was, whatever the daemon forgot: a leak fails one test and does not spoil the next."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(timeout=10)
+        for _ in range(2):  # the end of a shim ends its container, whose processes are of the instance too
+            for pid in self.instance_processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        settled(set(), look=lambda: {str(pid) for pid in self.instance_processes()})
+        run([*self.host_prefix(), "nft", "delete", "table", "inet", self.table])
+        run([*self.host_prefix(), "ip", "link", "delete", self.bridge])
+        for folder in sorted(CGROUP_ROOT.glob(f"*/{self.cgroup}/**/"), key=lambda path: -len(path.parts)):
+            with suppress(OSError):
+                folder.rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)

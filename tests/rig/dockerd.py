@@ -56,10 +56,11 @@ class Dockerd(Engine):
 
     def close(self) -> None:
         try:
-            if self.process is None:
+            if self.process is None and self.has_served:
                 self.start()
-            self.sweep()
-            self.stop()
+            if self.process is not None:
+                self.sweep()
+                self.stop()
         finally:
             self._remove_what_is_left()
 

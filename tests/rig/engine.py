@@ -35,6 +35,7 @@ class Engine(ABC):
         self.pidfile = self.folder / "engine.pid"
         self.log_path = self.folder / "engine.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.has_served = False
         (self.folder / "home").mkdir()
 
     # -- the daemon's life
@@ -58,6 +59,7 @@ class Engine(ABC):
         """Start the daemon and wait until it answers."""
         self.launch()
         until(self.answers, f"{self.kind} to answer; its log ends:\n{self.log_tail()}", timeout_seconds=timeout_seconds)
+        self.has_served = True
 
     def answers(self) -> bool:
         """Whether `GET /_ping` says OK; raises when the daemon has ended."""

@@ -59,12 +59,21 @@ def firewall_tables() -> set[str]:
 
 
 def cgroups() -> set[str]:
-    """Control group directories, two levels deep."""
+    """Control group directories, two levels below each hierarchy's root."""
     found = set()
-    for hierarchy in [CGROUP_ROOT, *(path for path in CGROUP_ROOT.iterdir() if path.is_dir())]:
-        for pattern in ("*/cgroup.procs", "*/*/cgroup.procs"):
-            found |= {f"cgroup {path.parent}" for path in hierarchy.glob(pattern)}
+    for hierarchy in [CGROUP_ROOT, *_folders(CGROUP_ROOT)]:
+        for first in _folders(hierarchy):
+            found |= {f"cgroup {path}" for path in [first, *_folders(first)] if (path / "cgroup.procs").exists()}
     return found
+
+
+def _folders(path: Path) -> list[Path]:
+    """Its directories; none when it goes away meanwhile."""
+    try:
+        with os.scandir(path) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
 
 
 def named_namespaces() -> set[str]:
@@ -81,11 +90,11 @@ def observe() -> set[str]:
     return set().union(*(source() for source in _SOURCES))
 
 
-def settled(before: set[str], *, timeout_seconds: float = 5.0, relevant: Callable[[str], bool] = lambda _: True) -> set[str]:
+def settled(before: set[str], *, timeout_seconds: float = 5.0, look: Callable[[], set[str]] = observe) -> set[str]:
     """What is there now and was not before, after giving the kernel a moment to finish taking things down."""
     deadline = time.monotonic() + timeout_seconds
     while True:
-        left = {item for item in observe() - before if relevant(item)}
+        left = look() - before
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.05)
@@ -101,7 +110,7 @@ def main() -> int:
     if options.action == "save":
         options.file.write_text(json.dumps(sorted(observe())))
         return 0
-    left = settled(set(json.loads(options.file.read_text())), relevant=lambda item: options.only in item)
+    left = settled(set(json.loads(options.file.read_text())), look=lambda: {item for item in observe() if options.only in item})
     for item in sorted(left):
         print(f"left behind: {item}")
     return 1 if left else 0

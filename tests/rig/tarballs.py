@@ -88,7 +88,8 @@ class Packed:
         return digest(self.raw_config)
 
     def gzipped(self) -> Packed:
-        return Packed(self.layers, self.tags, self.config, self.architecture, [gzip.compress(layer, 1) for layer in self.layers])
+        compressed = [gzip.compress(layer, 1, mtime=0) for layer in self.layers]
+        return Packed(self.layers, self.tags, self.config, self.architecture, compressed)
 
     @property
     def manifest(self) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from carrack.api.json import reply
 from carrack.api.router import Route
-from carrack.errors import InvalidParameter, Unavailable
+from carrack.errors import InvalidParameter, NotFound, Unavailable
 from carrack.http import Reply, Request
 
 _MANAGER_ROUTES = (
@@ -26,6 +26,7 @@ def routes() -> list[Route]:
         *(Route(method, pattern, _not_a_manager) for method, pattern in _MANAGER_ROUTES),
         Route("POST", "/swarm/leave", _not_in_a_swarm),
         Route("GET", "/plugins", _no_plugins),
+        Route("GET", "/plugins/{name:path}/json", _no_such_plugin),
         Route("POST", "/session", _no_buildkit),
         Route("POST", "/grpc", _no_buildkit),
     ]
@@ -48,3 +49,7 @@ async def _no_plugins(request: Request) -> Reply:
 
 async def _no_buildkit(request: Request) -> Reply:
     raise InvalidParameter("this daemon has no BuildKit yet: set DOCKER_BUILDKIT=0 to use the classic builder")
+
+
+async def _no_such_plugin(request: Request) -> Reply:
+    raise NotFound(f'plugin "{request.params["name"]}" not found')

@@ -75,7 +75,7 @@ def summary(container: Container, version: str, sizes: Sizes | None = None) -> D
         "Status": status_line(container.state),
         "HostConfig": host,
         "NetworkSettings": {"Networks": {name: _endpoint_in_list(endpoint) for name, endpoint in container.networks.items()}},
-        "Mounts": [_mount(point) for point in container.mounts],
+        "Mounts": _mounts(container),
     }
 
 
@@ -116,7 +116,7 @@ def inspect(container: Container, version: str, sizes: Sizes | None = None) -> D
     if sizes is not None:
         document |= {"SizeRw": sizes.rw_bytes, "SizeRootFs": sizes.rootfs_bytes}
     return document | {
-        "Mounts": [_mount(point) for point in container.mounts],
+        "Mounts": _mounts(container),
         "Config": container_config(container.config),
         "NetworkSettings": _network_settings(container, version),
     }
@@ -153,7 +153,7 @@ def host_config(config: HostConfig) -> Document:
 
 def container_config(config: ContainerConfig) -> Document:
     """A container's Config in Docker's order."""
-    return _ordered(config, _CONFIG_ORDER, _CONFIG_OMITTED_EMPTY)
+    return _ordered(config, _CONFIG_ORDER, _CONFIG_OMITTED_EMPTY) | {"Volumes": config.volumes or None}
 
 
 def endpoint_settings(settings: EndpointSettings) -> Document:
@@ -250,6 +250,12 @@ def _ports_by_name(ports: list[PublishedPort]) -> Document:
         if port.host_port:
             found[name] = [*(bindings or []), {"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
     return dict(found)
+
+
+def _mounts(container: Container) -> list[Document]:
+    """Every mount but those of `--tmpfs`, which Docker shows in the HostConfig alone."""
+    elsewhere = container.host_config.tmpfs or {}
+    return [_mount(point) for point in container.mounts if point.type != "tmpfs" or point.destination not in elsewhere]
 
 
 def _mount(point: MountPoint) -> Document:

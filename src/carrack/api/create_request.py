@@ -64,6 +64,8 @@ def adapt(request: CreateRequest, version: str) -> list[str]:
             raise InvalidParameter('Mount type "Image" needs API v1.48 or newer')
     if host.pids_limit is not None and host.pids_limit <= 0:
         host.pids_limit = None
+    if host.memory_swappiness == -1:  # how the command line says that nothing was asked
+        host.memory_swappiness = None
     return [warning for warning in (_volume_driver(host, version), _hardware_address(request, version)) if warning]
 
 

@@ -1,4 +1,4 @@
-"""The routes of images: list, inspect, history, load, save, import, pull, tag, remove, prune.
+"""The routes of images: list, inspect, history, load, save, import, pull, push, tag, remove, prune.
 
 Images and the `Puller`, which is all this module needs of registries, block: each call goes through a thread, and streams go
 through one piece by piece.
@@ -38,6 +38,9 @@ class Puller(Protocol):
     def pull(self, name: str, tag: str, platform: Platform | None, credentials: str) -> Iterator[Progress]:
         """Fetch an image; `credentials` is the X-Registry-Auth header as it came. Raises NotFound, Unauthorized, Unavailable."""
 
+    def push(self, name: str, tag: str, platform: Platform | None, credentials: str) -> Iterator[Progress]:
+        """Send an image, or all tags of a name. Raises NotFound, Unauthorized, Forbidden, Unavailable."""
+
 
 ImageFilters = dict[str, tuple[str, ...]]
 
@@ -54,6 +57,7 @@ def routes(images: Images, puller: Puller | None = None) -> list[Route]:
         Route("GET", "/images/{name:path}/json", queries.inspect),
         Route("GET", "/images/{name:path}/history", queries.history),
         Route("GET", "/images/{name:path}/get", streams.save),
+        Route("POST", "/images/{name:path}/push", streams.push),
         Route("POST", "/images/{name:path}/tag", orders.tag),
         Route("DELETE", "/images/{name:path}", orders.remove),
     ]
@@ -159,22 +163,32 @@ class Streams:
     async def create(self, request: Request) -> StreamResponse:
         query = request.query
         if query.get("fromImage"):
-            lines = self._pull(request)
+            lines = await in_thread(self._pull, request)
         elif query.get("fromSrc"):
             lines = self._import(request)
         else:
             raise InvalidParameter("either fromImage or fromSrc must be given")
-        # What fails before the first line is told by the status, as Docker does.
-        first = await in_thread(next, lines, None)
-        return StreamResponse(200, _lines(_joined(first, lines), request.version), _JSON)
+        return await _begun(lines, request.version)
+
+    async def push(self, request: Request) -> StreamResponse:
+        return await _begun(await in_thread(self._push, request), request.version)
 
     def _pull(self, request: Request) -> Iterator[Progress]:
         query = request.query
-        if self._puller is None:
-            name = Reference.parse(query.get("fromImage")).familiar
-            raise Unavailable(f"cannot pull {name}: this daemon has no registry client; load or import the image")
+        name = query.get("fromImage").removesuffix(":")
         platform = Platform.parse(query.get("platform")) if query.get("platform") else None
-        return self._puller.pull(query.get("fromImage"), query.get("tag"), platform, request.headers.get("x-registry-auth"))
+        return self._registries(name).pull(name, query.get("tag"), platform, request.headers.get("x-registry-auth"))
+
+    def _push(self, request: Request) -> Iterator[Progress]:
+        name = request.params["name"]
+        platform = _platform_document(request) if at_least(request.version, "1.46") else None
+        return self._registries(name).push(name, request.query.get("tag"), platform, request.headers.get("x-registry-auth"))
+
+    def _registries(self, name: str) -> Puller:
+        if self._puller is None:
+            familiar = Reference.parse(name).familiar
+            raise Unavailable(f"cannot transfer {familiar}: this daemon has no registry client; load or import the image")
+        return self._puller
 
     def _import(self, request: Request) -> Iterator[Progress]:
         query = request.query
@@ -196,6 +210,12 @@ class Streams:
             yield Progress(str(image.id))
 
         return lines()
+
+
+async def _begun(lines: Iterator[Progress], version: str) -> StreamResponse:
+    """A progress stream once it has begun: what fails before its first line is told by the status, as Docker does."""
+    first = await in_thread(next, lines, None)
+    return StreamResponse(200, _lines(_joined(first, lines), version), _JSON)
 
 
 async def _lines(lines: Iterator[Progress], version: str) -> AsyncIterator[bytes]:

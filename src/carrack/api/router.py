@@ -76,6 +76,7 @@ class Api:
     async def __call__(self, request: Request) -> Reply:
         """Answer one request; every failure becomes a status and a message."""
         request.response_headers.update(self._headers)
+        log.debug("%s %s", request.method, request.raw_target)
         try:
             return await self._find(request)(request)
         except CarrackError as error:

@@ -5,8 +5,11 @@ A client of HTTP/1.0 cannot read chunks, so for it the daemon stays in between a
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import socket
+import termios
 from collections.abc import AsyncIterator
 
 from carrack.engine.streams import Session
@@ -15,6 +18,10 @@ from carrack.http import Reply, Request, StreamResponse
 from carrack.http.framing import BrokenFraming, ChunkedBody, Inbox
 
 RELAY_BYTES = 64 << 10
+HASTY_CLIENT = "docker-sdk-python"
+"""docker-py reads the head through a buffer and the stream past it: what comes in one segment with the head, it loses."""
+HEAD_READ_SECONDS = 0.2
+_POLL_SECONDS = 0.0005
 
 
 async def give_raw(request: Request, session: Session, content_type: str) -> None:
@@ -24,6 +31,8 @@ async def give_raw(request: Request, session: Session, content_type: str) -> Non
         given = await request.hand_over(101, "UPGRADED", headers)
     else:
         given = await request.hand_over(200, "OK", {"Content-Type": "application/vnd.docker.raw-stream"})
+    if request.headers.get("user-agent").startswith(HASTY_CLIENT):
+        await _until_read(given.fd)
     await session.accept(given.fd, given.head, given.eof)
 
 
@@ -40,6 +49,18 @@ async def give_chunked(request: Request, session: Session, content_type: str) ->
     )
     await session.accept(given.fd, given.head, given.eof)
     return None
+
+
+async def _until_read(fd: int) -> None:
+    """Wait, not for long, until a client on a unix socket has taken the head (unix(7), SIOCOUTQ); TCP cannot tell."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + HEAD_READ_SECONDS
+    unread = array.array("i", [0])
+    while loop.time() < deadline:
+        fcntl.ioctl(fd, termios.TIOCOUTQ, unread)
+        if unread[0] == 0:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _without_framing(source: socket.socket) -> AsyncIterator[bytes]:

@@ -114,7 +114,6 @@ class FilesystemContent:
         return Collected(tuple(removed), size_bytes)
 
     def recover(self, resumable_seconds: float = 7 * 86400) -> None:
-        """At start, before any writer: remove what dead writers left, save resumable bytes younger than the limit."""
         for path in self._ingest.iterdir():
             young = path.stat().st_mtime > time.time() - resumable_seconds
             if not (path.name.startswith(_RESUMABLE) and young):
@@ -171,6 +170,12 @@ class FileWriter:
         except OSError as error:
             raise SystemFailure(f"cannot write {self._path}: {error.strerror}") from error
         self._offset += len(content)
+
+    def restart(self) -> None:
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        self._hash = hashlib.new(self._hash.name)
+        self._offset = 0
 
     def commit(self, expected: Digest | None = None, size_bytes: int | None = None) -> Digest:
         expected = expected or self._expected

@@ -64,6 +64,9 @@ class MemoryContent:
     def lease(self) -> Lease:
         return Lease(self._leases)
 
+    def recover(self, resumable_seconds: float = 7 * 86400) -> None:
+        """Nothing outlives the process."""
+
     def collect(self, referenced: Callable[[], Collection[Digest]], only: Collection[Digest] | None = None) -> Collected:
         removed: list[Digest] = []
         size_bytes = 0
@@ -115,6 +118,9 @@ class MemoryWriter:
 
     def write(self, content: bytes | memoryview) -> None:
         self._content += content
+
+    def restart(self) -> None:
+        self._content.clear()
 
     def commit(self, expected: Digest | None = None, size_bytes: int | None = None) -> Digest:
         expected = expected or self._expected

@@ -39,6 +39,9 @@ class Writer(Protocol):
     def write(self, content: bytes | memoryview) -> None:
         """Add bytes at the end. Raises SystemFailure."""
 
+    def restart(self) -> None:
+        """Forget what is written so far: the source can only begin anew."""
+
     def commit(self, expected: Digest | None = None, size_bytes: int | None = None) -> Digest:
         """Make the blob appear under its digest, atomically. Raises DataCorrupt when digest or size are not the expected ones."""
 
@@ -83,6 +86,9 @@ class ContentStore(Protocol):
 
     def lease(self) -> Lease:
         """A new lease: a context manager that protects what `add` names."""
+
+    def recover(self, resumable_seconds: float = 7 * 86400) -> None:
+        """At start, before any writer: forget what dead writers left, save resumable bytes younger than the limit."""
 
     def collect(self, referenced: Callable[[], Collection[Digest]], only: Collection[Digest] | None = None) -> Collected:
         """Remove the blobs (of `only`, when given) that nothing refers to and no lease protects.

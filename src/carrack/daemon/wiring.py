@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_network
 
 from carrack import __version__
-from carrack.api import absent, containers, events, exec, images, networks, not_yet, system, volumes
+from carrack.api import absent, containers, events, exec, images, networks, not_yet, registries, system, volumes
 from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
@@ -29,9 +30,11 @@ from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
 from carrack.images.image import ContainerUse
 from carrack.images.images import Images
+from carrack.images.registries import Puller
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
 from carrack.oci.digest import Digest
+from carrack.runtime import cgroups
 from carrack.shim import zygote_process
 from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
 from carrack.shim.workers import run_job
@@ -40,6 +43,9 @@ from carrack.snapshots.overlay import Overlay
 from carrack.snapshots.trash import Trash
 from carrack.state.database import Database
 from carrack.volumes.volumes import Volumes
+
+_INITS = ("/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/tini-static", "/sbin/tini-static")
+"""Where a static init of a container may be, best first."""
 
 
 class House:
@@ -64,6 +70,7 @@ class House:
         self._database.close()
         if not keep:
             await in_thread(zygote_process.dismiss_zygote, self._zygote_path)
+            await in_thread(cgroups.open(self._rooms.settings.cgroup_parent).remove)
 
 
 async def build(config: DaemonConfig) -> House:
@@ -88,6 +95,8 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     content = FilesystemContent(config.data_root / "blobs", config.data_root / "ingest")
     table = Table(database)
     store = Images(database, content, snapshots, _Unpacker(zygote.socket_path), events_hub.emit)
+    await in_thread(store.recover)
+    puller = Puller(store)
     nets = Networks(database, config.instance, _network_options(config), events_hub.emit)
     await in_thread(nets.open)
     vols = await in_thread(Volumes, database, config.data_root / "volumes", events_hub.emit, trash.throw)
@@ -131,7 +140,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         orders,
         facts,
         image_documents=lambda: images.documents(store),
-        volume_documents=lambda: [volumes.resource(volume) for volume in vols.list()],
+        volume_documents=lambda: volumes.used(vols),
     )
     api = Api(
         [
@@ -139,7 +148,8 @@ async def _build(config: DaemonConfig, database: Database) -> House:
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
-            *images.routes(store),
+            *registries.routes(puller),
+            *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
             *volumes.routes(vols),
             *absent.routes(),
@@ -160,6 +170,7 @@ def _settings(config: DaemonConfig) -> Settings:
         dns_search=tuple(config.dns_search),
         dns_options=tuple(config.dns_opts),
         trace=config.debug,
+        init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
     )
 
 
@@ -174,6 +185,8 @@ def _network_options(config: DaemonConfig) -> NetworkOptions:
         ip_forward=config.ip_forward,
         ip_masq=config.ip_masq,
         ip=config.ip,
+        dns=tuple(config.dns),
+        run_directory=config.exec_root,
     )
     if pools:
         from dataclasses import replace

@@ -78,7 +78,7 @@ class Connections:
         except BaseException:
             networks.release(container.id, endpoint.id)
             raise
-        launch.write_hosts(container, self._rooms, networks.endpoints(container.id))
+        self._write_files(container, network)
         return endpoint
 
     def _leave(self, container: Container, network: Network) -> None:
@@ -92,7 +92,14 @@ class Connections:
             finally:
                 os.close(namespace)
             networks.release(container.id, endpoint.id)
-        launch.write_hosts(container, self._rooms, networks.endpoints(container.id))
+        self._write_files(container, network)
+
+    def _write_files(self, container: Container, changed: Network) -> None:
+        """The files under /etc that follow from the networks; resolv.conf only where the name server may be another now."""
+        endpoints = self._rooms.networks.endpoints(container.id)
+        launch.write_hosts(container, self._rooms, endpoints)
+        if self._rooms.networks.resolver([changed]):
+            launch.write_resolv_conf(container, self._rooms, endpoints)
 
 
 def _check(container: Container, network: Network) -> None:

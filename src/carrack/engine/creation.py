@@ -18,6 +18,7 @@ from carrack.engine.container import Container, MountPoint
 from carrack.engine.rooms import Rooms
 from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from carrack.images.image import Image
+from carrack.networks.network import Network
 from carrack.oci.platform import Platform
 from carrack.runtime import cgroups
 
@@ -61,6 +62,8 @@ def draft(
         cgroup_version=cgroups.detect().version,
     )
     log_options.check(host.log_config)
+    if host.init and not rooms.settings.init_path:
+        raise InvalidParameter("--init needs docker-init or tini on this host (Debian: apt-get install tini)")
     config.hostname = _hostname(config, host, container_id, rooms)
     points = mounts.resolve(config, host, inherited)
     directory = rooms.directories.container(container_id)
@@ -140,24 +143,35 @@ def _networks(create: CreateRequest, rooms: Rooms) -> dict[str, EndpointSettings
     if mode.startswith("container:"):
         rooms.table.get(mode.partition(":")[2])
         return {}
-    asked = dict(create.networking_config.endpoints_config or {})
-    network = rooms.networks.get(mode)
-    wished = asked.pop(mode, None) or asked.pop(network.name, None) or asked.pop(network.id, None)
-    if wished is None and mode == "bridge":
-        wished = asked.pop("default", None)
-    chosen = {network.name: wished or EndpointSettings()}
-    if asked and mode in ("host", "none"):
+    asked = {name: settings or EndpointSettings() for name, settings in (create.networking_config.endpoints_config or {}).items()}
+    if mode in ("host", "none") and len(asked) > (mode in asked):
         raise InvalidParameter("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
+    default = asked.pop("default", EndpointSettings())
+    asked.setdefault(mode, default)
+    chosen: dict[str, EndpointSettings] = {}
     for name, settings in asked.items():
-        chosen[rooms.networks.get(name).name] = settings or EndpointSettings()
-    if network.predefined and chosen[network.name].ipam_config is not None:
-        wished_addresses = chosen[network.name].ipam_config
-        if wished_addresses is not None and (wished_addresses.ipv4_address or wished_addresses.ipv6_address):
+        network = _find_network(name, rooms)
+        addresses = settings.ipam_config
+        if (
+            network is not None
+            and network.predefined
+            and addresses is not None
+            and (addresses.ipv4_address or addresses.ipv6_address)
+        ):
             raise InvalidParameter(
                 f"invalid config for network {network.name}: invalid endpoint settings: "
                 "user specified IP address is supported on user defined networks only"
             )
-    return {name: msgspec.structs.replace(settings) for name, settings in chosen.items()}
+        chosen[network.name if network is not None else name] = msgspec.structs.replace(settings)
+    return chosen
+
+
+def _find_network(name: str, rooms: Rooms) -> Network | None:
+    """The network, if it is there: one that is not is the start's error, as with dockerd."""
+    try:
+        return rooms.networks.get(name)
+    except NotFound:
+        return None
 
 
 def _hostname(config: ContainerConfig, host: HostConfig, container_id: str, rooms: Rooms) -> str:

@@ -29,10 +29,13 @@ def own_names(hostname: str, domainname: str) -> str:
     return f"{hostname} {hostname.partition('.')[0]}" if "." in hostname else hostname
 
 
-def resolv_conf(host_text: str, *, servers: list[str], search: list[str], options: list[str], keep_loopback: bool) -> str:
+def resolv_conf(
+    host_text: str, *, servers: list[str], search: list[str], options: list[str], keep_loopback: bool, embedded: bool = False
+) -> str:
     """The resolver's file: the host's, with each part replaced by what was asked.
 
     `keep_loopback` is for containers in the host's network; elsewhere a loopback server would be the container itself.
+    `embedded`: the server is the embedded one, which is to be asked for names without a dot as well.
     """
     host_servers, host_search, host_options = parse_resolv_conf(host_text)
     if not servers:
@@ -45,8 +48,11 @@ def resolv_conf(host_text: str, *, servers: list[str], search: list[str], option
     lines = [f"nameserver {server}\n" for server in servers]
     if search:
         lines.append(f"search {' '.join(search)}\n")
-    if options or host_options:
-        lines.append(f"options {' '.join(options or host_options)}\n")
+    options = options or host_options
+    if embedded and not any(option.startswith("ndots:") for option in options):
+        options = [*options, "ndots:0"]
+    if options:
+        lines.append(f"options {' '.join(options)}\n")
     return "# Written by carrackd for this container at each start.\n" + "".join(lines)
 
 

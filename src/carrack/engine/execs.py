@@ -40,6 +40,11 @@ class Execs:
         found = self._sessions.get(exec_id)
         if found is None:
             raise NotFound(f"No such exec instance: {exec_id}")
+        container = self._life.rooms.table.find(found.container_id)
+        shim = self._life.live(container).shim if container is not None and found.running else None
+        if shim is not None:
+            # A client that has just seen the stream's end asks for the exit code: what told of it is in our socket by then.
+            shim.take_in()
         return found
 
     async def create_exec(self, ref: str, config: ExecConfig) -> str:
@@ -227,7 +232,7 @@ def _process(container: Container, config: ExecConfig, options: ExecStartOptions
         env=tuple(variables.values()),
         terminal=config.tty,
         console_size=ConsoleSize(*size) if config.tty and size else None,
-        user=User(username=config.user or container.config.user, additional_gids=specification.group_numbers(base)),
+        user=User(username=config.user or container.config.user or "0", additional_groups=tuple(base.group_add or ())),
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
         no_new_privileges=specification.security(base.security_opt).no_new_privileges,
     )

@@ -62,12 +62,12 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
     return launch
 
 
-def plug(rooms: Rooms, launch: Launch, netns_fd: int) -> None:
-    """Join the container's network namespace to its networks and open its ports."""
+def plug(rooms: Rooms, launch: Launch, netns_fd: int, pidfd: int) -> None:
+    """Join the container's network namespace to its networks and open its ports. `pidfd` is that of its init."""
     if not launch.endpoints:
         rooms.networks.loopback(netns_fd)
     for endpoint in launch.endpoints:
-        rooms.networks.plug(endpoint, netns_fd)
+        rooms.networks.plug(endpoint, netns_fd, pidfd=pidfd)
     if launch.endpoints and launch.held:
         rooms.networks.publish(launch.endpoints[0], launch.held)
 
@@ -159,7 +159,9 @@ def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
         ipv4=asked.ipv4_address if asked is not None else "",
         ipv6=asked.ipv6_address if asked is not None else "",
         mac=settings.mac_address or container.config.mac_address,
-        aliases=tuple(settings.aliases or ()),
+        aliases=(*(settings.aliases or ()), *((container.config.hostname,) if container.config.hostname else ())),
+        links=tuple(settings.links or ()),
+        upstreams=tuple(container.host_config.dns or ()),
         driver_options=settings.driver_opts or {},
         gateway_priority=settings.gw_priority,
     )
@@ -176,24 +178,30 @@ def _write_files(
     container: Container, rooms: Rooms, endpoints: list[Endpoint], places: specification.Places
 ) -> specification.Places:
     """The three files under /etc, and where everything is."""
-    config, host, settings = container.config, container.host_config, rooms.settings
+    host = container.host_config
     directory = Path(container.directory)
     if host.network_mode.startswith("container:"):
         other = rooms.directories.container(rooms.table.get(host.network_mode.partition(":")[2]).id)
         return _places(container, rooms, other, places)
-    on_host = host.network_mode == "host"
-    host_resolv = _read("/etc/resolv.conf")
-    resolv_conf = etc_files.resolv_conf(
-        host_resolv,
-        servers=host.dns or list(settings.dns),
+    write_hosts(container, rooms, endpoints)
+    write_resolv_conf(container, rooms, endpoints)
+    _write(directory / "hostname", f"{container.config.hostname}\n")
+    return _places(container, rooms, directory, places)
+
+
+def write_resolv_conf(container: Container, rooms: Rooms, endpoints: Sequence[Endpoint]) -> None:
+    """Write /etc/resolv.conf: the embedded name server's for a container in a user-defined network, else the host's."""
+    host, settings = container.host_config, rooms.settings
+    resolver = rooms.networks.resolver([rooms.networks.get(endpoint.network_id) for endpoint in endpoints])
+    text = etc_files.resolv_conf(
+        _read("/etc/resolv.conf"),
+        servers=[resolver] if resolver else host.dns or list(settings.dns),
         search=host.dns_search or list(settings.dns_search),
         options=host.dns_options or list(settings.dns_options),
-        keep_loopback=on_host,
+        keep_loopback=host.network_mode == "host",
+        embedded=bool(resolver),
     )
-    write_hosts(container, rooms, endpoints)
-    _write(directory / "hostname", f"{config.hostname}\n")
-    _write(directory / "resolv.conf", resolv_conf)
-    return _places(container, rooms, directory, places)
+    _write(Path(container.directory) / "resolv.conf", text)
 
 
 def write_hosts(container: Container, rooms: Rooms, endpoints: Sequence[Endpoint]) -> None:
@@ -216,7 +224,7 @@ def _places(container: Container, rooms: Rooms, files: Path, places: specificati
         hostname_file=str(files / "hostname"),
         hosts_file=str(files / "hosts"),
         resolv_conf_file=str(files / "resolv.conf"),
-        init_file=places.init_file,
+        init_file=rooms.settings.init_path,
         namespace_of=places.namespace_of,
     )
 

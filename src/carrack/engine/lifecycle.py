@@ -8,6 +8,7 @@ had to bring about is done: addresses and ports free, the record written, the co
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
@@ -39,6 +40,8 @@ from carrack.shim.messages import (
     StartFailed,
 )
 from carrack.shim.messages import Created as InitCreated
+
+log = logging.getLogger("carrack.lifecycle")
 
 STOP_SECONDS = 10
 KILL_SECONDS = 10.0
@@ -131,13 +134,17 @@ class Lifecycle:
         prepared: Launch | None = None
         shim: Shim | None = None
         try:
+            trace = _Trace()
             prepared = await in_thread(launch.prepare, container, rooms, specification.Places("", namespace_of=self._init_pid))
+            trace.mark("addresses, ports, files")
             assert prepared.order is not None
             order = launch.with_clients(prepared.order, live.attached, live.waiting)
             clients = [client.fd for client in live.attached] + [client.fd for client in live.waiting]
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
-            pid = await self._make_init(container, prepared, shim)
+            trace.mark("order")
+            pid = await self._make_init(container, prepared, shim, trace)
             started = await self._answer(shim, Go())
+            trace.mark("go")
             if not isinstance(started, Started):
                 raise _failure(started)
         except BaseException as error:
@@ -149,6 +156,9 @@ class Lifecycle:
                 await in_thread(launch.undo, container, rooms, prepared)
             await self._not_begun(container, live, error)
             raise
+        if started.trace:
+            steps = ", ".join(f"{step} {microseconds}" for step, microseconds in (*trace.steps, *started.trace))
+            log.debug("start of %s, in microseconds: %s", container.id[:12], steps)
         for port in prepared.held:
             port.close()
         live.drop_clients()
@@ -159,21 +169,25 @@ class Lifecycle:
         state.started_at_nanoseconds = started.started_at_nanoseconds
         launch.describe_endpoints(container, prepared)
         self.become(container, Status.RUNNING)
+        recorded = self.rooms.table.save(container)
+        self._tell_volumes(container, "mount")
         for endpoint in prepared.endpoints:
             self.tell_network(container, "connect", endpoint.network_id, endpoint.network_name, endpoint.driver)
         self.tell(container, "start")
         for listener in self.on_started:
             listener(container, live)
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
+        await asyncio.wrap_future(recorded)
 
-    async def _make_init(self, container: Container, prepared: Launch, shim: Shim) -> int:
+    async def _make_init(self, container: Container, prepared: Launch, shim: Shim, trace: _Trace) -> int:
         """Wait for the namespaces and join them to the networks."""
         message, fds = await asyncio.wait_for(shim.expect_next(), START_SECONDS)
+        trace.mark("namespaces")
         try:
             if not isinstance(message, InitCreated):
                 raise _failure(message)
             if launch.uses_own_network(container) and len(fds) > 1:
-                await in_thread(launch.plug, self.rooms, prepared, fds[1])
+                await in_thread(launch.plug, self.rooms, prepared, fds[1], fds[0])
             return message.pid
         finally:
             for fd in fds:
@@ -223,6 +237,7 @@ class Lifecycle:
         """Send a signal to the container's init; a paused container is let go on to receive a deadly one."""
         if live.shim is None:
             raise Conflict(f"container {container.id} is not running")
+        self.tell(container, "kill", {"signal": str(number)})
         try:
             await live.shim.order(lambda sequence: Signal(sequence, number, everyone=everyone))
         except (NotFound, Unavailable):
@@ -232,7 +247,6 @@ class Lifecycle:
         if container.state.paused and number in (SIGKILL, stop_signal(container)):
             await in_thread(self.cgroup(container).thaw)
             self.become(container, Status.RUNNING)
-        self.tell(container, "kill", {"signal": str(number)})
 
     async def kill_now(self, container: Container, live: Live) -> None:
         """End a container by force. Raises SystemFailure when the kernel does not let it end."""
@@ -343,6 +357,7 @@ class Lifecycle:
             self.tell(container, "die", {"execDuration": str(ran_nanoseconds // 10**9), "exitCode": str(exited.exit_code)})
             await in_thread(self.rooms.networks.release, container.id)
             self._tell_disconnected(container)
+            self._tell_volumes(container, "unmount")
             launch.clear_endpoints(container)
             if container.host_config.auto_remove and not again:
                 container.state.status = follow(state.status, Status.EXITED, container.id)
@@ -393,6 +408,18 @@ class Lifecycle:
             if settings.endpoint_id:
                 self.tell_network(container, "disconnect", settings.network_id, name, "bridge" if name == "bridge" else "")
 
+    def _tell_volumes(self, container: Container, action: str) -> None:
+        for point in container.mounts:
+            if point.type == "volume":
+                attributes = {"container": container.id, "driver": point.driver or "local"}
+                if action == "mount":
+                    attributes |= {
+                        "destination": point.destination,
+                        "propagation": point.propagation,
+                        "read/write": str(point.writable).lower(),
+                    }
+                self.rooms.events.emit("volume", action, point.name, attributes)
+
     def tell_network(self, container: Container, action: str, network_id: str, name: str, driver: str) -> None:
         """Emit an event about a container in a network."""
         attributes = {"container": container.id, "name": name, "type": driver or "bridge"}
@@ -405,6 +432,19 @@ class StartError(InvalidParameter):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class _Trace:
+    """The steps of a start and the microseconds each took, as the daemon sees them."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, int]] = []
+        self._last = time.monotonic_ns()
+
+    def mark(self, step: str) -> None:
+        now = time.monotonic_ns()
+        self.steps.append((step, (now - self._last) // 1000))
+        self._last = now
 
 
 class _Opening:
@@ -455,14 +495,19 @@ def wants_restart(container: Container) -> bool:
 
 def read_exit(container: Container) -> Exited:
     """How a container ended, from what its shim wrote; 137 when it wrote nothing."""
+    exited = find_exit(container)
+    if exited is not None and exited.finished_at_nanoseconds >= container.state.started_at_nanoseconds:
+        return exited
+    return Exited(128 + SIGKILL, time.time_ns(), error=SUPERVISOR_LOST)
+
+
+def find_exit(container: Container) -> Exited | None:
+    """The exit that a shim of this container wrote last."""
     try:
         with open(f"{container.directory}/exit.json", "rb") as file:
-            exited = msgspec.json.decode(file.read(65536), type=Exited)
-        if exited.finished_at_nanoseconds >= container.state.started_at_nanoseconds:
-            return exited
+            return msgspec.json.decode(file.read(65536), type=Exited)
     except (OSError, msgspec.DecodeError):
-        pass
-    return Exited(128 + SIGKILL, time.time_ns(), error=SUPERVISOR_LOST)
+        return None
 
 
 def exit_document(container: Container) -> bytes:

@@ -12,13 +12,15 @@ import logging
 import os
 from pathlib import Path
 
-from carrack.engine.container import Container
+from carrack.engine import launch
+from carrack.engine.container import Container, PublishedPort
 from carrack.engine.execs import Execs
-from carrack.engine.lifecycle import Lifecycle, read_exit
+from carrack.engine.lifecycle import Lifecycle, find_exit, read_exit
 from carrack.engine.shims import reconnect
 from carrack.engine.state import LIVE, Status
 from carrack.engine.threads import in_thread
 from carrack.errors import CarrackError
+from carrack.shim.messages import Abandon
 
 log = logging.getLogger("carrack.restore")
 
@@ -42,14 +44,46 @@ async def _restore_one(life: Lifecycle, execs: Execs, container: Container) -> N
         container.state.status = Status.EXITED
         await in_thread(life.clear_cgroup, container)
         life.restart_soon(container, live)
-    else:
-        # A start may have been under way when the daemon died. Nobody was told that it succeeded: it is taken back.
+    elif not await _was_started(life, execs, container):
         await in_thread(life.clear_cgroup, container)
         await in_thread(life.rooms.networks.release, container.id)
         if container.host_config.auto_remove and status is Status.EXITED:
             await life.take_away(container, live, volumes=True)
         elif status is Status.EXITED and container.host_config.restart_policy.name == "always" and not container.stopped_by_user:
             life.restart_soon(container, live)
+
+
+async def _was_started(life: Lifecycle, execs: Execs, container: Container) -> bool:
+    """Whether a start that the earlier daemon did not live to record has succeeded: then the record learns of it."""
+    live = life.live(container)
+    try:
+        shim, status, fds = await reconnect(str(life.rooms.directories.shim_socket(container.id)), *life.callbacks(container))
+    except (OSError, CarrackError):
+        exited = find_exit(container)
+        if exited is None or exited.finished_at_nanoseconds <= max(
+            container.state.finished_at_nanoseconds, container.created_at_nanoseconds
+        ):
+            return False
+        await in_thread(life.clear_cgroup, container)
+        container.state.status = Status.RUNNING
+        life.adopt(container, live, None, exited)
+        return True
+    for fd in fds:
+        os.close(fd)
+    if not status.started_at_nanoseconds:
+        shim.tell(Abandon())
+        shim.close()
+        return False
+    container.state.pid = status.pid
+    container.state.started_at_nanoseconds = status.started_at_nanoseconds
+    container.state.status = Status.RUNNING
+    for endpoint in life.rooms.networks.endpoints(container.id):
+        launch.describe_endpoint(container, endpoint)
+        container.ports += [PublishedPort(p.container_port, p.protocol, p.host_ip, p.host_port) for p in endpoint.publications]
+    await asyncio.wrap_future(life.rooms.table.save(container))
+    execs.adopt(container, status.execs)
+    life.adopt(container, live, shim, status.exited)
+    return True
 
 
 async def _reunite(life: Lifecycle, execs: Execs, container: Container) -> None:

@@ -44,6 +44,8 @@ class Settings:
     default_host_ip: str = ""
     trace: bool = False
     no_new_privileges: bool = False
+    init_path: str = ""
+    """The program behind `--init`; empty: none was found on this host."""
 
 
 @dataclass(frozen=True, slots=True)

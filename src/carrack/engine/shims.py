@@ -85,6 +85,10 @@ class Shim:
         finally:
             self._answers.pop(number, None)
 
+    def take_in(self) -> None:
+        """Read what the shim has already said, before anyone is answered from the record."""
+        self._readable()
+
     def close(self) -> None:
         """End the conversation; the shim lives on. May be called more than once."""
         if self.closed:

@@ -108,7 +108,7 @@ def build(container: Container, places: Places) -> RuntimeSpec:
         env=tuple(environment(container)),
         terminal=config.tty,
         console_size=ConsoleSize(*host.console_size) if config.tty and any(host.console_size) else None,
-        user=User(username=config.user, additional_gids=group_numbers(host)),
+        user=User(username=config.user or "0", additional_groups=tuple(host.group_add or ())),
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
         rlimits=tuple(Rlimit(f"RLIMIT_{u.name.upper()}", _unsigned(u.hard), _unsigned(u.soft)) for u in host.ulimits or []),
         no_new_privileges=options.no_new_privileges,
@@ -148,6 +148,12 @@ def capability_names(host: HostConfig) -> tuple[str, ...]:
     """The capabilities the container's processes get, after `--cap-add` and `--cap-drop`. Raises InvalidParameter."""
     if host.privileged:
         return capabilities.available()
+    for field, names in (("CapAdd", host.cap_add), ("CapDrop", host.cap_drop)):
+        for name in names or ():
+            try:
+                capabilities.normalise(name)
+            except InvalidParameter as error:
+                raise InvalidParameter(f"invalid {field}: {error.message}") from None
     return capabilities.chosen(host.cap_add or (), host.cap_drop or ())
 
 
@@ -353,18 +359,6 @@ def _parse_rule(text: str) -> DeviceRule:
 
 def _number(text: str) -> int | None:
     return None if text == "*" else int(text)
-
-
-def group_numbers(host: HostConfig) -> tuple[int, ...]:
-    """`--group-add` as numbers. Raises InvalidParameter."""
-    numbers: list[int] = []
-    for group in host.group_add or []:
-        if not group.isdecimal() or int(group) > 0x7FFFFFFF:
-            raise InvalidParameter(
-                f"Unable to find group {group}: only numeric --group-add values are supported by this version of Carrack"
-            )
-        numbers.append(int(group))
-    return tuple(numbers)
 
 
 def _sysctls(host: HostConfig) -> dict[str, str]:

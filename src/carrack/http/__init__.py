@@ -5,16 +5,18 @@ What a handler needs stands here; the files behind it are the server's own.
 
 from carrack.http.connection import Limits
 from carrack.http.headers import Headers, Query
-from carrack.http.request import HandedOver, Handler, PeerCredentials, Reply, Request
+from carrack.http.request import Exchange, HandedOver, Handler, Observer, PeerCredentials, Reply, Request
 from carrack.http.response import FileResponse, Response, StreamResponse
 from carrack.http.server import Server, serve
 
 __all__ = [
+    "Exchange",
     "FileResponse",
     "HandedOver",
     "Handler",
     "Headers",
     "Limits",
+    "Observer",
     "PeerCredentials",
     "Query",
     "Reply",

@@ -22,7 +22,7 @@ from typing import Protocol, cast
 from carrack.errors import Cancelled, CarrackError, SystemFailure
 from carrack.http.framing import BrokenFraming, HeadTooLarge, Inbox
 from carrack.http.head import Head, parse_head
-from carrack.http.request import HandedOver, Handler, PeerCredentials, Reply, Request
+from carrack.http.request import Exchange, HandedOver, Handler, Observer, PeerCredentials, Reply, Request
 from carrack.http.response import FileResponse, Response, StreamResponse, date, has_no_body, render_head
 from carrack.http.sending import Outgoing, credentials, send_file
 
@@ -48,12 +48,17 @@ class Limits:
     """Between two requests."""
     body_seconds: float | None = None
     """Between two pieces of a body: None, because an upload may come from a program that thinks."""
+    connections: int | None = None
+    """How many a server keeps open; a further one is told 503 and closed."""
 
 
 class Registry(Protocol):
     """Where a server keeps its connections."""
 
     closing: bool
+
+    @property
+    def connection_count(self) -> int: ...
 
     def add(self, connection: Connection) -> None: ...
 
@@ -63,8 +68,9 @@ class Registry(Protocol):
 class Connection(asyncio.Protocol):
     """The protocol of one accepted connection."""
 
-    def __init__(self, handler: Handler, limits: Limits, registry: Registry) -> None:
+    def __init__(self, handler: Handler, limits: Limits, registry: Registry, observer: Observer | None = None) -> None:
         self._handler = handler
+        self._observer = observer
         self._limits = limits
         self._registry = registry
         self._inbox = Inbox()
@@ -88,6 +94,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._out = Outgoing(self._transport, self._loop)
         self.disconnected = asyncio.Event()
+        most = self._limits.connections
+        self._is_one_too_many = most is not None and self._registry.connection_count >= most
         self._registry.add(self)
         self.task = self._loop.create_task(self._converse())
 
@@ -104,7 +112,7 @@ class Connection(asyncio.Protocol):
         self._wake()
         if self._stream is not None and (self._stream.endless or self._peer_is_gone()):
             self.task.cancel()
-        return True
+        return not self._out.is_encrypted  # the loop's own TLS cannot stay half open
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost = self._eof = True
@@ -155,9 +163,15 @@ class Connection(asyncio.Protocol):
                 raise Cancelled("the client left")
             if self._eof:
                 raise BrokenFraming("unexpected EOF")
-            await self._more(self._limits.body_seconds)
+            try:
+                await self._more(self._limits.body_seconds)
+            except TimeoutError:
+                raise BrokenFraming("the request's body did not come in time") from None
 
     async def hand_over(self, head: bytes) -> HandedOver:
+        relay = cast("Callable[[], int] | None", self._transport.get_extra_info("relay"))
+        if relay is None and self._out.is_encrypted:
+            raise SystemFailure("a connection with the loop's own TLS cannot be handed over")
         if not await self._drop_body(self._limits.unread_bytes):
             raise BrokenFraming("the request's body is too large, or incomplete, for a connection that is to be handed over")
         self._transport.pause_reading()
@@ -165,7 +179,6 @@ class Connection(asyncio.Protocol):
         self._transport.write(head)
         if not await self._out.empty():
             raise Cancelled("the client left")
-        relay = cast("Callable[[], int] | None", self._transport.get_extra_info("relay"))
         fd = os.dup(self._out.fileno()) if relay is None else relay()
         os.set_blocking(fd, False)
         self._given_away = True
@@ -177,10 +190,17 @@ class Connection(asyncio.Protocol):
         found = credentials(self._transport)
         return None if found is None else PeerCredentials(*found)
 
+    def remote(self) -> str:
+        address = self._transport.get_extra_info("peername")
+        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else ""
+
     # The conversation.
 
     async def _converse(self) -> None:
         try:
+            if self._is_one_too_many:
+                self._transport.write(render_head(503, {"Connection": "close", "Retry-After": "1", "Content-Length": "0"}))
+                self._must_close = True
             while not self._must_close and (head := await self._next_head()) is not None:
                 self.idle = False
                 await self._exchange(head)
@@ -190,18 +210,18 @@ class Connection(asyncio.Protocol):
             await self._part()
         except (HeadTooLarge, BrokenFraming) as error:
             await self._refuse(error)
-        except (Cancelled, ConnectionError, TimeoutError):
+        except Cancelled:
             self._transport.close()
         except asyncio.CancelledError:
             self._transport.abort()
-        except Exception:  # the task's root
+        except Exception:  # the task's root; a stream that failed ends here, and the client sees it cut short
             log.exception("a connection failed")
             self._transport.abort()
         finally:
             self._registry.discard(self)
 
     async def _next_head(self) -> Head | None:
-        """The next request's head; None when the client sends no more."""
+        """The next request's head; None when the client sends no more, or not in time."""
         deadline: float | None = None
         while True:
             text = self._inbox.head(self._limits.head_bytes)
@@ -209,14 +229,18 @@ class Connection(asyncio.Protocol):
                 return parse_head(text)
             if self._eof:
                 return None
-            if self._inbox.size_bytes == 0:
-                await self._more(self._limits.idle_seconds)
-                continue
-            if deadline is None and self._limits.head_seconds is not None:
-                deadline = self._loop.time() + self._limits.head_seconds
-            await self._more(None if deadline is None else deadline - self._loop.time())
+            seconds = self._limits.idle_seconds
+            if self._inbox.size_bytes:
+                if deadline is None and self._limits.head_seconds is not None:
+                    deadline = self._loop.time() + self._limits.head_seconds
+                seconds = None if deadline is None else deadline - self._loop.time()
+            try:
+                await self._more(seconds)
+            except TimeoutError:
+                return None
 
     async def _exchange(self, head: Head) -> None:
+        started = self._loop.time()
         self._head = head
         request = Request(head, self)
         self._response_headers = request.response_headers
@@ -233,7 +257,14 @@ class Connection(asyncio.Protocol):
             raise SystemFailure("a handler answered on a connection it had given away")
         if self._is_last(head):
             self._must_close = True
-        await self._send(head, reply)
+        complete = False
+        try:
+            await self._send(head, reply)
+            complete = True
+        finally:
+            if self._observer is not None:
+                seconds = self._loop.time() - started
+                self._observer(Exchange(request, reply.status, _body_bytes(head, reply), seconds, complete))
         if not self._must_close and not await self._drop_body(DROPPED_BODY_LIMIT):
             self._must_close = True
 
@@ -271,11 +302,18 @@ class Connection(asyncio.Protocol):
             try:
                 self._write_head(head, reply.status, reply.headers, ("Content-Length", str(reply.length)))
                 if head.method != "HEAD":
-                    await send_file(self._out, reply.fd, reply.offset, reply.length)
+                    await self._send_file(reply)
             finally:
                 os.close(reply.fd)
         else:
             await self._send_stream(head, reply)
+
+    async def _send_file(self, reply: FileResponse) -> None:
+        last = 1 if reply.before_last is not None and reply.length else 0
+        await send_file(self._out, reply.fd, reply.offset, reply.length - last)
+        if reply.before_last is not None:
+            await reply.before_last()
+        await send_file(self._out, reply.fd, reply.offset + reply.length - last, last)
 
     async def _send_whole(self, head: Head, reply: Response) -> None:
         framing = () if has_no_body(reply.status) or _has_length(reply.headers) else (("Content-Length", str(len(reply.body))),)
@@ -328,7 +366,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(render_head(status, headers) + body)
         try:
             await self._part()
-        except (Cancelled, ConnectionError, TimeoutError):
+        except Cancelled:
             self._transport.close()
 
     async def _part(self) -> None:
@@ -404,6 +442,14 @@ class Connection(asyncio.Protocol):
         poll = select.poll()
         poll.register(self._out.fileno(), 0)
         return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
+
+
+def _body_bytes(head: Head, reply: Response | StreamResponse | FileResponse) -> int:
+    if head.method == "HEAD":
+        return 0
+    if isinstance(reply, Response):
+        return len(reply.body)
+    return reply.length if isinstance(reply, FileResponse) else -1
 
 
 def _has_length(headers: Mapping[str, str]) -> bool:

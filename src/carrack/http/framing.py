@@ -48,6 +48,9 @@ class Inbox:
         """The next request head with its final empty line, or None until it is whole. Raises HeadTooLarge, BrokenFraming."""
         if not self._line:
             self._skip_line_ends()
+            if self._pieces and not self._pieces[0][:1].isalpha():
+                # A TLS client that takes us for one of its kind waits for an answer: say at once that it is wrong.
+                raise BrokenFraming("malformed HTTP request")
             if self._pieces and (end := self._pieces[0].find(b"\r\n\r\n")) >= 0:
                 if end + 4 > limit_bytes:
                     raise HeadTooLarge

@@ -86,10 +86,10 @@ class Query:
         if not text:
             return None
         if _INTEGER.fullmatch(text) is None:
-            raise InvalidParameter(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+            raise InvalidParameter(f'strconv.Atoi: parsing "{text}": invalid syntax')
         value = int(text)
         if not -(1 << 63) <= value < 1 << 63:
-            raise InvalidParameter(f'strconv.ParseInt: parsing "{text}": value out of range')
+            raise InvalidParameter(f'strconv.Atoi: parsing "{text}": value out of range')
         return value
 
     def items(self) -> Iterator[tuple[str, str]]:

@@ -48,6 +48,9 @@ class Wire(Protocol):
     def peer(self) -> PeerCredentials | None:
         """Who is on the other end of a unix socket."""
 
+    def remote(self) -> str:
+        """The address of the other end."""
+
 
 class Request:
     """One request on one connection."""
@@ -84,6 +87,11 @@ class Request:
         """Who is on the other end; None when it is not a unix socket."""
         return self._wire.peer()
 
+    @property
+    def remote(self) -> str:
+        """The client's address, ``192.0.2.1:50000``; empty on a unix socket."""
+        return self._wire.remote()
+
     async def body(self, limit_bytes: int) -> bytes:
         """The whole body. Raises InvalidParameter when it is larger or malformed, Cancelled when the client has gone."""
         pieces: list[bytes] = []
@@ -113,3 +121,20 @@ class Request:
 Reply = Response | StreamResponse | FileResponse | None
 Handler = Callable[[Request], Awaitable[Reply]]
 """None: the connection was handed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request and what became of it, for logs and metrics."""
+
+    request: Request
+    status: int
+    body_bytes: int
+    """Length of the answer's body; -1 where it was not known beforehand."""
+    seconds: float
+    complete: bool
+    """False when the client was lost, or the answer cut short."""
+
+
+Observer = Callable[[Exchange], None]
+"""Called after each answer that was not handed over; must neither block nor raise."""

@@ -7,9 +7,8 @@ the connection lives on, is the connection's affair (RFC 9112 sections 6 and 9).
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from http import HTTPStatus
 
 from carrack.errors import SystemFailure
@@ -51,6 +50,8 @@ class FileResponse:
     offset: int
     length: int
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+    before_last: Callable[[], Awaitable[None]] | None = None
+    """Awaited before the last byte leaves: when it raises Cancelled the connection is cut, and nobody takes the body for whole."""
 
 
 def has_no_body(status: int) -> bool:
@@ -69,13 +70,17 @@ def render_head(status: int, headers: Mapping[str, str], *framing: tuple[str, st
     return (text + "\r\n\r\n").encode("latin-1", "replace")
 
 
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _date = (0, "")
 
 
 def date() -> str:
-    """The time in the form of the Date field, made once a second."""
+    """The time in the form of the Date field (RFC 9110 section 5.6.7), made once a second."""
     global _date
     now = int(time.time())
     if _date[0] != now:
-        _date = (now, formatdate(now, usegmt=True))
+        at = time.gmtime(now)
+        clock = f"{at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d}"
+        _date = (now, f"{_DAYS[at.tm_wday]}, {at.tm_mday:02d} {_MONTHS[at.tm_mon - 1]} {at.tm_year} {clock} GMT")
     return _date[1]

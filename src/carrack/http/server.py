@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 
 from carrack.http.connection import Connection, Limits
-from carrack.http.request import Handler
+from carrack.http.request import Handler, Observer
+
+BACKLOG = 4096
+"""Connections the kernel keeps waiting: a full queue refuses a unix socket's client at once (EAGAIN)."""
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
@@ -41,12 +45,12 @@ class Server:
         """Connections that are open and were not handed over."""
         return len(self._connections)
 
-    async def accept(self, factory: ProtocolFactory) -> None:
+    async def accept(self, factory: ProtocolFactory, context: ssl.SSLContext | None = None) -> None:
         loop = asyncio.get_running_loop()
         if self._listener.family == socket.AF_UNIX:
-            self._accepting = await loop.create_unix_server(factory, sock=self._listener)
+            self._accepting = await loop.create_unix_server(factory, sock=self._listener, ssl=context, backlog=BACKLOG)
         else:
-            self._accepting = await loop.create_server(factory, sock=self._listener)
+            self._accepting = await loop.create_server(factory, sock=self._listener, ssl=context, backlog=BACKLOG)
 
     async def close(self, grace_seconds: float = 0.0) -> None:
         """Accept no more, close idle connections, let answers be finished for so long, then end what is left."""
@@ -70,14 +74,19 @@ async def serve(
     *,
     limits: Limits | None = None,
     wrap: Callable[[ProtocolFactory], ProtocolFactory] | None = None,
+    tls: ssl.SSLContext | None = None,
+    observer: Observer | None = None,
 ) -> Server:
-    """Answer every request on the listener with the handler. The listener, already bound and listening, becomes the server's."""
+    """Answer every request on the listener with the handler. The listener, already bound and listening, becomes the server's.
+
+    `tls` is the loop's own TLS: whole requests and answers, as a registry needs; a hijacked stream with half-closes needs `wrap`.
+    """
     server = Server(listener)
     bounds = limits or Limits()
 
     def factory() -> Connection:
-        return Connection(handler, bounds, server)
+        return Connection(handler, bounds, server, observer)
 
     listener.setblocking(False)
-    await server.accept(wrap(factory) if wrap is not None else factory)
+    await server.accept(wrap(factory) if wrap is not None else factory, tls)
     return server

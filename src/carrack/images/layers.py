@@ -73,7 +73,7 @@ class LayerBuilder:
             below = self._running.get(parent) if parent is not None else None
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="unpack")
-            future = self._pool.submit(self._build, diff_ids[position], parent, below, blob)
+            future = self._pool.submit(self._build, position, diff_ids[position], parent, below, blob)
             self._running[chain] = future
         future.add_done_callback(lambda _: self._forget(chain))
         return future
@@ -95,12 +95,12 @@ class LayerBuilder:
         if failures:
             raise failures[0]
 
-    def _build(self, diff_id: Digest, parent: Digest | None, below: Future[Layer] | None, blob: Digest) -> Layer:
+    def _build(self, position: int, diff_id: Digest, parent: Digest | None, below: Future[Layer] | None, blob: Digest) -> Layer:
         """One layer, in a thread of the pool. The pool is first in first out, so the layer below has always begun before."""
         staging, report = self.unpack(blob)
         try:
             if report.diff_id != str(diff_id):
-                raise DataCorrupt(f"layer {blob} unpacks to {report.diff_id}, not to {diff_id} as the image's configuration says")
+                raise DataCorrupt(f'invalid diffID for layer {position}: expected "{diff_id}", got "{report.diff_id}"')
             if below is not None:
                 below.result()
             return self._snapshots.commit_layer(parent, diff_id, staging, report.size_bytes)

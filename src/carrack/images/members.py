@@ -7,6 +7,7 @@ a name that the archive chose.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from carrack.archive.compression import Decompressed
 from carrack.archive.header import Entry, invalid, shown
 from carrack.archive.reader import TarReader
 from carrack.content import ContentStore, Lease
-from carrack.errors import InvalidParameter
+from carrack.errors import DataCorrupt, InvalidParameter
 from carrack.oci.digest import Digest
 
 _DOCUMENTS = frozenset(("manifest.json", "index.json", "oci-layout", "repositories"))
@@ -118,13 +119,22 @@ def _store(entry: Entry, path: str, reader: TarReader, content: ContentStore, le
     if match is not None:
         expected = Digest.parse(f"{match[1]}:{match[2]}")
         lease.add(expected)
-        if content.has(expected) and content.size(expected) == entry.size:
+        if content.has(expected):
+            _verify(reader, expected)  # nothing to keep, but an archive that lies about itself is refused whatever we have
             return Member(expected, entry.size)
     with content.writer(lease, expected=expected) as writer:
         for piece in reader.content():
             writer.write(piece)
             yield path, writer.offset, entry.size
         return Member(writer.commit(size_bytes=entry.size), entry.size)
+
+
+def _verify(reader: TarReader, expected: Digest) -> None:
+    found = hashlib.new(expected.algorithm)
+    for piece in reader.content():
+        found.update(piece)
+    if found.hexdigest() != expected.encoded:
+        raise DataCorrupt(f"content is {expected.algorithm}:{found.hexdigest()}, not {expected}")
 
 
 def _member_path(entry: Entry) -> str:

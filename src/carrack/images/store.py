@@ -8,6 +8,7 @@ are given back, save what something else uses.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import msgspec
 
 from carrack.content import ContentStore, Lease
-from carrack.errors import Conflict
+from carrack.errors import Cancelled, Conflict
 from carrack.images.image import Image, ImageDocument, InUse
 from carrack.images.index import ImageIndex, put_image, put_tag
 from carrack.images.layers import LayerBuilder
@@ -32,6 +33,7 @@ Emit = Callable[[str, str, str, dict[str, str]], None]
 CONFIG_LIMIT_BYTES = 8 << 20
 """The largest image configuration that is read."""
 _ATTEMPTS = 5
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,14 @@ class NewImage:
     attachments: tuple[Digest, ...] = ()
     """Further content that came with it: other platforms of its index, attestations."""
     parent: Digest | None = None
+
+
+class _Fetch:
+    """A blob that is being fetched, and how many wait for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
 
 
 class _LayerGone(Exception):
@@ -66,6 +76,8 @@ class ImageStore:
         self.emit = emit
         self.index = ImageIndex(database)
         self.in_use: InUse = lambda image: ()
+        self._lock = threading.Lock()
+        self._fetching: dict[Digest, _Fetch] = {}
 
     @contextmanager
     def assembling(self) -> Iterator[Lease]:
@@ -103,6 +115,26 @@ class ImageStore:
             lambda connection: [layer for chain in reversed(chains) for layer in self.snapshots.release_layers(connection, chain)]
         ).result()
         self.snapshots.discard(released)
+
+    @contextmanager
+    def alone(self, digest: Digest, cancel: threading.Event) -> Iterator[None]:
+        """Be the only one who fetches a blob; who comes second waits, and then finds it there. Raises Cancelled."""
+        with self._lock:
+            entry = self._fetching.setdefault(digest, _Fetch())
+            entry.users += 1
+        try:
+            while not entry.lock.acquire(timeout=_LOOK_SECONDS):
+                if cancel.is_set():
+                    raise Cancelled("the transfer was cancelled")
+            try:
+                yield
+            finally:
+                entry.lock.release()
+        finally:
+            with self._lock:
+                entry.users -= 1
+                if not entry.users:
+                    del self._fetching[digest]
 
     def tell(self, action: str, image: Image, name: str = "") -> None:
         """An image's event, with its labels, as Docker's attributes have it."""

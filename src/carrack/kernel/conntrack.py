@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+import threading
 from ipaddress import IPv4Address, IPv6Address
 
 _NETFILTER = 12
@@ -35,9 +36,10 @@ def _nest(kind: int, *parts: bytes) -> bytes:
 
 
 class Conntrack:
-    """The connections of the network namespace in which this was made."""
+    """The connections of the network namespace in which this was made. Safe to share: requests take turns."""
 
     def __init__(self) -> None:
+        self._turn = threading.Lock()
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
         self._socket.bind((0, 0))
 
@@ -59,6 +61,10 @@ class Conntrack:
 
     def _delete(self, version: int, *attributes: bytes) -> None:
         family = socket.AF_INET if version == 4 else socket.AF_INET6
+        with self._turn:
+            self._delete_each(family, attributes)
+
+    def _delete_each(self, family: int, attributes: tuple[bytes, ...]) -> None:
         for tuple_original in self._find(family, b"".join(attributes)):
             self._send(_DELETE, _REQUEST | _ACK, family, _attribute(_TUPLE_ORIGINAL | _NESTED, tuple_original))
             number = -int(struct.unpack_from("=i", self._socket.recv(4096), 16)[0])

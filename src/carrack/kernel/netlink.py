@@ -7,6 +7,7 @@ linux/if_addr.h. Failures are OSError with the kernel's errno and, where it gave
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -40,6 +41,7 @@ _ERROR, _DONE, _OVERRUN = 2, 3, 4
 _CAPPED, _ACK_TLVS = 0x100, 0x200
 _NESTED = 0x8000
 _SOL_NETLINK, _EXT_ACK, _STRICT = 270, 11, 12
+_SO_RCVBUFFORCE, _BACKLOG_BYTES = 33, 8 << 20
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _AF_UNSPECIFIED = 0
 
@@ -247,7 +249,7 @@ class Netlink:
         try:
             answers = self.request(GET_LINK, 0, _LINK.pack(_AF_UNSPECIFIED, 0, 0, 0, 0) + _text(_IFLA_NAME, name), name)
         except OSError as error:
-            if error.errno in (19, 2):  # ENODEV, ENOENT
+            if error.errno in (errno.ENODEV, errno.ENOENT):
                 return None
             raise
         return _link_from(answers[0])
@@ -256,7 +258,7 @@ class Netlink:
         """The interface of that name; OSError (ENODEV) when there is none."""
         link = self.find_link(name)
         if link is None:
-            raise OSError(19, os.strerror(19), name)
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name)
         return link
 
     def _add_link(self, name: str, kind: str, *attributes: bytes, information: bytes = b"") -> None:
@@ -415,32 +417,57 @@ class Netlink:
 
 
 class LinkMonitor:
-    """Reports the links of the namespace in which it was made, as they change. Lost reports raise OSError (ENOBUFS): look again."""
+    """Reports the links of the namespace in which it was made, as they change."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
         )
+        allow_backlog(self._socket)
         self._socket.bind((0, GROUP_LINK))
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def read(self) -> list[LinkChange]:
-        """The changes that wait, perhaps none; never blocks."""
-        try:
-            data = self._socket.recv(1 << 18)
-        except BlockingIOError:
-            return []
-        return [
+    def read(self) -> tuple[list[LinkChange], bool]:
+        """The changes that wait, perhaps none, and whether some were lost (look at the links, then). Never blocks."""
+        datagrams, lost = drain(self._socket)
+        changes = [
             LinkChange(_link_from(payload), gone=kind == DELETE_LINK)
+            for data in datagrams
             for kind, _, _, payload in _messages(data)
             # A port that leaves its bridge is reported by an AF_BRIDGE message: the link itself may live on.
             if kind in (NEW_LINK, DELETE_LINK) and payload[0] == _AF_UNSPECIFIED
         ]
+        return changes, lost
 
     def close(self) -> None:
         self._socket.close()
+
+
+def allow_backlog(listener: socket.socket) -> None:
+    """Let many reports wait while the listener is busy."""
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BACKLOG_BYTES)
+    except PermissionError:
+        pass  # fewer fit; a loss is noticed
+
+
+def drain(listener: socket.socket) -> tuple[list[bytes], bool]:
+    """Everything that waits on a non-blocking netlink socket, and whether reports were lost.
+
+    A loss (ENOBUFS) is told once, and goes on silently until the queue has been empty: only a look after that sees everything.
+    """
+    datagrams, lost = [], False
+    while True:
+        try:
+            datagrams.append(listener.recv(1 << 18))
+        except BlockingIOError:
+            return datagrams, lost
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            lost = True
 
 
 def _raise_if_failed(payload: bytes, flags: int, subject: str) -> None:

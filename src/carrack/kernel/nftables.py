@@ -7,7 +7,6 @@ namespace in which the context was made, and its errors are read from its buffer
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import socket
 import struct
@@ -15,14 +14,13 @@ import threading
 from collections.abc import Iterator
 
 from carrack.errors import SystemFailure
+from carrack.kernel.netlink import allow_backlog, drain
 
 _SONAME = "libnftables.so.1"
 _NETFILTER = 12
 _GROUP_NFTABLES = 1 << (7 - 1)  # NFNLGRP_NFTABLES
 _SUBSYSTEM = 10
 _NEW_SET_ELEMENT, _NEW_GENERATION = 12, 15
-_SO_RCVBUFFORCE = 33
-_BUFFER_BYTES = 8 << 20
 _library: ctypes.CDLL | None = None
 
 
@@ -108,36 +106,29 @@ class RulesetMonitor:
         self._touched = False
         self._token: int | None = None
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, _NETFILTER)
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
-        except PermissionError:
-            pass  # fewer reports fit; a loss is noticed and answered by a look at the table
+        allow_backlog(self._socket)
         self._socket.bind((0, _GROUP_NFTABLES))
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def read(self) -> list[int | None]:
-        """For each finished transaction that touched the table: its token, None when it carried none. Never blocks.
+    def read(self) -> tuple[list[int | None], bool]:
+        """For each finished transaction that touched the table its token, None for one without; and whether reports were lost.
 
-        Raises OSError (ENOBUFS) when reports were lost.
+        Never blocks.
         """
+        datagrams, lost = drain(self._socket)
         finished: list[int | None] = []
-        while True:
-            try:
-                data = self._socket.recv(1 << 18)
-            except BlockingIOError:
-                return finished
-            except OSError as error:
-                if error.errno == errno.ENOBUFS:
-                    self._touched, self._token = False, None
-                raise
+        for data in datagrams:
             for kind, payload in _nftables_messages(data):
                 if kind != _NEW_GENERATION:
                     self._note(kind, payload)
                 elif self._touched:
                     finished.append(self._token)
                     self._touched, self._token = False, None
+        if lost:
+            self._touched, self._token = False, None
+        return finished, lost
 
     def _note(self, kind: int, payload: bytes) -> None:
         attributes = dict(_attributes(payload[4:]))

@@ -93,37 +93,6 @@ _pidfd_send_signal = declare(Number.pidfd_send_signal, c_int, c_int, c_void_p, c
 _execveat = declare(Number.execveat, c_int, c_char_p, c_void_p, c_void_p, c_int)
 
 
-def _refuse_threads() -> None:
-    if _thread._count():
-        raise RuntimeError("a raw fork beside other threads would copy their locks without their owners")
-
-
-def fork_into(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
-    """Fork with clone3(2): (pid, pidfd) in the parent, (0, -1) in the child.
-
-    `flags` are CLONE_NEW* (and CLONE_PARENT); `cgroup_fd` is a cgroup v2 directory to be born in. The caller must be the only
-    thread; the pidfd is close-on-exec.
-    """
-    _refuse_threads()
-    pidfd = c_int(-1)
-    arguments = _CloneArguments(flags=flags | _CLONE_PIDFD, pidfd=ctypes.addressof(pidfd))
-    if not flags & CLONE_PARENT:
-        arguments.exit_signal = _SIGCHLD
-    if cgroup_fd >= 0:
-        arguments.flags |= _CLONE_INTO_CGROUP
-        arguments.cgroup = cgroup_fd
-    _before_fork()
-    pid = _clone3(Number.clone3, ctypes.addressof(arguments), ctypes.sizeof(arguments))
-    if pid == 0:
-        _after_fork_child()
-        return 0, -1
-    error = ctypes.get_errno()
-    _after_fork_parent()
-    if pid < 0:
-        raise OSError(error, os.strerror(error), "clone3")
-    return pid, pidfd.value
-
-
 class SharedNumber:
     """An integer that parent and children share: the kernel writes a pid there without anyone sending a message."""
 
@@ -138,6 +107,40 @@ class SharedNumber:
     @property
     def address(self) -> int:
         return ctypes.addressof(self._cell)
+
+
+def _refuse_threads() -> None:
+    if _thread._count():
+        raise RuntimeError("a raw fork beside other threads would copy their locks without their owners")
+
+
+def fork_into(flags: int, *, cgroup_fd: int = -1, pid_goes_to: SharedNumber | None = None) -> tuple[int, int]:
+    """Fork with clone3(2): (pid, pidfd) in the parent, (0, -1) in the child.
+
+    `flags` are CLONE_NEW* (and CLONE_PARENT); `cgroup_fd` is a cgroup v2 directory to be born in; `pid_goes_to` is told the pid as
+    well, for a process that shares the number. The caller must be the only thread; the pidfd is close-on-exec.
+    """
+    _refuse_threads()
+    pidfd = c_int(-1)
+    arguments = _CloneArguments(flags=flags | _CLONE_PIDFD, pidfd=ctypes.addressof(pidfd))
+    if not flags & CLONE_PARENT:
+        arguments.exit_signal = _SIGCHLD
+    if pid_goes_to is not None:
+        arguments.flags |= _CLONE_PARENT_SETTID
+        arguments.parent_tid = pid_goes_to.address
+    if cgroup_fd >= 0:
+        arguments.flags |= _CLONE_INTO_CGROUP
+        arguments.cgroup = cgroup_fd
+    _before_fork()
+    pid = _clone3(Number.clone3, ctypes.addressof(arguments), ctypes.sizeof(arguments))
+    if pid == 0:
+        _after_fork_child()
+        return 0, -1
+    error = ctypes.get_errno()
+    _after_fork_parent()
+    if pid < 0:
+        raise OSError(error, os.strerror(error), "clone3")
+    return pid, pidfd.value
 
 
 def fork_sibling(pid_goes_to: SharedNumber) -> int:

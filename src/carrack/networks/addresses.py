@@ -43,10 +43,11 @@ class Addresses:
                 self._allocators.pop((network_id, version), None)
 
     def restore(self, endpoint: Endpoint) -> None:
-        """Mark the addresses of a recorded endpoint as used."""
+        """Mark the addresses of a recorded endpoint as used, unless its network has other subnets by now."""
         with self._changed:
             for address in _addresses(endpoint):
-                if allocator := self._allocators.get((endpoint.network_id, address.version)):
+                allocator = self._allocators.get((endpoint.network_id, address.version))
+                if allocator is not None and address in allocator.subnet:
                     allocator.claim(address)
 
     def take(self, network: Network, wish: EndpointWish) -> dict[int, str]:

@@ -204,10 +204,14 @@ def add_predefined(networks: Networks) -> None:
             networks.adopt(
                 Network(id=secrets.token_hex(32), name=name, driver=driver, created_nanoseconds=time.time_ns(), enable_ipv4=True)
             )
-    if networks.options.bridge == "none":
-        return
     old = known.get("bridge")
+    if networks.options.bridge == "none":
+        if old is not None:
+            networks.abandon(old)
+        return
     wanted = _default_bridge(networks, old)
+    if old is not None and old.bridge != wanted.bridge:
+        networks.abandon(old)
     if old != wanted:
         networks.adopt(wanted)
 

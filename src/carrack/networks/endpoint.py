@@ -22,6 +22,8 @@ class EndpointWish(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[str, ...] = ()
     link_local: tuple[str, ...] = ()
     driver_options: dict[str, str] = {}
+    upstreams: tuple[str, ...] = ()
+    """The servers that the embedded name server asks for this container (`--dns`); empty: the host's."""
     gateway_priority: int = 0
     """The network with the highest gives the container its default route (`GwPriority`)."""
 

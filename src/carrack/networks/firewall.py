@@ -273,6 +273,10 @@ class Firewall:
         self._tokens.discard(token)
         return True
 
+    def forget_tokens(self) -> None:
+        """Reports were lost: those of ours that still wait to be recognised may be among them."""
+        self._tokens.clear()
+
     def intact(self) -> bool:
         """Whether the table is there with all its chains: a look for when reports were lost."""
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_network
+from pathlib import Path
 
 LINK_GROUP = 0xCA44
 """The interface group (`ip link … group`) of every bridge of any Carrack: how one instance's guard knows another's traffic."""
@@ -54,6 +55,10 @@ class NetworkOptions:
     ip_masq: bool = True
     ip: str = "0.0.0.0"
     """`--ip`: the host address of published ports that name none."""
+    dns: tuple[str, ...] = ()
+    """`--dns`: what the embedded name server asks for containers that name none; empty: the host's servers."""
+    run_directory: Path | None = None
+    """The exec-root, where the names process listens; None: user-defined networks have no name server."""
 
 
 def bridge_name(instance: str) -> str:

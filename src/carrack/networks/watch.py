@@ -4,13 +4,13 @@ not ours (the table is put back).
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from carrack.errors import CarrackError
 from carrack.kernel.netlink import LinkMonitor
@@ -61,36 +61,32 @@ class Watch:
             ready = {fd for fd, _ in poll.poll()}
             if self._closed.is_set():
                 return
-            try:
-                if self._links.fileno() in ready:
-                    self._hear_links()
-                if self._ruleset.fileno() in ready:
-                    self._hear_ruleset()
-            except (OSError, CarrackError):
-                log.exception("network watch: a repair failed and is tried again at the next change")
+            if self._links.fileno() in ready:
+                self._hear_links()
+            if self._ruleset.fileno() in ready:
+                self._hear_ruleset()
 
     def _hear_links(self) -> None:
-        try:
-            changes = self._links.read()
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            self._gone(None)
-            return
+        changes, lost = self._links.read()
         for change in changes:
             if change.gone:
-                self._gone(change.link.name)
+                self._guarded(partial(self._gone, change.link.name))
+        if lost:
+            self._guarded(partial(self._gone, None))
 
     def _hear_ruleset(self) -> None:
-        try:
-            tokens = self._ruleset.read()
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            self._changed(None, True)
-            return
+        tokens, lost = self._ruleset.read()
         started = time.monotonic()
         for token in tokens:
-            self._changed(token, False)
+            self._guarded(partial(self._changed, token, False))
+        if lost:
+            self._guarded(partial(self._changed, None, True))
         if None in tokens:
             self._closed.wait(max(0.0, _FIGHT_PAUSE_SECONDS - (time.monotonic() - started)))
+
+    def _guarded(self, repair: Callable[[], None]) -> None:
+        """One repair that fails must not keep the others from being done."""
+        try:
+            repair()
+        except (OSError, CarrackError):
+            log.exception("network watch: a repair failed; it is tried again at the next change")

@@ -19,6 +19,8 @@ class User(_Document, frozen=True):
     additional_gids: tuple[int, ...] = ()
     username: str = ""
     """Not part of the specification's Linux fields: a name or `name:group` to look up inside the root file system."""
+    additional_groups: tuple[str, ...] = ()
+    """Nor this: names or numbers of further groups to look up there, beside a `username`."""
 
 
 class ConsoleSize(_Document, frozen=True):

@@ -17,8 +17,8 @@ from carrack.errors import CarrackError
 from carrack.kernel import process
 from carrack.oci import runtime_spec
 from carrack.oci.mount import Mount
-from carrack.oci.runtime_spec import RuntimeSpec
-from carrack.runtime import cgroups, hooks, init, rootfs, seccomp
+from carrack.oci.runtime_spec import IDMapping, RuntimeSpec
+from carrack.runtime import cgroups, hooks, init, listener, rootfs, seccomp
 from carrack.runtime.cgroups import Cgroup, CgroupPlan
 from carrack.runtime.enter import Entered, enter
 from carrack.runtime.failure import InitFailed, StartFailed, start_failed, user_not_found, words
@@ -47,24 +47,30 @@ class Creation:
     without one. `warnings` and `trace` ((step, microseconds)) are complete after `ready`. The descriptors belong to the caller.
     """
 
-    def __init__(self, pid: int, pidfd: int, rootfs_fd: int, cgroup: Cgroup, answer: socket.socket, order: InitOrder) -> None:
+    def __init__(self, pid: int, pidfd: int, answer: socket.socket, order: InitOrder, wanted_cgroup: CgroupPlan) -> None:
         self.pid = pid
         self.pidfd = pidfd
-        self.rootfs_fd = rootfs_fd
-        self.cgroup = cgroup
+        self.rootfs_fd = -1
+        self.cgroup = order.cgroup
+        self._wanted_cgroup = wanted_cgroup
         self.network_namespace_fd = -1
         self.console_fd = -1
         self.warnings: list[str] = []
         self.trace: list[tuple[str, int]] = []
         self._answer = answer
         self._order = order
+        self._listener_fd = -1
 
     def ready(self) -> None:
         """Block until init waits for `go`. Raises StartFailed, everything undone."""
+        self._complete_cgroup()
         try:
             packet = self._receive()
-            while packet[:1] == init.HOOKS:
-                self._run_hooks()
+            while packet[:1] in (init.HOOKS, init.CONSOLE, init.LISTENER):
+                if packet == init.HOOKS:
+                    self._run_hooks()
+                elif packet == init.LISTENER:
+                    self._hand_listener_over()
                 packet = self._receive()
         except InitFailed as error:
             self.abandon()
@@ -106,15 +112,59 @@ class Creation:
         """Forget the conversation: init waits for its gate, whoever opens it (carrack-oci)."""
         self._answer.close()
 
+    def give_mounts(self, descriptors: list[int]) -> None:
+        """The root and the held mounts, in the plan's order. Init that is gone already is told of by `ready`."""
+        try:
+            for first in range(0, len(descriptors), init.MOST_DESCRIPTORS):
+                socket.send_fds(self._answer, [init.MOUNTS], descriptors[first : first + init.MOST_DESCRIPTORS])
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def give_maps(self, linux: runtime_spec.Linux) -> None:
+        """The identities of init's user namespace."""
+        write_maps(self.pid, linux.uid_mappings, linux.gid_mappings)
+        self._answer.send(init.MAPPED)
+
+    def _complete_cgroup(self) -> None:
+        """Make the rest of the cgroup while init furnishes its room, and tell it to join."""
+        started = time.monotonic_ns()
+        try:
+            self.warnings += cgroups.complete(self._wanted_cgroup, self.cgroup)
+            if self._order.user_namespace and not self._order.born_in_cgroup:
+                self.cgroup.add(self.pid)
+        except OSError as error:
+            self.abandon()
+            raise start_failed(f"{error.filename or 'cgroup'}: {words(error)}", in_init=False) from error
+        self.trace.append(("cgroup", (time.monotonic_ns() - started) // 1000))
+        try:
+            self._answer.send(init.CGROUP)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # what init had to say is read next
+
     def _receive(self) -> bytes:
         try:
             packet, descriptors, _, _ = socket.recv_fds(self._answer, init.LONGEST, 1)
         except ConnectionResetError:
             return b""
-        if descriptors:
-            self.console_fd = descriptors[0]
-            os.set_inheritable(self.console_fd, False)
+        for fd in descriptors:
+            os.set_inheritable(fd, False)
+            if packet == init.LISTENER:
+                self._listener_fd = fd
+            else:
+                self.console_fd = fd
         return packet
+
+    def _hand_listener_over(self) -> None:
+        order = self._order
+        state = hooks.State(
+            order.state.oci_version, order.state.id, "creating", self.pid, order.state.bundle, order.state.annotations
+        )
+        try:
+            if order.seccomp_profile is None:
+                raise InitFailed("the filter has a listener and the spec names no agent")
+            listener.hand_over(order.seccomp_profile, self._listener_fd, self.pid, state)
+        finally:
+            os.close(self._listener_fd)
 
     def _run_hooks(self) -> None:
         order = self._order
@@ -152,13 +202,15 @@ def create(
     new_keyring: bool = True,
     gate_fd: int = -1,
     preserve_fds: int = 0,
+    sibling: bool = False,
+    root_path: str = "/",
     trace: bool = False,
 ) -> Creation:
     """Make the cgroup, clone init into its namespaces and return as soon as they exist. The caller must be single-threaded.
 
     `seccomp_filter` are the bytes of `seccomp.compile`; without them `spec.linux.seccomp` is compiled here. Without `stdio` and
     `console` init keeps the caller's 0, 1 and 2. Raises StartFailed with everything undone. Init is the caller's child, which
-    reaps it by its pidfd (waitid(P_PIDFD)) once it has exited.
+    reaps it by its pidfd (waitid(P_PIDFD)) once it has exited; with `sibling` it is a child of the caller's parent.
     """
     making = _Making(trace)
     try:
@@ -177,6 +229,8 @@ def create(
                 new_keyring,
                 gate_fd,
                 preserve_fds,
+                sibling,
+                root_path,
                 trace,
             ),
         )
@@ -204,6 +258,8 @@ class _Manner(NamedTuple):
     new_keyring: bool
     gate_fd: int
     preserve_fds: int
+    sibling: bool
+    root_path: str
     trace: bool
 
 
@@ -221,33 +277,37 @@ class _Making:
     def make(self, spec: RuntimeSpec, root: tuple[Mount, ...], wanted_cgroup: CgroupPlan, manner: _Manner) -> Creation:
         if manner.console and spec.process and not spec.process.terminal:
             spec = msgspec.structs.replace(spec, process=msgspec.structs.replace(spec.process, terminal=True))
-        steps = plan(spec, cgroup_path=wanted_cgroup.path, layout=wanted_cgroup.layout, pivot=manner.pivot)
+        steps = plan(
+            spec, cgroup_path=wanted_cgroup.path, layout=wanted_cgroup.layout, pivot=manner.pivot, root_path=manner.root_path
+        )
         warnings: list[str] = []
         order = self._order(spec, steps, manner, warnings)
         self._mark("plan")
-        self._cgroup, lacking = cgroups.make(wanted_cgroup)
-        self._mark("cgroup")
-        root_fd, kept = self._take_root(spec, root)
-        held = tuple(self._keep(_take_held(each)) for each in steps.held)
+        self._cgroup = cgroups.begin(wanted_cgroup)
+        if any(join.type == "user" for join in steps.joins):
+            cgroups.complete(wanted_cgroup, self._cgroup)  # whoever is in a user namespace may no longer join
         joins = tuple((self._keep(_open_namespace(join.path)), NAMESPACE_FLAGS[join.type]) for join in steps.joins)
-        self._mark("root and binds")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         cgroup_fd = self._cgroup.directory_fd()
         order = order._replace(
             cgroup=self._cgroup,
-            born_in_cgroup=cgroup_fd >= 0,
-            root_fd=root_fd,
-            held=held,
+            born_in_cgroup=self._cgroup.joined_by_birth,
+            mount_count=1 + len(steps.held),
             join_fds=_in_order(joins),
             answer=theirs,
         )
-        pid = self._fork(order, ours, cgroup_fd, joins)
+        flags = order.plan.clone_flags | (process.CLONE_PARENT if manner.sibling else 0)
+        pid = self._fork(order, ours, cgroup_fd, joins, flags)
         theirs.close()
         self._mark("clone")
-        creation = Creation(pid, self._pidfd, kept, self._cgroup, ours, order)
-        creation.warnings = [*warnings, *lacking]
+        creation = Creation(pid, self._pidfd, ours, order, wanted_cgroup)
+        creation.warnings = warnings
         self._after_birth(spec, steps, creation, joins)
+        root_fd, kept = self._take_root(spec, root)
+        creation.give_mounts([root_fd, *(self._keep(_take_held(each)) for each in steps.held)])
+        creation.rootfs_fd = kept
         self._close_but(kept)
+        self._mark("root and binds")
         creation.trace = self._times
         return creation
 
@@ -265,15 +325,16 @@ class _Making:
             identity=who,
             cgroup=None,  # type: ignore[arg-type]  # known a few lines on
             born_in_cgroup=False,
-            root_fd=-1,
-            held=(),
+            mount_count=0,
             join_fds=(),
             stdio=manner.stdio,
             answer=None,  # type: ignore[arg-type]
             hooks=spec.hooks or runtime_spec.Hooks(),
             state=state,
+            user_namespace=bool(steps.clone_flags & process.CLONE_NEWUSER),
             keyring_name=f"_ses.{manner.container_id or 'carrack'}" if manner.new_keyring else "",
             personality=_personality(linux),
+            seccomp_profile=linux.seccomp,
             apparmor="" if wanted.apparmor_profile == "unconfined" else wanted.apparmor_profile,
             gate_fd=manner.gate_fd,
             preserve_fds=manner.preserve_fds,
@@ -288,15 +349,18 @@ class _Making:
             raise InitFailed(f"error preparing rootfs: {error.filename or ''}: {words(error)}") from None
         return self._keep(root_fd), self._keep(kept)
 
-    def _fork(self, order: InitOrder, ours: socket.socket, cgroup_fd: int, joins: tuple[tuple[int, int], ...]) -> int:
+    def _fork(self, order: InitOrder, ours: socket.socket, cgroup_fd: int, joins: tuple[tuple[int, int], ...], flags: int) -> int:
         """Clone init. A joined pid namespace is entered by being born in it, so the parent steps in and out again."""
         pid_namespace = next((fd for fd, flag in joins if flag == process.CLONE_NEWPID), -1)
         own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if pid_namespace >= 0 else -1
+        user_namespace = next((fd for fd, flag in joins if flag == process.CLONE_NEWUSER), -1)
         try:
             if pid_namespace >= 0:
                 process.setns(pid_namespace, process.CLONE_NEWPID)
+            if user_namespace >= 0:
+                return self._fork_below(order, user_namespace, cgroup_fd, flags)
             try:
-                pid, self._pidfd = process.fork_into(order.plan.clone_flags, cgroup_fd=cgroup_fd)
+                pid, self._pidfd = process.fork_into(flags, cgroup_fd=cgroup_fd)
             except OSError as error:
                 raise InitFailed(f"unable to create namespaces: {words(error)}") from None
             if pid == 0:
@@ -310,14 +374,49 @@ class _Making:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
 
+    def _fork_below(self, order: InitOrder, user_namespace: int, cgroup_fd: int, flags: int) -> int:
+        """Namespaces that shall belong to a joined user namespace must be made by one who is in it already.
+
+        So a process between goes in and clones init for us, as our own child.
+        """
+        number = process.SharedNumber()
+        between, pidfd = process.fork_into(0, cgroup_fd=cgroup_fd)
+        if between == 0:
+            try:
+                if not order.born_in_cgroup:
+                    order.cgroup.join()
+                process.setns(user_namespace, process.CLONE_NEWUSER)
+                os.setgroups(())
+                os.setresgid(0, 0, 0)
+                os.setresuid(0, 0, 0)
+                pid, _ = process.fork_into(flags | process.CLONE_PARENT, pid_goes_to=number)
+                if pid == 0:
+                    joins = tuple(join for join in order.join_fds if join[1] != process.CLONE_NEWUSER)
+                    init.run(order._replace(join_fds=joins, born_in_cgroup=True))
+            except OSError as error:
+                order.answer.send(init.FAILED + f"unable to create namespaces: {words(error)}".encode())
+            finally:
+                os._exit(0)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+        if not number.value:
+            raise InitFailed("unable to create namespaces below the user namespace")
+        self._pidfd = os.pidfd_open(number.value)
+        return number.value
+
     def _after_birth(self, spec: RuntimeSpec, steps: Plan, creation: Creation, joins: tuple[tuple[int, int], ...]) -> None:
         joined = next((fd for fd, flag in joins if flag == process.CLONE_NEWNET), -1)
         if joined >= 0:
             creation.network_namespace_fd = os.dup(joined)
         elif steps.clone_flags & process.CLONE_NEWNET:
-            creation.network_namespace_fd = os.open(f"/proc/{creation.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                creation.network_namespace_fd = os.open(f"/proc/{creation.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                creation.ready()  # init has failed already: this raises what it said
         if spec.process and spec.process.oom_score_adj is not None:
             _adjust_oom_score(creation, spec.process.oom_score_adj)
+        if steps.clone_flags & process.CLONE_NEWUSER:
+            creation.give_maps(spec.linux or runtime_spec.Linux())
 
     def _keep(self, fd: int) -> int:
         self._descriptors.append(fd)
@@ -378,6 +477,22 @@ def _adjust_oom_score(creation: Creation, score: int) -> None:
             os.close(fd)
     except PermissionError:
         creation.warnings.append(f"oom_score_adj {score} needs CAP_SYS_RESOURCE, which this machine does not give; left as it is")
+
+
+def write_maps(pid: int, uids: tuple[IDMapping, ...], gids: tuple[IDMapping, ...]) -> None:
+    """Give a user namespace its identities (user_namespaces(7)). Raises InitFailed."""
+    if not uids or not gids:
+        raise InitFailed("User namespaces enabled, but no uid/gid mappings found")
+    for file, mappings in (("uid_map", uids), ("gid_map", gids)):
+        text = "".join(f"{each.container_id} {each.host_id} {each.size}\n" for each in mappings)
+        try:
+            fd = os.open(f"/proc/{pid}/{file}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, text.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise InitFailed(f"failed to write {file}: {words(error)}") from None
 
 
 def _personality(linux: runtime_spec.Linux) -> int:

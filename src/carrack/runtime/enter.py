@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from carrack.errors import CarrackError
@@ -35,7 +37,7 @@ from carrack.runtime.steps import open_pty
 
 __all__ = ["Entered", "enter"]
 
-_CONSOLE = b"C"
+_CONSOLE, _LISTENER = b"C", b"L"
 
 _NAMESPACES = (
     process.CLONE_NEWNS
@@ -79,10 +81,12 @@ def enter(
     seccomp_filter: bytes = b"",
     user_namespace: bool = False,
     preserve_fds: int = 0,
+    agent: Callable[[int, int], None] | None = None,
 ) -> Entered:
     """Run `wanted` in the container whose init is `pidfd`; blocks until its program was executed. Single-threaded callers only.
 
     Raises StartFailed in the words of a failed exec. `wanted.user.username` is looked up in the container when it is set.
+    `agent` is called with a seccomp listener's descriptor and the pid, when the filter has one; it closes nothing.
     """
     warnings: list[str] = []
     try:
@@ -94,7 +98,7 @@ def enter(
         raise exec_failed(f"{error.filename}: {words(error)}") from error
     profile = "" if wanted.apparmor_profile == "unconfined" else wanted.apparmor_profile
     order = _Order(
-        pidfd, wanted, who, cgroup, cgroup_fd >= 0, stdio, console or wanted.terminal, user_namespace, preserve_fds, profile
+        pidfd, wanted, who, cgroup, cgroup.joined_by_birth, stdio, console or wanted.terminal, user_namespace, preserve_fds, profile
     )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     number = process.SharedNumber()
@@ -110,17 +114,23 @@ def enter(
         if helper == 0:
             _help(order, theirs, number)
         theirs.close()
-        return _listen(ours, helper_pidfd, number)
+        return _listen(ours, helper_pidfd, number, agent)
 
 
-def _listen(ours: socket.socket, helper_pidfd: int, number: process.SharedNumber) -> Entered:
+def _listen(
+    ours: socket.socket, helper_pidfd: int, number: process.SharedNumber, agent: Callable[[int, int], None] | None
+) -> Entered:
     console_fd = -1
     packet = b""
     try:
+        # at most one of each; what a process already inside might send more is read and means nothing but failure
         packet, descriptors, _, _ = socket.recv_fds(ours, LONGEST, 1)
         if packet[:1] == _CONSOLE and descriptors:
             console_fd = descriptors[0]
             os.set_inheritable(console_fd, False)
+            packet, descriptors, _, _ = socket.recv_fds(ours, LONGEST, 1)
+        if packet[:1] == _LISTENER and descriptors:
+            _introduce(descriptors[0], number, agent)
             packet = ours.recv(LONGEST)
     except ConnectionResetError:
         packet = b""
@@ -135,6 +145,19 @@ def _listen(ours: socket.socket, helper_pidfd: int, number: process.SharedNumber
         os.waitpid(pid, 0)
     cause = packet[1:].decode(errors="surrogateescape") or "the container is gone"
     raise user_not_found(cause) if packet[:1] == NO_USER else exec_failed(cause)
+
+
+def _introduce(listener_fd: int, number: process.SharedNumber, agent: Callable[[int, int], None] | None) -> None:
+    """Give the agent the listener at once: the program's own execve may be the first call that asks it."""
+    try:
+        for _ in range(1000):
+            if number.value or agent is None:
+                break
+            time.sleep(0.001)
+        if agent is not None:
+            agent(listener_fd, number.value)
+    finally:
+        os.close(listener_fd)
 
 
 # ── the helper ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -178,7 +201,7 @@ def _enter_and_fork(order: _Order, answer: socket.socket, number: process.Shared
         place_stdio(Stdio(slave, slave, slave), account.uid)
     elif order.stdio is not None:
         place_stdio(order.stdio, account.uid)
-    enter_directory(order.process.cwd or "/", create=False)
+    enter_directory(order.process.cwd or "/")
     if profile_fd >= 0:
         os.write(profile_fd, f"exec {order.apparmor}".encode())
         os.close(profile_fd)
@@ -189,7 +212,10 @@ def _enter_and_fork(order: _Order, answer: socket.socket, number: process.Shared
     search_path = environment.get(b"PATH", b"").decode(errors="surrogateescape")
     path = find_program(order.process.args[0] if order.process.args else "", search_path)
     process.close_on_exec_from(3 + order.preserve_fds)
-    finish(who, account.uid)
+    listener_fd = finish(who, account.uid)
+    if listener_fd:
+        socket.send_fds(answer, [_LISTENER], [listener_fd])
+        os.close(listener_fd)
     if process.fork_sibling(number):
         os._exit(0)
     os.setsid()

@@ -30,7 +30,7 @@ def run(hooks: tuple[Hook, ...], state: State, moment: str) -> None:
     for number, hook in enumerate(hooks):
         failure = _one(hook, document)
         if failure:
-            raise InitFailed(f"error running {moment} hook #{number}: {failure}")
+            raise InitFailed(f"error running {moment} hook #{number}: error running hook: {failure}")
 
 
 def _one(hook: Hook, document: bytes) -> str:
@@ -58,7 +58,7 @@ def _one(hook: Hook, document: bytes) -> str:
         return f"hook ran past specified timeout of {hook.timeout:.1f}s"
     if status == 0:
         return ""
-    reason = f"exit status {status}" if status > 0 else f"signal: {-status}"
+    reason = f"exit status {status}" if status > 0 else f"signal: {(signal.strsignal(-status) or str(-status)).lower()}"
     return f"{reason}, stdout: , stderr: {output.decode(errors='replace').rstrip()}"
 
 
@@ -83,7 +83,8 @@ def _become(hook: Hook, stdin: int, output: int) -> None:
         os.dup2(stdin, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        environment = dict(each.split("=", 1) for each in hook.env if "=" in each)
+        # as runc has it: a hook without `env` inherits the runtime's
+        environment = dict(each.split("=", 1) for each in hook.env if "=" in each) if hook.env else dict(os.environ)
         os.execve(hook.path, list(hook.args) or [hook.path], environment)
     except OSError as error:
         os.write(2, f"fork/exec {hook.path}: {words(error)}".encode())

@@ -1,7 +1,7 @@
 """Who the program runs as: credentials, capabilities, limits, filters, put on in the order the kernel demands.
 
-`put_on` gives up everything that is not the program's but what `finish` still needs; `finish`, after the word to go, does the rest
-and leaves nothing but execve. See capabilities(7), credentials(7), seccomp(2).
+`put_on` gives up everything that is not the program's but what `finish` still needs; `finish` does the rest.
+See capabilities(7), credentials(7), seccomp(2).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from carrack.runtime.capabilities import CapabilityMasks, masks, named
 from carrack.runtime.failure import InitFailed, words
 
 _DEFAULT_UMASK = 0o022
+_FIXED_SIGNALS = (signal.SIGKILL, signal.SIGSTOP)
 _INFINITY = 0xFFFFFFFFFFFFFFFF
 
 
@@ -125,8 +126,12 @@ def put_on(who: Identity, uid: int, gid: int, groups: tuple[int, ...]) -> None:
         process.set_parent_death_signal(signal.SIGKILL)
 
 
-def finish(who: Identity, uid: int) -> None:
-    """Limits, filter and the final capability sets. What follows is execve."""
+def finish(who: Identity, uid: int) -> int:
+    """Limits, filter and the final capability sets. What follows is the word to go, by read and write, and execve.
+
+    Returns the seccomp listener's descriptor when the filter has one, else 0.
+    """
+    listener = 0
     for number, soft, hard in who.rlimits:
         try:
             resource.setrlimit(number, (soft, hard))
@@ -135,7 +140,7 @@ def finish(who: Identity, uid: int) -> None:
     if who.no_new_privileges:
         process.set_no_new_privileges()
     if who.seccomp and not who.no_new_privileges:
-        seccomp.load(who.seccomp)  # needs CAP_SYS_ADMIN, so before the sets shrink
+        listener = seccomp.load(who.seccomp)  # needs CAP_SYS_ADMIN, so before the sets shrink
     if who.capabilities is not None:
         sets = who.capabilities
         kernel_capabilities.set(sets.effective, sets.permitted, sets.inheritable)
@@ -146,12 +151,13 @@ def finish(who: Identity, uid: int) -> None:
     elif uid:
         kernel_capabilities.set(0, 0, 0)
     if who.seccomp and who.no_new_privileges:
-        seccomp.load(who.seccomp)
+        listener = seccomp.load(who.seccomp)
+    return listener
 
 
 def default_signals() -> None:
     """Undo what the interpreter and the shim ask for about signals: an ignored one would stay ignored after exec."""
-    for number in range(1, 65):
-        if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):
+    for number in signal.valid_signals():
+        if number not in _FIXED_SIGNALS and signal.getsignal(number) is not signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -2,15 +2,19 @@
 
     parent                                   init
       │  clone3 ───────────────────────────▶  │
-      │                                       │  joins its cgroup and namespaces, furnishes the room
+      │  MAPPED (with a user namespace) ────▶ │  joins namespaces
+      │  MOUNTS + [root, binds…] ───────────▶ │  furnishes the room
+      │  CGROUP ────────────────────────────▶ │  joins its cgroup, goes on
       │  ◀──────────────────── HOOKS (if any) │
       │  HOOKS_DONE ────────────────────────▶ │  enters the root, finds its user and its program
-      │  ◀──────────── READY (+ pty's master) │
-      │  GO ────────────────────────────────▶ │  filter, capabilities, execve
+      │  ◀───────────── CONSOLE + [master]    │  takes limits, filter and capabilities
+      │  ◀─────────────────────────── READY   │
+      │  GO ────────────────────────────────▶ │  execve
       │  ◀──────────────── (end of file)      │
                   FAILED text at any point, then _exit
 
-A packet is one letter and a text. Instead of GO a byte in a FIFO may be awaited (`gate_fd`), when the parent has left.
+A packet is one letter and a text; after the filter is in force it is moved by read and write alone, which every filter allows.
+Instead of GO a byte in a FIFO may be awaited (`gate_fd`), when the parent has left.
 """
 
 from __future__ import annotations
@@ -42,8 +46,11 @@ from carrack.runtime.room import Room
 from carrack.runtime.steps import EnterRoot
 from carrack.runtime.users import Account
 
-READY, FAILED, NO_USER, HOOKS, HOOKS_DONE, GO = b"R", b"F", b"U", b"H", b"D", b"G"
+READY, CONSOLE, LISTENER, FAILED, NO_USER, HOOKS = b"R", b"C", b"L", b"F", b"U", b"H"
+HOOKS_DONE, GO, MAPPED, MOUNTS, CGROUP = b"D", b"G", b"M", b"B", b"J"
 LONGEST = 65536
+MOST_DESCRIPTORS = 200
+"""In one packet; the kernel's own bound is 253."""
 
 
 class InitOrder(NamedTuple):
@@ -54,17 +61,21 @@ class InitOrder(NamedTuple):
     identity: Identity
     cgroup: Cgroup
     born_in_cgroup: bool
-    root_fd: int
-    held: tuple[int, ...]
+    mount_count: int
+    """How many descriptors MOUNTS brings: the root and the plan's held mounts."""
     join_fds: tuple[tuple[int, int], ...]
     """(namespace descriptor, CLONE_NEW* flag)."""
     stdio: Stdio | None
     answer: socket.socket
     hooks: runtime_spec.Hooks
     state: hooks.State
+    user_namespace: bool
+    """Born in a user namespace of its own: the parent writes the maps, and moves init into its cgroup."""
     keyring_name: str
     """Empty: keep the caller's session keyring."""
     personality: int
+    seccomp_profile: runtime_spec.Seccomp | None
+    """Read for the listener's address only; what is loaded is in `identity`."""
     apparmor: str
     gate_fd: int = -1
     preserve_fds: int = 0
@@ -88,7 +99,7 @@ def run(order: InitOrder) -> NoReturn:
 
 def _tell(order: InitOrder, kind: bytes, text: str) -> None:
     try:
-        order.answer.send(kind + text.encode(errors="surrogateescape")[: LONGEST - 1])
+        os.write(order.answer.fileno(), kind + text.encode(errors="surrogateescape")[: LONGEST - 1])
     except OSError:
         os.write(2, text.encode(errors="surrogateescape") + b"\n")
 
@@ -96,7 +107,7 @@ def _tell(order: InitOrder, kind: bytes, text: str) -> None:
 class _Init:
     def __init__(self, order: InitOrder) -> None:
         self._order = order
-        self._room = Room(order.root_fd, order.held)
+        self._room = Room(self._join_cgroup, self._receive_mounts)
         self._times: list[str] = []
         self._last = time.monotonic_ns()
 
@@ -105,12 +116,17 @@ class _Init:
         self._join()
         self._furnish()
         account, environment, path, who = self._dress()
+        if self._room.console_fd >= 0:
+            self._send_descriptor(CONSOLE, self._room.console_fd)
+        process.close_on_exec_from(3 + order.preserve_fds)
+        listener = finish(who, account.uid)
+        if listener:
+            self._send_descriptor(LISTENER, listener)
+        self._mark("limits, filter, capabilities")
         self._ready()
         self._await_go()
         if order.hooks.start_container:
             hooks.run(order.hooks.start_container, order.state, "startContainer")
-        process.close_on_exec_from(3 + order.preserve_fds)
-        finish(who, account.uid)
         execute(path, order.process, environment)
 
     def _mark(self, name: str) -> None:
@@ -124,16 +140,42 @@ class _Init:
         default_signals()
         os.setsid()
         os.umask(0)
-        if not order.born_in_cgroup:
-            order.cgroup.join()
-            self._mark("join cgroup")
+        if order.user_namespace:
+            self._become_root()
+        self._mark("birth")
         for fd, flag in order.join_fds:
             process.setns(fd, flag)
-        if order.plan.new_cgroup_namespace:
-            process.unshare(process.CLONE_NEWCGROUP)
         if order.keyring_name:
             self._join_keyring()
         self._mark("join namespaces")
+
+    def _await(self, kind: bytes) -> None:
+        if os.read(self._order.answer.fileno(), 1) != kind:
+            os._exit(1)  # the parent took the start back, or died
+
+    def _join_cgroup(self) -> None:
+        self._await(CGROUP)
+        if not self._order.born_in_cgroup and not self._order.user_namespace:
+            self._order.cgroup.join()
+
+    def _receive_mounts(self) -> list[int]:
+        found: list[int] = []
+        while len(found) < self._order.mount_count:
+            packet, descriptors, _, _ = socket.recv_fds(self._order.answer, 1, MOST_DESCRIPTORS)
+            if packet != MOUNTS:
+                os._exit(1)
+            found += descriptors
+        for fd in found:
+            os.set_inheritable(fd, False)
+        return found
+
+    def _become_root(self) -> None:
+        """Wait for the maps, then be the namespace's root, whoever that is outside."""
+        self._await(MAPPED)
+        os.setgroups(())
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        self._mark("user namespace")
 
     def _join_keyring(self) -> None:
         try:
@@ -153,9 +195,9 @@ class _Init:
         order = self._order
         if order.hooks.prestart or order.hooks.create_runtime:
             order.answer.send(HOOKS)
-            if order.answer.recv(1) != HOOKS_DONE:
-                raise InitFailed("the runtime left during its hooks")
+            self._await(HOOKS_DONE)
         if order.hooks.create_container:
+            os.fchdir(self._room.root_fd)  # where such hooks expect to be
             hooks.run(order.hooks.create_container, order.state, "createContainer")
         if order.apparmor:
             self._ask_for_profile()
@@ -188,7 +230,7 @@ class _Init:
             place_terminal(self._room.slave_fd, account.uid)
         elif order.stdio is not None:
             place_stdio(order.stdio, account.uid)
-        enter_directory(order.process.cwd, create=True)
+        enter_directory(order.process.cwd)
         limits = reachable_limits(order.identity.rlimits, self._room.warnings)
         who = order.identity._replace(rlimits=limits)
         put_on(who, account.uid, account.gid, account.groups)
@@ -198,21 +240,19 @@ class _Init:
         self._mark("user and program")
         return account, environment, path, who
 
+    def _send_descriptor(self, kind: bytes, fd: int) -> None:
+        socket.send_fds(self._order.answer, [kind], [fd])
+        os.close(fd)
+
     def _ready(self) -> None:
-        """READY, then the warnings, a NUL, and the trace, line by line."""
-        order = self._order
+        """READY, the warnings, a NUL, and the trace, line by line."""
         text = "\n".join(self._room.warnings) + "\0" + "\n".join(self._times)
-        packet = READY + text.encode(errors="surrogateescape")[: LONGEST - 1]
-        if self._room.console_fd >= 0:
-            socket.send_fds(order.answer, [packet], [self._room.console_fd])
-            os.close(self._room.console_fd)
-        else:
-            order.answer.send(packet)
+        os.write(self._order.answer.fileno(), READY + text.encode(errors="surrogateescape")[: LONGEST - 1])
 
     def _await_go(self) -> None:
         order = self._order
         if order.gate_fd >= 0:
             order.answer.close()
             os.read(order.gate_fd, 1)
-        elif order.answer.recv(1) != GO:
-            os._exit(1)  # the parent took the start back, or died
+        else:
+            self._await(GO)

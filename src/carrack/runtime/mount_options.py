@@ -65,6 +65,20 @@ _FILE_SYSTEM_FLAGS = frozenset(
 _IGNORED = frozenset(("defaults", "remount", "user", "nouser", "auto", "noauto", "_netdev", "acl", "noacl"))
 _IDMAP = frozenset(("idmap", "ridmap"))
 
+KNOWN = frozenset(
+    (
+        "bind",
+        "rbind",
+        "tmpcopyup",
+        *_ATTRIBUTES,
+        *_ACCESS_TIMES,
+        *("r" + name for name in (*_ATTRIBUTES, *_ACCESS_TIMES)),
+        *_PROPAGATIONS,
+        *("r" + name for name in _PROPAGATIONS),
+        *_FILE_SYSTEM_FLAGS,
+    )
+)
+
 
 def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
     """Sort the options of a mount of that type. Raises InvalidParameter on a bind with data, and on id-mapped mounts."""

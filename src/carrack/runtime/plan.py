@@ -21,9 +21,11 @@ from carrack.runtime.steps import (
     BindCgroups,
     BindUnified,
     DetachPropagation,
+    EnterCgroup,
     EnterRoot,
     LinkDevices,
     MakeDevices,
+    MakeDirectory,
     MakeReadonly,
     MaskPaths,
     MountBind,
@@ -56,6 +58,8 @@ DEFAULT_DEVICES = (
     ("/dev/zero", 1, 5),
     ("/dev/urandom", 1, 9),
 )
+
+_PLAIN_BIND = MountOptions(bind=True)
 
 _DEVICE_TYPES = {"b": stat.S_IFBLK, "c": stat.S_IFCHR, "u": stat.S_IFCHR, "p": stat.S_IFIFO}
 
@@ -101,7 +105,6 @@ class Plan(NamedTuple):
 
     clone_flags: int
     """The namespaces to be born in, the cgroup namespace excepted: it is unshared once init is in its cgroup."""
-    new_cgroup_namespace: bool
     joins: tuple[Join, ...]
     held: tuple[HeldMount, ...]
     steps: tuple[Step, ...]
@@ -109,30 +112,32 @@ class Plan(NamedTuple):
     def describe(self) -> list[str]:
         """One line for each thing, in order."""
         lines = [f"clone {name}" for name, flag in NAMESPACE_FLAGS.items() if self.clone_flags & flag]
-        lines += ["unshare cgroup"] if self.new_cgroup_namespace else []
         lines += [f"join {join.type} {join.path}" for join in self.joins]
         return lines + [step.describe() for step in self.steps]
 
 
-def plan(spec: RuntimeSpec, *, cgroup_path: str, layout: Layout, pivot: bool = True) -> Plan:
-    """The plan of `spec`, whose root mount is handed over apart. Raises InvalidParameter."""
+def plan(spec: RuntimeSpec, *, cgroup_path: str, layout: Layout, pivot: bool = True, root_path: str = "/") -> Plan:
+    """The plan of `spec`, whose root mount is handed over apart and attached at `root_path`. Raises InvalidParameter."""
     linux = spec.linux or Linux()
     flags, joins = _namespaces(linux)
     if not flags & process.CLONE_NEWNS:
         raise InvalidParameter("a container needs a mount namespace of its own")
     cgroup_namespace = bool(flags & process.CLONE_NEWCGROUP)
-    furnishing, held = _mounts(spec, layout, cgroup_path, cgroup_namespace)
+    parsed = _parsed(spec)
+    furnishing, held = _mounts(parsed, layout, cgroup_path, cgroup_namespace)
+    user_namespace = bool(flags & process.CLONE_NEWUSER) or any(join.type == "user" for join in joins)
     steps = [
         *_identity(spec, flags, joins),
-        *_root(linux),
-        *_sysctls_first(linux, flags, joins),
+        *_sysctls_first(linux, flags, joins, spec.domainname),
+        *_root(linux, root_path),
         *furnishing,
-        *_devices(spec, linux, bool(flags & process.CLONE_NEWUSER)),
+        *_devices(parsed, linux, held if user_namespace else None),
         *_console(spec),
-        *_restrictions(spec, linux),
+        *_working_directory(spec),
+        *_restrictions(spec, parsed, linux),
         _enter(linux, pivot),
     ]
-    return Plan(flags & ~process.CLONE_NEWCGROUP, cgroup_namespace, joins, tuple(held), tuple(steps))
+    return Plan(flags & ~process.CLONE_NEWCGROUP, joins, tuple(held), tuple(steps))
 
 
 def _namespaces(linux: Linux) -> tuple[int, tuple[Join, ...]]:
@@ -168,24 +173,42 @@ def _identity(spec: RuntimeSpec, flags: int, joins: tuple[Join, ...]) -> list[St
     return steps
 
 
-def _root(linux: Linux) -> list[Step]:
+def _root(linux: Linux, path: str) -> list[Step]:
     wanted = propagation(linux.rootfs_propagation)[0] if linux.rootfs_propagation else mount.MS_SLAVE
     # a root that is to be shared becomes so at the end; until then nothing may travel to the host
     outward = mount.MS_PRIVATE if wanted == mount.MS_PRIVATE else mount.MS_SLAVE
-    return [DetachPropagation(outward), AttachRoot()]
+    return [DetachPropagation(outward), AttachRoot(path)]
 
 
 # ── mounts ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _mounts(spec: RuntimeSpec, layout: Layout, cgroup_path: str, cgroup_namespace: bool) -> tuple[list[Step], list[HeldMount]]:
-    steps: list[Step] = []
-    held: list[HeldMount] = []
+class _Parsed(NamedTuple):
+    """A mount of the spec, its destination cleaned and its options sorted."""
+
+    wanted: SpecMount
+    target: str
+    options: MountOptions
+
+
+def _parsed(spec: RuntimeSpec) -> list[_Parsed]:
+    found = []
     for wanted in spec.mounts:
         if not wanted.destination.startswith("/"):
             raise InvalidParameter(f"invalid mount destination {wanted.destination!r}: not an absolute path")
-        target = os.path.normpath(wanted.destination)
-        options = parse(wanted.options, wanted.type)
+        found.append(_Parsed(wanted, os.path.normpath(wanted.destination), parse(wanted.options, wanted.type)))
+    return found
+
+
+def _mounts(mounts: list[_Parsed], layout: Layout, cgroup_path: str, cgroup_namespace: bool) -> tuple[list[Step], list[HeldMount]]:
+    steps: list[Step] = []
+    held: list[HeldMount] = []
+    in_cgroup = False
+    for wanted, target, options in mounts:
+        if wanted.type in ("cgroup", "cgroup2") and not options.bind and not in_cgroup:
+            # late, so that the parent has time to make it; a namespace of cgroups is rooted where init is
+            in_cgroup = True
+            steps.append(EnterCgroup(cgroup_namespace))
         if options.bind:
             held.append(HeldMount(wanted.source, options))
             steps.append(MountBind(target, wanted.source, len(held) - 1, options))
@@ -193,6 +216,8 @@ def _mounts(spec: RuntimeSpec, layout: Layout, cgroup_path: str, cgroup_namespac
             steps.append(_cgroup(target, options, layout, cgroup_path, cgroup_namespace))
         else:
             steps.append(_file_system(wanted, target, options))
+    if not in_cgroup:
+        steps.append(EnterCgroup(cgroup_namespace))
     return steps, held
 
 
@@ -218,23 +243,28 @@ def _cgroup(target: str, options: MountOptions, layout: Layout, path: str, names
 # ── devices and console ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _owns_dev(spec: RuntimeSpec) -> bool:
+def _owns_dev(mounts: list[_Parsed]) -> bool:
     """Whether /dev is the container's own; one bound from the host keeps what it has."""
-    return not any(os.path.normpath(each.destination) == "/dev" and parse(each.options, each.type).bind for each in spec.mounts)
+    return not any(each.target == "/dev" and each.options.bind for each in mounts)
 
 
-def _devices(spec: RuntimeSpec, linux: Linux, user_namespace: bool) -> list[Step]:
-    if not _owns_dev(spec):
+def _devices(mounts: list[_Parsed], linux: Linux, held: list[HeldMount] | None) -> list[Step]:
+    """Nodes to make; in a user namespace, where none can be made, the host's own bound (and `held` grows)."""
+    if not _owns_dev(mounts):
         return []
     nodes: dict[str, tuple[str, int, int, int, int, int]] = {}
     for path, major, minor in DEFAULT_DEVICES:
         nodes[path] = (path, stat.S_IFCHR | 0o666, major, minor, 0, 0)
     for device in linux.devices:
         nodes[os.path.normpath(device.path)] = _node(device)
-    if user_namespace:
-        raise InvalidParameter("user namespaces are not supported")
-    ordered = sorted(nodes.values(), key=lambda node: node[0].rpartition("/")[0])
-    return [MakeDevices(tuple(ordered)), LinkDevices(_DEVICE_LINKS)]
+    if held is None:
+        ordered = sorted(nodes.values(), key=lambda node: node[0].rpartition("/")[0])
+        return [MakeDevices(tuple(ordered)), LinkDevices(_DEVICE_LINKS)]
+    steps: list[Step] = []
+    for path in nodes:
+        held.append(HeldMount(path, _PLAIN_BIND))
+        steps.append(MountBind(path, path, len(held) - 1, _PLAIN_BIND))
+    return [*steps, LinkDevices(_DEVICE_LINKS)]
 
 
 def _node(device: runtime_spec.Device) -> tuple[str, int, int, int, int, int]:
@@ -254,11 +284,19 @@ def _console(spec: RuntimeSpec) -> list[Step]:
     return [OpenConsole(size.height, size.width)]
 
 
+def _working_directory(spec: RuntimeSpec) -> list[Step]:
+    """A directory that the image lacks is made, and before the root may become read-only."""
+    cwd = os.path.normpath(spec.process.cwd) if spec.process else "/"
+    return [] if cwd in ("/", "//", "", ".") else [MakeDirectory(cwd)]
+
+
 # ── restrictions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _sysctls_first(linux: Linux, flags: int, joins: tuple[Join, ...]) -> list[Step]:
+def _sysctls_first(linux: Linux, flags: int, joins: tuple[Join, ...], domainname: str) -> list[Step]:
     values = tuple((linux.sysctl or {}).items())
+    if domainname and (linux.sysctl or {}).get("kernel.domainname", domainname) != domainname:
+        raise InvalidParameter("the sysctl `kernel.domainname` conflicts with OCI field `domainname`")
     joined = {join.type for join in joins}
     for name, _ in values:
         _check_sysctl(name.replace("/", "."), flags, joined)
@@ -280,11 +318,10 @@ def _check_sysctl(name: str, flags: int, joined: set[str]) -> None:
         raise InvalidParameter(f'sysctl "{name}" is not allowed in the hosts {needed} namespace')
 
 
-def _restrictions(spec: RuntimeSpec, linux: Linux) -> list[Step]:
+def _restrictions(spec: RuntimeSpec, mounts: list[_Parsed], linux: Linux) -> list[Step]:
     steps: list[Step] = []
-    for wanted in spec.mounts:
-        options = parse(wanted.options, wanted.type)
-        if os.path.normpath(wanted.destination) == "/dev" and not options.bind and options.attributes & mount.ATTR_RDONLY:
+    for each in mounts:
+        if each.target == "/dev" and not each.options.bind and each.options.attributes & mount.ATTR_RDONLY:
             steps.append(MakeReadonly("/dev"))
     if linux.readonly_paths:
         steps.append(ReadonlyPaths(linux.readonly_paths))

@@ -33,8 +33,11 @@ def account_of(process: Process) -> users.Account:
     wish = process.user
     passwd = _bounded("/etc/passwd")
     if wish.username:
-        found = users.resolve(wish.username, passwd, _bounded("/etc/group"))
-        groups = (*found.groups, *(gid for gid in wish.additional_gids if gid not in found.groups))
+        group = _bounded("/etc/group")
+        found = users.resolve(wish.username, passwd, group)
+        # The primary group stands among the others, so that a set-gid drop cannot lose a denial (CVE-2022-36109).
+        wished = (*wish.additional_gids, *(users.resolve_group(name, group) for name in wish.additional_groups))
+        groups = tuple(dict.fromkeys((found.gid, *found.groups, *wished)))
         return users.Account(found.uid, found.gid, groups, found.home)
     return users.Account(wish.uid, wish.gid, wish.additional_gids, users.home_of(wish.uid, passwd))
 
@@ -56,16 +59,10 @@ def _bounded(path: str) -> bytes:
         os.close(fd)
 
 
-def enter_directory(path: str, *, create: bool) -> None:
+def enter_directory(path: str) -> None:
     """Make `path` the working directory, and make sure that it lies in the container (CVE-2024-21626)."""
     try:
-        try:
-            os.chdir(path)
-        except FileNotFoundError:
-            if not create:
-                raise
-            os.makedirs(path, 0o755, exist_ok=True)
-            os.chdir(path)
+        os.chdir(path)
     except OSError as error:
         raise InitFailed(f'chdir to cwd ("{path}") set in config.json failed: {words(error)}') from None
     try:

@@ -46,7 +46,7 @@ def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, 
 
 def take_bind(source: str, options: MountOptions) -> int:
     """A detached clone of the host's tree at `source`, with the attributes and propagation of `options`. Raises OSError."""
-    fd = mount.clone_tree(source, recursive=options.recursive)
+    fd = _clone(source, recursive=options.recursive)
     try:
         propagations = options.propagations or ((mount.MS_PRIVATE, True),)
         first, first_recursive = propagations[0]
@@ -60,6 +60,29 @@ def take_bind(source: str, options: MountOptions) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _clone(source: str, *, recursive: bool) -> int:
+    """A detached clone, also of what is mounted in another process's namespace (``/proc/PID/root/…``).
+
+    A tree can only be cloned from inside its own mount namespace, so this (single-threaded) process visits it and comes back.
+    """
+    parts = source.split("/", 4)
+    if parts[:2] != ["", "proc"] or len(parts) < 5 or parts[3] != "root" or not parts[2].isdigit():
+        return mount.clone_tree(source, recursive=recursive)
+    home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(f"/proc/{parts[2]}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            process.setns(there, process.CLONE_NEWNS)
+        finally:
+            os.close(there)
+        try:
+            return mount.clone_tree(f"/{parts[4]}", recursive=recursive)
+        finally:
+            process.setns(home, process.CLONE_NEWNS)
+    finally:
+        os.close(home)
 
 
 # ── overlay ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────

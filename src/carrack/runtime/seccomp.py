@@ -17,7 +17,7 @@ from carrack.errors import InvalidParameter
 from carrack.kernel import seccomp
 from carrack.oci.runtime_spec import Seccomp, SeccompRule
 
-_ACTIONS = {
+ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
@@ -31,7 +31,7 @@ _ACTIONS = {
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 _PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 
-_OPERATORS = {
+OPERATORS = {
     "SCMP_CMP_NE": 1,
     "SCMP_CMP_LT": 2,
     "SCMP_CMP_LE": 3,
@@ -41,12 +41,27 @@ _OPERATORS = {
     "SCMP_CMP_MASKED_EQ": 7,
 }
 
-_FLAGS = {
+FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
+
+ARCHITECTURES = (
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+)
+
+NEW_LISTENER = 8
+"""SECCOMP_FILTER_FLAG_NEW_LISTENER: set by compile, not by a profile."""
 
 # Calls of Linux 6.5 and later, numbered alike on every architecture; older libseccomp releases do not know them.
 _RECENT = {
@@ -89,19 +104,38 @@ def compile(profile: Seccomp) -> bytes:
     return found
 
 
+def _notifies(profile: Seccomp) -> bool:
+    """Whether some other process decides about calls. Raises InvalidParameter when nobody could be asked, or answer."""
+    rules = [rule for rule in profile.syscalls if rule.action == "SCMP_ACT_NOTIFY"]
+    if profile.default_action == "SCMP_ACT_NOTIFY":
+        raise InvalidParameter("SCMP_ACT_NOTIFY cannot be used as default action")
+    if any("write" in rule.names for rule in rules):
+        raise InvalidParameter("SCMP_ACT_NOTIFY cannot be used for the write syscall")
+    if rules and not profile.listener_path:
+        raise InvalidParameter("seccomp listenerPath must be set if SCMP_ACT_NOTIFY is used")
+    if profile.listener_metadata and not profile.listener_path:
+        raise InvalidParameter("seccomp listenerPath must be set if listenerMetadata is set")
+    return bool(rules) or bool(profile.listener_path)
+
+
+def asks_listener(compiled: bytes) -> bool:
+    """Whether `load` will return a listener's descriptor."""
+    return bool(compiled) and bool(struct.unpack_from("<I", compiled)[0] & NEW_LISTENER)
+
+
 def load(compiled: bytes) -> int:
-    """Put the bytes of `compile` in force for this process."""
+    """Put the bytes of `compile` in force for this process. Returns the listener's descriptor, when the profile has one, else 0."""
     return seccomp.load(compiled[4:], struct.unpack_from("<I", compiled)[0])
 
 
 def _compile(profile: Seccomp) -> bytes:
     flags = 0
     for name in profile.flags:
-        if name not in _FLAGS:
+        if name not in FLAGS:
             raise InvalidParameter(f"seccomp flag {name!r} is not known")
-        flags |= _FLAGS[name]
-    if profile.listener_path or any(rule.action == "SCMP_ACT_NOTIFY" for rule in profile.syscalls):
-        raise InvalidParameter("seccomp notify is not supported")
+        flags |= FLAGS[name]
+    if _notifies(profile):
+        flags |= NEW_LISTENER
     architectures = _architectures(profile)
     default = _action(profile.default_action, profile.default_errno_ret)
     try:
@@ -128,11 +162,11 @@ def _architectures(profile: Seccomp) -> list[int]:
 
 
 def _action(name: str, errno_ret: int | None) -> int:
-    if name not in _ACTIONS:
+    if name not in ACTIONS:
         raise InvalidParameter(f"seccomp action {name!r} is not known")
     if name in _WITH_ERRNO:
-        return _ACTIONS[name] | ((errno.EPERM if errno_ret is None else errno_ret) & 0xFFFF)
-    return _ACTIONS[name]
+        return ACTIONS[name] | ((errno.EPERM if errno_ret is None else errno_ret) & 0xFFFF)
+    return ACTIONS[name]
 
 
 def _add(made: seccomp.Filter, rule: SeccompRule, default: int) -> None:
@@ -141,9 +175,9 @@ def _add(made: seccomp.Filter, rule: SeccompRule, default: int) -> None:
         return
     comparisons = []
     for each in rule.args:
-        if each.op not in _OPERATORS:
+        if each.op not in OPERATORS:
             raise InvalidParameter(f"seccomp operator {each.op!r} is not known")
-        comparisons.append((each.index, _OPERATORS[each.op], each.value, each.value_two))
+        comparisons.append((each.index, OPERATORS[each.op], each.value, each.value_two))
     # conditions on one and the same argument cannot be joined in a rule: each becomes a rule of its own
     several = len({each[0] for each in comparisons}) < len(comparisons)
     for name in rule.names:

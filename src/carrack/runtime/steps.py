@@ -74,14 +74,39 @@ class DetachPropagation(Step, frozen=True):
         mount.set_attributes(mount.AT_FDCWD, "/", propagation=self.propagation, recursive=True)
 
 
-class AttachRoot(Step, frozen=True):
-    """Put the held root mount over `/` of the namespace; the process's own root stays the host's until EnterRoot."""
+class EnterCgroup(Step, frozen=True):
+    """Join the cgroup, which the parent makes meanwhile, and then, if so asked, make it the root of a cgroup namespace."""
+
+    namespace: bool = False
 
     def describe(self) -> str:
-        return "root attached"
+        return "join cgroup, unshare cgroup" if self.namespace else "join cgroup"
 
     def apply(self, room: Room) -> None:
-        mount.attach(room.root_fd, mount.AT_FDCWD, "/")
+        room.join_cgroup()
+        if self.namespace:
+            process.unshare(process.CLONE_NEWCGROUP)
+
+
+class AttachRoot(Step, frozen=True):
+    """Put the held root mount into the namespace; the process's own root stays the host's until EnterRoot.
+
+    It goes over `/`, or over its bundle's directory, where hooks of the administrator look for it.
+    """
+
+    path: str = "/"
+
+    def describe(self) -> str:
+        return f"root attached at {self.path}"
+
+    def apply(self, room: Room) -> None:
+        room.receive_root()
+        try:
+            mount.attach(room.root_fd, mount.AT_FDCWD, self.path)
+            room.attached_at = self.path
+        except PermissionError:
+            # a user namespace's root may not be let through to the bundle
+            mount.attach(room.root_fd, mount.AT_FDCWD, "/")
 
 
 class MountFileSystem(Step, frozen=True):
@@ -242,6 +267,23 @@ class BindUnified(Step, frozen=True):
                 os.close(target)
         finally:
             os.close(fd)
+
+
+class MakeDirectory(Step, frozen=True):
+    """A directory that must be there; one that is stays as it is."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"directory {self.path}"
+
+    def apply(self, room: Room) -> None:
+        try:
+            os.close(room.directory(self.path))
+        except NotADirectoryError:
+            pass  # chdir says it in the words that users know
+        except OSError as error:
+            raise InitFailed(f'mkdir "{self.path}": {words(error)}') from None
 
 
 class MakeDevices(Step, frozen=True):
@@ -467,12 +509,28 @@ class EnterRoot(Step, frozen=True):
                 mount.pivot_root(".", ".")
                 mount.unmount(".", mount.MNT_DETACH)
             else:
-                os.chroot(".")
+                self._move(room.attached_at)
             os.chdir("/")
             if self.propagation:
                 mount.set_attributes(mount.AT_FDCWD, "/", propagation=self.propagation, recursive=self.recursive)
         except OSError as error:
             raise InitFailed(f"error jailing process inside rootfs: {words(error)}") from None
+
+    def _move(self, attached: str) -> None:
+        """Without pivot_root the host's tree stays below ours: no whole procfs or sysfs of it may, for a new one could be mounted
+        on the strength of it (CVE-2019-19921's kin; mount_too_revealing in the kernel)."""
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+            visible = [line.split(" ")[4] for line in lines if line.partition(" - ")[2].split(" ")[0] in ("proc", "sysfs")]
+        for path in visible:
+            if attached != "/" and (path == attached or path.startswith(attached + "/")):
+                continue
+            try:
+                mount.unmount(path, mount.MNT_DETACH)
+            except OSError:
+                continue
+        if attached != "/":
+            mount.mount(".", "/", "", mount.MS_MOVE)
+        os.chroot(".")
 
 
 def _null(room: Room) -> int:

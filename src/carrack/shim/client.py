@@ -37,6 +37,7 @@ class AttachedClient:
         """Gets output as it is read; not yet while the log is replayed to it."""
         self.outgoing = enter(self._gone)
         self.outgoing.on_input = self._input
+        self.outgoing.wants_input = lambda: self._wants_input
         self.outgoing.on_relieved = self._relieved
 
     @property
@@ -75,6 +76,11 @@ class AttachedClient:
         """No more output: close once everything queued is written."""
         self._stop_reading()
         self.outgoing.finish()
+
+    def let_go(self) -> None:
+        """Give the connection back to the daemon that handed it over."""
+        self._stop_reading()
+        self.outgoing.let_go()
 
     def resume_input(self) -> None:
         """The process takes input (again)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import encodings.ascii
-import encodings.idna
 import encodings.latin_1
 import encodings.utf_8  # noqa: F401
 

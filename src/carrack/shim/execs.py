@@ -8,9 +8,7 @@ from mmap import mmap
 
 from carrack.kernel import process as kernel_process
 from carrack.runtime.cgroups import Cgroup
-from carrack.runtime.create import StartFailed, enter
-from carrack.shim.client import AttachedClient
-from carrack.shim.framing import STDOUT, frame_header
+from carrack.runtime.create import enter
 from carrack.shim.loop import READ, Loop
 from carrack.shim.messages import Exec, ExecState
 from carrack.shim.pipes import make_pipes
@@ -117,10 +115,3 @@ def reap(pid: int) -> int:
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
-
-
-def tell_failure(client: AttachedClient, failed: StartFailed, *, framed: bool) -> None:
-    """Docker writes an exec's failure into the stream that was already opened for it."""
-    text = failed.message.encode() + b"\r\n"
-    client.outgoing.write(frame_header(STDOUT, len(text)) + text if framed else text)
-    client.finish()

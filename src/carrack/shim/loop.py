@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import select
 import time
 from collections.abc import Callable
@@ -33,14 +34,20 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll(select.EPOLL_CLOEXEC)
         self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._vital: set[int] = set()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._stopped = False
 
-    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        """Call `callback(events)` whenever `fd` has one of `events`, an error or a hang-up."""
+    def watch(self, fd: int, events: int, callback: Callable[[int], None], *, vital: bool = False) -> None:
+        """Call `callback(events)` whenever `fd` has one of `events`, an error or a hang-up.
+
+        A callback that fails loses its descriptor, and is said on standard error; the failure of a vital one ends `run`.
+        """
         self._epoll.register(fd, events)
         self._callbacks[fd] = callback
+        if vital:
+            self._vital.add(fd)
 
     def change(self, fd: int, events: int) -> None:
         self._epoll.modify(fd, events)
@@ -48,6 +55,7 @@ class Loop:
     def forget(self, fd: int) -> None:
         """Stop watching, before the descriptor is closed. Nothing happens for one that is not watched."""
         if self._callbacks.pop(fd, None) is not None:
+            self._vital.discard(fd)
             self._epoll.unregister(fd)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
@@ -64,7 +72,7 @@ class Loop:
             for fd, events in self._epoll.poll(self._wait_seconds()):
                 callback = self._callbacks.get(fd)
                 if callback is not None and not self._stopped:
-                    callback(events)
+                    self._call(fd, callback, events)
             self._run_timers()
 
     def stop(self) -> None:
@@ -72,6 +80,15 @@ class Loop:
 
     def close(self) -> None:
         self._epoll.close()
+
+    def _call(self, fd: int, callback: Callable[[int], None], events: int) -> None:
+        try:
+            callback(events)
+        except Exception as error:  # the root of what this descriptor stands for: one bad client must not end a container
+            if fd in self._vital:
+                raise
+            os.write(2, f"carrack: descriptor {fd}: {type(error).__name__}: {error}\n".encode())
+            self.forget(fd)
 
     def _wait_seconds(self) -> float | None:
         while self._timers and self._timers[0][2].callback is None:

@@ -27,11 +27,14 @@ class Outgoing:
         self._interest = -1
         self._extra_interest = 0
         self._finishing = False
+        self._hung_up = False
         self.closed = False
         self.queued_bytes = 0
         self.on_input: Callable[[], None] | None = None
         self.on_relieved: Callable[[], None] | None = None
         self.on_peer_closed: Callable[[], None] | None = None
+        self.wants_input: Callable[[], bool] = lambda: False
+        """Whether what the client sent before it went is still to be read."""
         self._update()
 
     @property
@@ -54,7 +57,7 @@ class Outgoing:
 
     def write(self, *parts: bytes | memoryview) -> None:
         """Send, or queue a copy of what the socket does not take."""
-        if self.closed or self._finishing:
+        if self.closed or self._finishing or self._hung_up:
             return
         sent = 0
         if not self._queue:
@@ -84,6 +87,15 @@ class Outgoing:
         else:
             self.listen_to(0)
 
+    def let_go(self) -> None:
+        """Close our descriptor and leave the connection to whoever has another."""
+        if not self.closed:
+            self.closed = True
+            self._queue.clear()
+            self._loop.forget(self._fd)
+            self._sock.close()
+            self._on_gone()
+
     def close(self) -> None:
         if self.closed:
             return
@@ -99,7 +111,9 @@ class Outgoing:
 
     def _update(self) -> None:
         interest = self._extra_interest | (WRITE if self._queue else 0)
-        if interest == self._interest or self.closed:
+        if self._hung_up and interest & READ:
+            self._loop.call_soon(self._read_the_rest)
+        if interest == self._interest or self.closed or self._hung_up:
             return
         if self._interest < 0:
             self._loop.watch(self._fd, interest, self._events)
@@ -113,15 +127,25 @@ class Outgoing:
         if events & WRITE and not self.closed:
             self._flush()
         if events & GONE and not self.closed:
-            self._drain_input()
-            self.close()
+            self._peer_is_gone()
         elif events & self._extra_interest & ~READ and not self.closed and self.on_peer_closed is not None:
             self.on_peer_closed()
 
-    def _drain_input(self) -> None:
-        """The client is gone, but what it sent before may still be input."""
-        while self._extra_interest & READ and self.on_input is not None and not self.closed:
+    def _peer_is_gone(self) -> None:
+        """Nobody reads any more. What was sent before is read yet, as fast as it is wanted."""
+        self._hung_up = True
+        self._loop.forget(self._fd)
+        self._queue.clear()
+        self.queued_bytes = 0
+        if self.on_relieved is not None:
+            self.on_relieved()
+        self._read_the_rest()
+
+    def _read_the_rest(self) -> None:
+        while not self.closed and self._extra_interest & READ and self.on_input is not None:
             self.on_input()
+        if not self.closed and not self.wants_input():
+            self.close()
 
     def _flush(self) -> None:
         while self._queue:

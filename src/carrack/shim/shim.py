@@ -17,22 +17,25 @@ from mmap import mmap
 
 from carrack.errors import CarrackError, Conflict, NotFound
 from carrack.kernel import process as kernel_process
-from carrack.oci.runtime_spec import RuntimeSpec
 from carrack.runtime import cgroups
-from carrack.runtime.create import Creation, StartFailed, create
+from carrack.runtime.cgroups import Cgroup
+from carrack.runtime.create import StartFailed
 from carrack.shim import exit_record, messages, tenancy, wire
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.conversation import Conversation
-from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, reap, tell_failure
+from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, reap
+from carrack.shim.framing import STDERR, STDOUT
 from carrack.shim.guests import Guests
 from carrack.shim.listener import Listener
 from carrack.shim.logs.writer import open_log
 from carrack.shim.loop import READ, Loop
-from carrack.shim.messages import Message, StartOrder
-from carrack.shim.pipes import Pipes, make_pipes
+from carrack.shim.maker import Container, Maker
+from carrack.shim.messages import Message
+from carrack.shim.shim_order import ShimOrder
 from carrack.shim.streams import BUFFER_BYTES, Streams
 
 SIGKILL = 9
+KILL_LOOKS, KILL_LOOK_SECONDS = 10, 0.05
 RECORD_SECONDS = 2.0
 """How long those who wait are kept waiting for the daemon to record the exit."""
 
@@ -40,10 +43,11 @@ RECORD_SECONDS = 2.0
 class Shim:
     """One container. `run` returns when there is nothing left to do."""
 
-    def __init__(self, order: StartOrder, fds: list[int]) -> None:
-        """`fds` as StartOrder describes them; the conversation first."""
+    def __init__(self, order: ShimOrder, order_fd: int, fds: list[int]) -> None:
+        """`order_fd`: the whole StartOrder, sealed. `fds` as it describes them; the conversation first."""
         self._loop = Loop()
         self._order = order
+        self._order_fd = order_fd
         self._buffer = mmap(-1, BUFFER_BYTES)
         sock = _socket.socket(fileno=fds.pop(0))
         self._conversation: Conversation | None = Conversation(self._loop, sock, self._on_message, self._on_daemon_gone)
@@ -56,7 +60,9 @@ class Shim:
         self._streams = Streams(self._loop, self._buffer, close_input_with_client=order.stdin_once)
         self._execs: dict[str, ExecSession] = {}
         self._listener: Listener | None = None
-        self._creation: Creation | None = None
+        self._maker: Maker | None = None
+        self._container: Container | None = None
+        self._cgroup: Cgroup | None = None
         self._room: Room | None = None
         self._tenancy_fd = -1
         self._out_of_memory_fd = -1
@@ -83,106 +89,71 @@ class Shim:
 
     def _start(self) -> None:
         order = self._order
-        process = order.spec.process
-        self._console = process is not None and process.terminal
         self._tenancy_fd = tenancy.take(order.state_directory)
         exit_record.remove(order.state_directory)
-        self._listener = Listener(self._loop, order.socket_path, self._on_connection)
-        self._streams.log = open_log(order.log, AsideCompressor(self._loop))
-        self._streams.on_detached = lambda: self._report(messages.Detached())
-        pipes = None if self._console else make_pipes(stdin=order.open_stdin)
+        self._maker = Maker(self._order_fd)
         try:
-            creation = self._create(pipes)
+            self._listener = Listener(self._loop, order.socket_path, self._on_connection)
+            self._streams.log = open_log(order.log, AsideCompressor(self._loop))
+            self._streams.on_detached = lambda: self._report(messages.Detached())
+            self._container = container = self._maker.made()
         except BaseException:
-            if pipes:
-                pipes.close_own_ends()
+            self._maker.abandon()
             raise
-        finally:
-            if pipes:
-                pipes.close_process_ends()
-        self._creation = creation
-        if pipes:
-            self._streams.use_pipes(pipes.input_fd, pipes.outputs)
-        self._report(messages.Created(creation.pid, tuple(creation.warnings)), self._living_fds())
-
-    def _create(self, pipes: Pipes | None) -> Creation:
-        order = self._order
-        resources = order.spec.linux.resources if order.spec.linux else None
-        return create(
-            order.spec,
-            rootfs=order.rootfs,
-            cgroup=cgroups.plan(order.cgroup, resources),
-            stdio=pipes.stdio if pipes else None,
-            console=self._console,
-            seccomp_filter=order.seccomp,
-            container_id=order.container_id,
-            trace=order.trace,
-        )
+        if not container.console:
+            self._streams.use_pipes(container.input_fd, dict(zip(container.outputs, (STDOUT, STDERR), strict=True)))
+        self._report(messages.Created(container.pid, container.warnings), self._living_fds())
 
     def _go(self) -> None:
-        creation = self._creation
-        if creation is None or self._started_at:
+        container, maker = self._container, self._maker
+        if container is None or maker is None or self._started_at:
             return
-        order = self._order
         try:
-            creation.ready()
-            if self._console:
-                self._streams.use_terminal(creation.console_fd)
+            console_fd = maker.ready()
+            if container.console:
+                self._streams.use_terminal(console_fd)
             for options, sock_fd in self._attached:
                 self._guests.attach(self._streams, options, sock_fd, owns_stream=True)
             self._attached = []
-            creation.go()
+            running = maker.go()
         except StartFailed as failed:
-            self._creation = None
             self._start_failed(failed)
             return
+        self._maker = None
         self._started_at = time.time_ns()
-        self._watch_running(creation)
-        trace = tuple(creation.trace) if order.trace else ()
-        self._report(messages.Started(self._started_at, tuple(creation.warnings), trace))
-        self._forget_secrets()
+        self._watch_running(container)
+        trace = tuple(running.trace) if self._order.trace else ()
+        self._report(messages.Started(self._started_at, tuple(running.warnings), trace))
 
-    def _watch_running(self, creation: Creation) -> None:
-        self._loop.watch(creation.pidfd, READ, self._on_init_end)
-        self._out_of_memory_fd = creation.cgroup.watch_out_of_memory()
+    def _watch_running(self, container: Container) -> None:
+        self._loop.watch(container.pidfd, READ, self._on_init_end, vital=True)
+        self._cgroup = cgroup = cgroups.open(self._order.cgroup)
+        self._room = Room(container.pidfd, cgroup, self._order.seccomp, user_namespace=container.user_namespace)
+        self._out_of_memory_fd = cgroup.watch_out_of_memory()
         if self._out_of_memory_fd >= 0:
             self._loop.watch(self._out_of_memory_fd, READ, self._on_out_of_memory)
 
-    def _forget_secrets(self) -> None:
-        """The environment and the mounts are not needed any more; what execs need is kept."""
-        order, creation = self._order, self._creation
-        if creation is None:
-            return
-        linux = order.spec.linux
-        user_namespace = linux is not None and any(each.type == "user" for each in linux.namespaces)
-        self._room = Room(creation.pidfd, creation.cgroup, order.seccomp, user_namespace=user_namespace)
-        self._order = messages.StartOrder(
-            container_id=order.container_id,
-            spec=RuntimeSpec(),
-            rootfs=(),
-            cgroup=order.cgroup,
-            socket_path=order.socket_path,
-            state_directory=order.state_directory,
-            log=order.log,
-        )
-
     def _start_failed(self, failed: StartFailed) -> None:
-        """Everything is undone below; tell, and leave."""
+        """What the maker made is undone; tell, and leave."""
         self._report(messages.StartFailed(failed.message, failed.exit_code, failed.kind))
         self._exited = messages.Exited(failed.exit_code, time.time_ns(), error=failed.message)
-        for _, sock_fd in self._attached:
-            os.close(sock_fd)
-        self._guests.waiters.answer_all(self._exited)
-        self._leave()
+        self._never_began(self._exited)
 
     def _abandon(self) -> None:
         """The start is taken back."""
-        if self._creation is not None:
-            self._creation.abandon()
-            self._creation = None
+        if self._container is not None:
+            kernel_process.send_signal(self._container.pidfd, SIGKILL)
+        if self._maker is not None:
+            self._maker.abandon()
+        self._never_began(messages.Exited(128, time.time_ns(), error="the start was taken back"))
+
+    def _never_began(self, exited: messages.Exited) -> None:
+        if self._container is not None:
+            reap(self._container.pid)  # it has been killed
         for _, sock_fd in self._attached:
             os.close(sock_fd)
-        self._guests.waiters.answer_all(messages.Exited(128, time.time_ns(), error="the start was taken back"))
+        self._attached = []
+        self._guests.waiters.answer_all(exited)
         self._leave()
 
     # ── the daemon ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -192,10 +163,10 @@ class Shim:
             self._conversation.send(message, fds or ())
 
     def _living_fds(self) -> list[int]:
-        creation = self._creation
-        if creation is None or self._init_ended:
+        container = self._container
+        if container is None or self._init_ended:
             return []
-        return [fd for fd in (creation.pidfd, creation.network_namespace_fd) if fd >= 0]
+        return [fd for fd in (container.pidfd, container.network_namespace_fd) if fd >= 0]
 
     def _on_connection(self, sock: _socket.socket) -> None:
         Conversation(self._loop, sock, self._on_message, self._on_daemon_gone)
@@ -227,10 +198,10 @@ class Shim:
         if self._conversation is not None and self._conversation is not conversation:
             self._conversation.close()
         self._conversation = conversation
-        creation = self._creation
+        container = self._container
         status = messages.Status(
             container_id=self._order.container_id,
-            pid=creation.pid if creation is not None and not self._init_ended else 0,
+            pid=container.pid if container is not None and not self._init_ended else 0,
             started_at_nanoseconds=self._started_at,
             exited=self._exited,
             execs=tuple(each.state for each in self._execs.values()),
@@ -269,8 +240,8 @@ class Shim:
             self._report(messages.Refused(sequence, type(error).__name__, error.message))
         except ProcessLookupError:
             self._report(messages.Refused(sequence, "NotFound", "process already finished"))
-        except OSError as error:
-            self._report(messages.Refused(sequence, "SystemFailure", str(error)))
+        except Exception as error:  # an order's root: whatever it meets must not end the container
+            self._report(messages.Refused(sequence, "SystemFailure", f"{type(error).__name__}: {error}"))
         else:
             self._report(messages.Done(sequence))
 
@@ -292,15 +263,15 @@ class Shim:
         if order.exec_id:
             self._exec_session(order.exec_id).signal(order.signal)
             return
-        creation = self._creation
-        if creation is None or self._init_ended:
+        container, cgroup = self._container, self._cgroup
+        if container is None or self._init_ended:
             raise ProcessLookupError
-        if not order.everyone:
-            kernel_process.send_signal(creation.pidfd, order.signal)
+        if not order.everyone or cgroup is None:
+            kernel_process.send_signal(container.pidfd, order.signal)
         elif order.signal == SIGKILL:
-            creation.cgroup.kill()
+            cgroup.kill()
         else:
-            for pid in creation.cgroup.processes():
+            for pid in cgroup.processes():
                 try:
                     os.kill(pid, order.signal)
                 except ProcessLookupError:
@@ -320,7 +291,7 @@ class Shim:
             failed = error if isinstance(error, StartFailed) else _failed(str(error), _kind_of(error))
             self._report(messages.Refused(order.sequence, failed.kind, failed.message, failed.exit_code))
             if client is not None:
-                tell_failure(client, failed, framed=not order.process.terminal)
+                client.let_go()  # the daemon has the connection too, and writes why once it has recorded it
             return
         self._execs[order.exec_id] = session
         self._report(messages.Done(order.sequence, session.pid))
@@ -337,28 +308,33 @@ class Shim:
 
     def _on_out_of_memory(self, _: int) -> None:
         os.read(self._out_of_memory_fd, 4096)
-        creation = self._creation
-        if creation is None:
+        self._look_for_kills(KILL_LOOKS)
+
+    def _look_for_kills(self, looks: int) -> None:
+        """The event comes before the kernel has chosen and killed a process; so look again, a few times."""
+        if self._cgroup is None or self._released:
             return
-        kills = creation.cgroup.out_of_memory_kills()
+        kills = self._cgroup.out_of_memory_kills()
         if kills > self._out_of_memory_kills:
             self._out_of_memory_kills = kills
             self._report(messages.OutOfMemory())
+        elif looks:
+            self._loop.call_later(KILL_LOOK_SECONDS, lambda: self._look_for_kills(looks - 1))
 
     def _on_init_end(self, _: int) -> None:
-        creation = self._creation
-        if creation is None:
+        container, cgroup = self._container, self._cgroup
+        if container is None or cgroup is None:
             return
-        self._loop.forget(creation.pidfd)
-        exit_code = reap(creation.pid)
+        self._loop.forget(container.pidfd)
+        exit_code = reap(container.pid)
         self._init_ended = True
-        kills = max(self._out_of_memory_kills, creation.cgroup.out_of_memory_kills())
+        kills = max(self._out_of_memory_kills, cgroup.out_of_memory_kills())
         exited = messages.Exited(exit_code, time.time_ns(), kills > 0, started_at_nanoseconds=self._started_at)
         try:
             exit_record.write(self._order.state_directory, exited)
         except OSError as error:  # a full disk must not keep anyone from hearing it
             exited = messages.Exited(exit_code, exited.finished_at_nanoseconds, kills > 0, str(error), self._started_at)
-        creation.cgroup.kill()
+        cgroup.kill()
         self._streams.on_drained = lambda: self._tell(exited)
         if self._streams.drained:
             self._tell(exited)
@@ -412,10 +388,10 @@ class Shim:
             self._loop.forget(self._out_of_memory_fd)
             os.close(self._out_of_memory_fd)
         wire.close_all(self._held_ports)
-        creation = self._creation
-        if creation is not None:
-            creation.cgroup.remove()
-            wire.close_all([fd for fd in (creation.pidfd, creation.network_namespace_fd, creation.rootfs_fd) if fd >= 0])
+        if self._cgroup is not None:
+            self._cgroup.remove()
+        if self._container is not None:
+            self._container.close()
         if self._listener is not None:
             self._listener.close()
         if self._tenancy_fd >= 0:

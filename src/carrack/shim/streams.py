@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from mmap import mmap
 
+from carrack.errors import Conflict
 from carrack.kernel import terminal
 from carrack.shim.client import AttachedClient
 from carrack.shim.framing import STDOUT
@@ -20,6 +21,8 @@ from carrack.shim.logs.writer import Log, NoLog
 from carrack.shim.loop import READ, WRITE, Loop
 
 BUFFER_BYTES = 64 * 1024
+_LAST_READS = 64
+"""A pipe holds one buffer's worth unless someone enlarged it."""
 _INPUT_BYTES = 64 * 1024
 """What waits for a process that does not read its input; more stays with the clients."""
 
@@ -72,8 +75,10 @@ class Streams:
         return self._input_fd >= 0 and not self._input_ending
 
     def resize(self, height: int, width: int) -> None:
-        """Raises OSError without a terminal."""
-        terminal.set_size(self._input_fd if self.is_terminal else -1, height, width)
+        """Raises Conflict without a terminal."""
+        if not self.is_terminal or self._input_fd < 0:
+            raise Conflict("the process has no terminal")
+        terminal.set_size(self._input_fd, height, width)
 
     def add(self, client: AttachedClient) -> None:
         """From now on the client gets what is read; what it had sent before is input."""
@@ -197,10 +202,14 @@ class Streams:
         return True
 
     def drain_now(self) -> None:
-        """Read what is there, whoever is slow; for the end, when nobody may be kept waiting."""
+        """Read what is there, whoever is slow; for the end, when nobody may be kept waiting.
+
+        Bounded: a process that got away and writes on must not keep the end from being told.
+        """
         for fd in tuple(self._outputs):
-            while self._read(fd):
-                pass
+            for _ in range(_LAST_READS):
+                if not self._read(fd):
+                    break
 
     def _must_wait(self) -> bool:
         return any(client.owns_stream and client.is_full for client in self.clients)

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import _socket
 import fcntl
+import mmap
 import os
 import struct
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
 from carrack.errors import SystemFailure
 from carrack.shim import messages
 from carrack.shim.messages import Message
+
+T = TypeVar("T")
 
 PACKET_BYTES = 60_000
 MESSAGE_BYTES = 64 * 1024 * 1024
@@ -55,14 +59,17 @@ class Packet:
     @property
     def ancillary(self) -> list[tuple[int, int, bytes]]:
         """The control messages for sendmsg."""
-        if not self.fds:
-            return []
-        return [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(self.fds)}i", *self.fds))]
+        return ancillary(self.fds)
 
     def close(self) -> None:
         if self._memfd >= 0:
             os.close(self._memfd)
             self._memfd = -1
+
+
+def ancillary(fds: Sequence[int]) -> list[tuple[int, int, bytes]]:
+    """The control message that carries descriptors."""
+    return [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
 
 
 def send(sock: _socket.socket, message: Message, fds: Sequence[int] = (), *, sealed: bool = False) -> None:
@@ -99,15 +106,34 @@ def receive_packet(sock: _socket.socket) -> tuple[bytes, list[int]]:
 def open_packet(payload: bytes, fds: list[int]) -> tuple[Message, list[int]]:
     """Decode a received packet; closes every descriptor when it cannot be decoded."""
     try:
-        if payload == _SEALED:
-            if not fds:
-                raise SystemFailure("a sealed packet came without its descriptor")
-            payload = _read_sealed(fds[0])
-            os.close(fds.pop(0))
-        return decode(payload), fds
+        if not is_sealed(payload, fds):
+            return decode(payload), fds
+        message = read_sealed(fds[0])
+        os.close(fds.pop(0))
+        return message, fds
     except BaseException:
         close_all(fds)
         raise
+
+
+def is_sealed(payload: bytes, fds: Sequence[int]) -> bool:
+    """Whether the packet's message is in its first descriptor."""
+    if payload != _SEALED:
+        return False
+    if not fds:
+        raise SystemFailure("a sealed packet came without its descriptor")
+    return True
+
+
+def read_sealed(memfd: int) -> Message:
+    """The message in a sealed memfd, which stays open. Raises SystemFailure when it is not sealed, or no message."""
+    return decode_sealed(memfd, _decoder)
+
+
+def decode_sealed(memfd: int, decoder: msgspec.json.Decoder[T]) -> T:
+    """The same by another decoder, straight from the memfd: nothing that the decoder passes over is copied into this process."""
+    with _sealed_content(memfd) as content:
+        return _decode(content, decoder)
 
 
 def encode(message: Message) -> bytes:
@@ -116,8 +142,12 @@ def encode(message: Message) -> bytes:
 
 def decode(payload: bytes) -> Message:
     """Raises SystemFailure when the bytes are no message that this version knows."""
+    return _decode(payload, _decoder)
+
+
+def _decode(content: bytes | mmap.mmap, decoder: msgspec.json.Decoder[T]) -> T:
     try:
-        return _decoder.decode(payload)
+        return decoder.decode(content)
     except msgspec.MsgspecError as error:
         raise SystemFailure(f"not a message of protocol version {messages.VERSION}: {error}") from None
 
@@ -143,7 +173,7 @@ def _sealed_memfd(content: bytes) -> int:
     return memfd
 
 
-def _read_sealed(memfd: int) -> bytes:
+def _sealed_content(memfd: int) -> mmap.mmap:
     try:
         seals = fcntl.fcntl(memfd, fcntl.F_GET_SEALS)
     except OSError:
@@ -151,9 +181,6 @@ def _read_sealed(memfd: int) -> bytes:
     if seals & _SEALS != _SEALS:
         raise SystemFailure("a message's memfd is not sealed")
     size = os.fstat(memfd).st_size
-    if size > MESSAGE_BYTES:
-        raise SystemFailure(f"a message of {size} bytes is larger than the protocol allows")
-    content = os.pread(memfd, size, 0)
-    if len(content) != size:
-        raise SystemFailure("a message's memfd ended early")
-    return content
+    if not 0 < size <= MESSAGE_BYTES:
+        raise SystemFailure(f"a message of {size} bytes is not what the protocol allows")
+    return mmap.mmap(memfd, size, mmap.MAP_SHARED, mmap.PROT_READ)

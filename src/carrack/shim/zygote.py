@@ -15,8 +15,8 @@ import sys
 from typing import NoReturn
 
 from carrack.errors import SystemFailure
+from carrack.kernel import memory, title
 from carrack.kernel import process as kernel_process
-from carrack.kernel import title
 from carrack.shim import everything, wire
 from carrack.shim.errand import serve_order
 from carrack.shim.listener import Listener
@@ -100,6 +100,7 @@ def main(socket_path: str, build: str, ready_fd: int) -> None:
     forbid_imports()
     zygote = Zygote(socket_path, build)
     gc.collect()
+    memory.give_back_free()
     gc.freeze()
     os.write(ready_fd, READY)
     os.close(ready_fd)

@@ -26,7 +26,13 @@ SOCKET_NAME = "zygote.sock"
 _START_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
 _FOLDERS = ("oci", "kernel", "archive", "runtime", "shim")
-_BOOTSTRAP = "import sys; sys.path[0:0] = {path!r}; from carrack.shim.zygote import main; main({socket!r}, {build!r}, {ready_fd})"
+_BOOTSTRAP = """import sys
+sys.path[0:0] = {path!r}
+sys.modules["typing_extensions"] = None
+from carrack.shim.zygote import main
+main({socket!r}, {build!r}, {ready_fd})
+"""
+"""msgspec takes typing_extensions when it finds it and does as well without: 30 ms and 2 MiB less."""
 
 
 class Zygote(NamedTuple):

@@ -80,6 +80,9 @@ class Snapshotter(Protocol):
         Gives what was forgotten, topmost first; after the commit the caller hands it to `discard`.
         """
 
+    def idle(self) -> list[Digest]:
+        """The topmost layers that no image and no snapshot uses."""
+
     def discard(self, layers: Iterable[Layer]) -> None:
         """Throw away the directories of layers that are forgotten."""
 
@@ -106,6 +109,9 @@ class Snapshotter(Protocol):
 
     def garbage(self) -> list[Path]:
         """The directories that no record names."""
+
+    def throw(self, garbage: Path) -> None:
+        """Remove a directory that no record names."""
 
     def missing(self) -> list[Path]:
         """The directories that a record names and that are not there."""

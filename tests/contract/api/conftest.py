@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from tests.contract.api.engine_double import FakeEngine
-from tests.contract.http.live_server import Client, LiveServer
 
 from carrack.api import absent, containers, events, exec, not_yet, system
 from carrack.api.router import Api, Product, Route
 from carrack.engine.container import Container
+from tests.contract.api.engine_double import FakeEngine
+from tests.contract.http.live_server import Client, LiveServer
 
 StartApi = Callable[..., LiveServer]
 

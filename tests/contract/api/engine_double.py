@@ -99,6 +99,8 @@ class FakeEngine:
         self.ended = threading.Event()
         self.events: Events
         self.log_lines = [b"one\n", b"two\n"]
+        self.greeting = b""
+        self.heard = b""
         self.attach_sessions: list[Talk] = []
 
     def start_events(self) -> None:
@@ -182,15 +184,21 @@ class FakeEngine:
         return session
 
     def _loud(self, found: Container) -> Callable[[socket.socket, bytes, bool], None]:
-        """Answers in capitals, once all the input is there; then the container ends with 7."""
+        """Answers in capitals, once all the input is there, or greets and reads nothing; then the container ends with 7."""
 
         def talk(client: socket.socket, head: bytes, eof: bool) -> None:
-            said = head + (b"" if eof else _until_end(client))
+            said = self.greeting or head + (b"" if eof else _until_end(client))
+            self.heard = said
+            if self.greeting:
+                client.sendall(said if found.config.tty else frame(1, said[:7]) + frame(2, said[7:]))
+                return
             text = said.upper()
-            client.sendall(text if found.config.tty else frame(1, text) if text else b"")
-            found.state.status = Status.EXITED
-            found.state.exit_code = 7
-            self.ended.set()
+            try:
+                client.sendall(text if found.config.tty else frame(1, text) if text else b"")
+            finally:
+                found.state.status = Status.EXITED
+                found.state.exit_code = 7
+                self.ended.set()
 
         return talk
 

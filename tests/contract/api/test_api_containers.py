@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.contract.api.conftest import Daemon
-from tests.contract.api.engine_double import container
 
 from carrack.engine.state import Status
 from carrack.engine.streams import LogOptions
+from tests.contract.api.conftest import Daemon
+from tests.contract.api.engine_double import container
 
 DaemonOf = Callable[..., Daemon]
 JSON = "Content-Type: application/json"
@@ -68,7 +68,7 @@ def test_all_limit_and_filters_reach_the_engine(daemon_of: DaemonOf) -> None:
     ("query", "text"),
     [
         ('filters={"nonsense":["x"]}', "invalid filter 'nonsense'"),
-        ("limit=many", 'strconv.ParseInt: parsing "many": invalid syntax'),
+        ("limit=many", 'strconv.Atoi: parsing "many": invalid syntax'),
     ],
 )
 def test_a_bad_list_query_is_refused(daemon_of: DaemonOf, query: str, text: str) -> None:

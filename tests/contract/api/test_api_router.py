@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tests.contract.http.live_server import LiveServer
 
 from carrack.api import absent, not_yet
 from carrack.api.router import Route
 from carrack.errors import Cancelled, Conflict, NotFound, NotModified, SystemFailure, Unavailable
 from carrack.http import Reply, Request, Response
+from tests.contract.http.live_server import LiveServer
 
 StartApi = Callable[..., LiveServer]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections.abc import Callable
 
 import pytest
-from tests.contract.api.conftest import Daemon
-from tests.contract.api.engine_double import container
 
 from carrack.engine.streams import AttachOptions, ExecStartOptions
+from tests.contract.api.conftest import Daemon
+from tests.contract.api.engine_double import container
 
 DaemonOf = Callable[..., Daemon]
 
@@ -75,3 +77,15 @@ def test_the_size_of_an_execs_terminal_is_ignored_before_1_42(daemon_of: DaemonO
     exec_id = json.loads(daemon.ask("POST", "/containers/web/exec", b'{"Cmd": ["cat"]}')[2])["Id"]
     daemon.ask("POST", f"/v1.41/exec/{exec_id}/start", b'{"Detach": true, "Tty": true, "ConsoleSize": [24, 80]}')
     assert daemon.engine.asked == [("start_exec", ExecStartOptions(True, True, None))]
+
+
+def test_docker_py_gets_the_head_in_a_segment_of_its_own(daemon_of: DaemonOf) -> None:
+    daemon = daemon_of(container("web", tty=True))
+    daemon.engine.greeting = b"at once"
+    with daemon.connect() as client:
+        client.send(ATTACH.format(version="1.43"), "Host: d", *UPGRADE, "User-Agent: docker-sdk-python/7.1.0")
+        while not client.socket.recv(65536, socket.MSG_PEEK).endswith(b"\r\n\r\n"):
+            pass
+        daemon.server.run(asyncio.sleep(0.05))  # time in which the stream would have followed the head
+        assert client.socket.recv(65536).endswith(b"\r\n\r\n")
+        assert client.rest() == b"at once"

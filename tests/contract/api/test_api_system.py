@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+
 from tests.contract.api.conftest import Daemon
 from tests.contract.api.engine_double import container
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from tests.contract.http.live_server import LiveServer
 
 from carrack.http import Handler, Limits
+from tests.contract.http.live_server import LiveServer
 
 Start = Callable[..., LiveServer]
 

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from tests.contract.http.live_server import LiveServer
 
 from carrack.errors import Cancelled
 from carrack.http import HandedOver, Request, Response
+from tests.contract.http.live_server import LiveServer
 
 Start = Callable[..., LiveServer]
 

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from tests.contract.http.live_server import LiveServer
 
 from carrack.errors import InvalidParameter
 from carrack.http import FileResponse, Limits, Request, Response, StreamResponse
+from tests.contract.http.live_server import LiveServer
 
 Start = Callable[..., LiveServer]
 
@@ -206,6 +206,29 @@ def test_a_malformed_chunk_is_the_handlers_invalid_parameter(start: Start, broke
         status, headers, body = client.answer()
         assert (status, headers["connection"]) == (400, "close")
         assert body.startswith(b"malformed chunked encoding")
+
+
+def test_a_body_that_does_not_come_is_an_invalid_parameter(start: Start) -> None:
+    async def read(request: Request) -> Response:
+        with pytest.raises(InvalidParameter, match="did not come in time"):
+            await request.body(10)
+        return Response(408)
+
+    with start(read, Limits(body_seconds=0.05)).connect() as client:
+        client.send("POST / HTTP/1.1", "Host: d", "Content-Length: 5", body=b"abc")
+        assert client.answer()[0] == 408
+
+
+def test_a_body_that_ends_early_is_an_invalid_parameter(start: Start) -> None:
+    async def read(request: Request) -> Response:
+        with pytest.raises(InvalidParameter, match="unexpected EOF"):
+            await request.body(10)
+        return Response(400)
+
+    with start(read).connect() as client:
+        client.send("POST / HTTP/1.1", "Host: d", "Content-Length: 5", body=b"abc")
+        client.half_close()
+        assert client.answer()[0] == 400
 
 
 def test_a_body_beyond_the_handlers_limit_is_an_invalid_parameter(start: Start) -> None:
@@ -511,3 +534,21 @@ def test_closing_ends_what_does_not_finish_in_time(start: Start) -> None:
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
     for part in parts:
         yield part
+
+
+def test_hundreds_of_connections_at_once_are_all_served(start: Start) -> None:
+    server = start(greet)
+    server.run(asyncio.sleep(0))
+    clients = []
+    held = threading.Event()
+    server.loop.call_soon_threadsafe(held.wait, 20)  # nobody accepts meanwhile: the queue has to hold them
+    try:
+        for number in range(300):
+            clients.append(server.connect())
+            clients[-1].send(f"GET /{number} HTTP/1.1", "Host: d")
+        held.set()
+        assert [client.answer()[2] for client in clients] == [b"/%d" % number for number in range(300)]
+    finally:
+        held.set()
+        for client in clients:
+            client.socket.close()

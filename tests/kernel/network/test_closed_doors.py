@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
+import threading
+import time
 from collections.abc import Callable
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
-from tests.kernel.network.lab import MACHINE4, OUTSIDE4, Lab, reach, silent
 
-from carrack.errors import InvalidParameter, NotFound
+from carrack.errors import InvalidParameter, NotFound, SystemFailure
 from carrack.kernel import netns, sysctl
 from carrack.kernel.netlink import Netlink
 from carrack.kernel.nftables import RulesetMonitor
@@ -19,15 +21,13 @@ from carrack.networks.endpoint import EndpointWish, PortBinding
 from carrack.networks.firewall import TOKEN_SET
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions, bridge_name
+from tests.kernel.network.lab import MACHINE4, OUTSIDE4, Lab, reach, silent
 
 pytestmark = pytest.mark.root
 
 
 def until(happened: Callable[[], bool], monitor: RulesetMonitor | None = None) -> bool:
     """Wait for what another thread does: at each change that the kernel reports, or every few milliseconds."""
-    import select
-    import time
-
     deadline = time.monotonic() + 5
     while not happened():
         if time.monotonic() > deadline:
@@ -152,7 +152,7 @@ def test_other_tables_are_not_our_affair(lab: Lab) -> None:
     lab.nft.run("add table inet other\nadd chain inet other mine")
     networks._firewall.assert_table()  # one of ours, after it: the watch has then heard both
     assert until(lambda: not networks._firewall._tokens)
-    tokens = monitor.read()
+    tokens, _ = monitor.read()
     monitor.close()
     assert len(tokens) == 1
 
@@ -265,7 +265,7 @@ def test_the_guard_lets_the_networks_of_another_instance_through(lab: Lab) -> No
     assert reach(lab.outside, MACHINE4, 8080) == OUTSIDE4
 
 
-# ── instances, routes, leftovers ───────────────────────────────────────────────────────────────────────────────────────────
+# ── instances and routes ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_two_instances_have_bridges_tables_and_pools_of_their_own(lab: Lab) -> None:
@@ -296,6 +296,101 @@ def test_a_bip_that_would_take_the_hosts_own_network_is_refused(lab: Lab) -> Non
         InvalidParameter, match=r"subnet 198\.51\.100\.0/24 collides with the host's route 198\.51\.100\.0/24 dev uplink"
     ):
         lab.open(NetworkOptions(bip=ip_interface("198.51.100.5/24")))  # type: ignore[arg-type]
+
+
+# ── the daemon's options ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_existing_bridge_is_used_and_outlives_the_instance(lab: Lab) -> None:
+    lab.kernel.add_bridge("mybridge")
+    lab.kernel.add_address(lab.kernel.get_link("mybridge").index, ip_interface("10.77.0.1/24"))
+    networks = lab.open(NetworkOptions(bridge="mybridge"))
+    lab.echo(lab.outside, 9000)
+    box = lab.start(networks, "web")
+    assert box.endpoint.ipv4 == "10.77.0.2"
+    assert reach(box.place, OUTSIDE4, 9000) == MACHINE4
+    lab.shut(networks, keep=False)
+    assert lab.kernel.find_link("mybridge") is not None
+
+
+def test_a_bridge_that_does_not_exist_is_refused_in_dockers_words(lab: Lab) -> None:
+    with pytest.raises(SystemFailure, match="bridge device with non default name nowhere must be created manually"):
+        lab.open(NetworkOptions(bridge="nowhere"))
+
+
+def test_without_a_default_bridge_there_is_none(lab: Lab) -> None:
+    lab.shut(lab.open(), keep=True)
+    networks = lab.open(NetworkOptions(bridge="none"))
+    assert {network.name for network in networks.list()} == {"host", "none"}
+    assert lab.kernel.find_link("carrack0") is None
+
+
+def test_another_bip_moves_the_bridge_and_what_runs_goes_on(lab: Lab) -> None:
+    networks = lab.open()
+    old = lab.start(networks, "old")
+    lab.echo(lab.outside, 9000)
+    lab.shut(networks, keep=True)
+    networks = lab.open(NetworkOptions(bip=ip_interface("10.88.0.1/24")))  # type: ignore[arg-type]
+    new = lab.start(networks, "new")
+    assert new.endpoint.ipv4 == "10.88.0.2"
+    assert reach(new.place, OUTSIDE4, 9000) == MACHINE4
+    with netns.inside(old.place, Netlink) as inside:
+        assert str(inside.routes()[0].gateway) == "172.17.0.1"
+    names = [str(interface) for _, interface in lab.kernel.addresses()]
+    assert "172.17.0.1/16" in names, "its container's gateway stays"
+    networks.unplug(old.endpoint)
+    networks.release(old.id)
+    lab.shut(networks, keep=True)
+    lab.open(NetworkOptions(bip=ip_interface("10.88.0.1/24")))  # type: ignore[arg-type]
+    assert "172.17.0.1/16" not in [str(interface) for _, interface in lab.kernel.addresses()]
+
+
+def test_addresses_come_from_the_fixed_cidr(lab: Lab) -> None:
+    options = NetworkOptions(bip=ip_interface("10.88.0.1/16"), fixed_cidr=ip_network("10.88.5.0/24"))  # type: ignore[arg-type]
+    assert lab.start(lab.open(options), "web").endpoint.ipv4 == "10.88.5.0"
+
+
+def test_without_ip_forward_forwarding_is_not_touched(lab: Lab) -> None:
+    sysctl.write(0, "net", "ipv4", "ip_forward")
+    lab.open(NetworkOptions(ip_forward=False))
+    assert sysctl.read("net", "ipv4", "ip_forward") == "0"
+
+
+def test_many_containers_come_and_go_at_once(lab: Lab) -> None:
+    networks = lab.open()
+    failures: list[BaseException] = []
+    seen: set[str] = set()
+
+    def live(number: int) -> None:
+        try:
+            place = netns.new()
+            endpoint = networks.allocate(networks.get("bridge"), f"c{number}", EndpointWish(container_name=f"c{number}"))
+            assert endpoint.ipv4 not in seen
+            seen.add(endpoint.ipv4)
+            networks.plug(endpoint, place)
+            held = networks.hold([PortBinding(80)], f"c{number}")
+            networks.publish(endpoint, held)
+            for port in held:
+                port.close()
+            networks.unplug(endpoint)
+            networks.release(f"c{number}")
+            seen.discard(endpoint.ipv4)
+            os.close(place)
+        except BaseException as error:
+            failures.append(error)
+
+    workers = [threading.Thread(target=live, args=(number,)) for number in range(32)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert failures == []
+    assert until(lambda: not networks._addresses._resting)
+    assert [link.name for link in lab.kernel.links() if link.name.startswith("ve")] == []
+    assert "elements" not in lab.nft.run("list map inet carrack ports4_any")
+
+
+# ── what is left ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_nothing_is_left_when_an_instance_goes(lab: Lab) -> None:
@@ -378,8 +473,6 @@ def test_a_failed_plug_leaves_no_link(lab: Lab) -> None:
     with netns.inside(place, Netlink) as inside:
         inside.add_bridge("eth0")  # the name is taken
     endpoint = networks.allocate(networks.get("bridge"), "clash", EndpointWish(container_name="clash"))
-    from carrack.errors import SystemFailure
-
     with pytest.raises(SystemFailure, match="cannot make the interface pair of endpoint clash"):
         networks.plug(endpoint, place)
     assert lab.kernel.find_link(endpoint.host_interface) is None

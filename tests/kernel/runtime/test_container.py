@@ -108,7 +108,7 @@ def test_another_user_holds_no_capability(box: Box) -> None:
 
 def test_a_user_is_looked_up_in_the_image_with_its_groups_and_home(box: Box) -> None:
     assert box.run("id; echo $HOME", user="www-data").splitlines() == [
-        "uid=33(www-data) gid=33(www-data) groups=99(extra)",
+        "uid=33(www-data) gid=33(www-data) groups=33(www-data),99(extra)",
         "/var/www",
     ]
 
@@ -345,6 +345,11 @@ def test_a_terminal_is_a_pty_of_the_containers_own(box: Box) -> None:
     assert told.init.output.split() == ["/dev/pts/0", "24", "91", "/dev/console"]
 
 
+def test_a_terminal_belongs_to_its_user(box: Box) -> None:
+    told = box.make(box.spec("sh", "-c", "stat -c %u:%g $(tty)", process={"terminal": True, "user": User(uid=1000, gid=1000)}))
+    assert told.init.output == "1000:5\r\n"
+
+
 def test_control_c_on_the_terminal_interrupts(box: Box) -> None:
     script = "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.01; done"
     told = box.make(box.spec("sh", "-c", script, process={"terminal": True}), typed=b"\x03")
@@ -390,7 +395,7 @@ def test_an_exec_gets_no_descriptor_but_three(box: Box) -> None:
 def test_an_exec_may_be_another_user_in_another_directory(box: Box) -> None:
     process = program("sh", "-c", "id; pwd", user=User(username="www-data"), cwd="/tmp")
     told = box.make(box.spec("sleep", "1000"), execs=(process,), keep_init=True)
-    assert told.execs[0].output == "uid=33(www-data) gid=33(www-data) groups=99(extra)\n/tmp\n"
+    assert told.execs[0].output == "uid=33(www-data) gid=33(www-data) groups=33(www-data),99(extra)\n/tmp\n"
 
 
 def test_an_exec_on_a_terminal_has_one_of_the_containers(box: Box) -> None:

@@ -7,15 +7,13 @@ import select
 import shutil
 import socket
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from carrack.oci.mount import Mount
-from carrack.oci.runtime_spec import Capabilities, Linux, Namespace, Process, Resources, Root, RuntimeSpec, SpecMount
+from carrack.oci.runtime_spec import Capabilities, Linux, Namespace, Process, Resources, Root, RuntimeSpec, SpecMount, User
 from carrack.runtime import cgroups
 from carrack.shim import exit_record, wire
 from carrack.shim import messages as m
@@ -50,13 +48,18 @@ class Harness:
     def container(self, command: Sequence[str] | str, **options: object) -> Container:
         """A container that has not been ordered yet. A string is run by the shell."""
         args = ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
-        made = Container(self, f"{len(self._containers):02d}" + os.urandom(31).hex(), args, **options)  # type: ignore[arg-type]
+        made = Container(self, os.urandom(32).hex(), args, **options)  # type: ignore[arg-type]
         self._containers.append(made)
         return made
 
+    def destroy_containers(self) -> None:
+        while self._containers:
+            self._containers.pop().destroy()
+        while _ends:
+            _ends.pop().close()
+
     def close(self) -> None:
-        for container in self._containers:
-            container.destroy()
+        self.destroy_containers()
         dismiss_zygote(self.zygote.socket_path)
         try:
             cgroups.open(self.cgroup_parent).remove()
@@ -80,6 +83,7 @@ class Container:
     namespaces: tuple[Namespace, ...] = _NAMESPACES
     capabilities: tuple[str, ...] = _CAPABILITIES
     env: tuple[str, ...] = ("PATH=/bin",)
+    user: int = 0
     attached: list[tuple[m.Attach, socket.socket]] = field(default_factory=list)
     waiting: list[tuple[m.Wait, socket.socket]] = field(default_factory=list)
     fds: list[int] = field(default_factory=list)
@@ -95,11 +99,11 @@ class Container:
         self.socket_path = str(self.harness.exec_root / "shims" / f"{self.id}.sock")
         self.cgroup = f"{self.harness.cgroup_parent}/{self.id}"
         self.plan = self.log or m.LogPlan(driver=self.driver, path=str(self.directory / "container.log"))
-        self.conversation = socket.socket()
+        self.conversation: socket.socket
 
     def order(self) -> m.StartOrder:
         held = Capabilities(*(self.capabilities,) * 2, inheritable=(), permitted=self.capabilities)
-        process = Process(self.args, env=self.env, terminal=self.terminal, capabilities=held, no_new_privileges=False)
+        process = Process(self.args, env=self.env, terminal=self.terminal, capabilities=held, user=User(self.user, self.user))
         spec = RuntimeSpec(
             process=process,
             root=Root("rootfs"),
@@ -125,6 +129,8 @@ class Container:
 
     def create(self) -> m.Created:
         """Order the shim; returns when the namespaces exist."""
+        if hasattr(self, "conversation"):
+            self.conversation.close()
         self.conversation, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.conversation.settimeout(SECONDS)
         clients = [each for _, each in (*self.attached, *self.waiting)]
@@ -185,6 +191,7 @@ class Container:
         self.conversation.close()
 
     def reconnect(self) -> m.Status:
+        self.conversation.close()
         self.conversation = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.conversation.settimeout(SECONDS)
         self.conversation.connect(self.socket_path)
@@ -200,11 +207,15 @@ class Container:
             except (EOFError, ConnectionError):
                 return
 
+    def children_of_shim(self) -> set[int]:
+        return {int(each) for each in Path(f"/proc/{self.shim_pid}/task/{self.shim_pid}/children").read_text().split()}
+
     def exit_json(self) -> m.Exited | None:
         return exit_record.read(str(self.directory))
 
     def destroy(self) -> None:
-        self.conversation.close()
+        if hasattr(self, "conversation"):
+            self.conversation.close()
         for fd in self.fds:
             os.close(fd)
         try:
@@ -217,10 +228,14 @@ class Container:
             pass
 
 
+_ends: list[socket.socket] = []
+
+
 def pair() -> tuple[socket.socket, socket.socket]:
-    """(a client's end, the end to be handed over)"""
+    """(a client's end, the end to be handed over); closed with the test's containers."""
     ours, theirs = socket.socketpair()
     ours.settimeout(SECONDS)
+    _ends.extend((ours, theirs))
     return ours, theirs
 
 
@@ -247,12 +262,27 @@ def read_until(sock: socket.socket, text: bytes) -> bytes:
 
 def unframe(content: bytes) -> dict[int, bytes]:
     """Docker's multiplexed stream taken apart by stream."""
-    streams = {1: b"", 2: b""}
-    while content:
-        length = int.from_bytes(content[4:8], "big")
-        streams[content[0]] += content[8 : 8 + length]
-        content = content[8 + length :]
-    return streams
+    pieces: dict[int, list[bytes]] = {1: [], 2: []}
+    position = 0
+    while position < len(content):
+        length = int.from_bytes(content[position + 4 : position + 8], "big")
+        pieces[content[position]].append(content[position + 8 : position + 8 + length])
+        position += 8 + length
+    return {stream: b"".join(each) for stream, each in pieces.items()}
+
+
+def unchunk(content: bytes) -> bytes:
+    """The body of a chunked HTTP response, which must be complete."""
+    pieces = []
+    position = 0
+    while True:
+        end = content.index(b"\r\n", position)
+        size = int(content[position:end], 16)
+        pieces.append(content[end + 2 : end + 2 + size])
+        position = end + 4 + size
+        if not size:
+            assert position == len(content)
+            return b"".join(pieces)
 
 
 def wait_for_death(pid: int) -> None:
@@ -274,13 +304,6 @@ def end_process(pid: int) -> None:
     except ProcessLookupError:
         return
     wait_for_death(pid)
-
-
-@contextmanager
-def deadline(what: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < SECONDS, what
 
 
 def _parent_of(pid: int) -> int:

@@ -8,7 +8,7 @@ from carrack.api.container_json import inspect, status_line, summary
 from carrack.api.create_request import adapt, decode_create
 from carrack.api.moments import human_duration, parse_timestamp, rfc3339
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
-from carrack.engine.container import Container, ContainerState, HealthState
+from carrack.engine.container import Container, ContainerState, HealthState, MountPoint
 from carrack.engine.state import Status
 from carrack.errors import InvalidParameter
 
@@ -104,6 +104,15 @@ def test_the_short_id_is_an_alias_before_1_45() -> None:
 
     assert aliases("1.44") == ["db", "aaaaaaaaaaaa"]
     assert aliases("1.45") == ["db"]
+
+
+def test_a_tmpfs_of_the_host_config_is_no_mount() -> None:
+    container = record()
+    container.host_config.tmpfs = {"/run": ""}
+    container.mounts = [MountPoint("tmpfs", "", "/run"), MountPoint("tmpfs", "", "/cache")]
+    shown = summary(container, "1.43")["Mounts"]
+    assert isinstance(shown, list)
+    assert [mount["Destination"] for mount in shown] == ["/cache"]
 
 
 def test_a_command_without_arguments_is_its_path() -> None:

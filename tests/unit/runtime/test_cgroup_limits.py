@@ -105,7 +105,7 @@ def test_a_privileged_container_gets_every_device_and_no_further_rule() -> None:
 
 def test_a_device_rule_with_an_odd_access_is_refused() -> None:
     with pytest.raises(InvalidParameter, match="access"):
-        limits.devices_of(Resources(devices=(DeviceRule(allow=True, access="rx"),)))
+        limits.devices_of(Resources(devices=(DeviceRule(allow=True, access="xyz"),)))
 
 
 def run(program: bytes, kind: int, access: int, major: int, minor: int) -> int:

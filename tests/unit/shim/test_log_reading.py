@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.unit.shim.log_writing import DRIVERS, SECOND, compress_now, plan, read_lines, write, written
 
 from carrack.errors import DataCorrupt, InvalidParameter
 from carrack.shim.framing import STDERR, STDOUT
@@ -13,6 +12,7 @@ from carrack.shim.logs.reader import Cursor, read, read_rendered
 from carrack.shim.logs.record import Batch, LogRequest, Rendering, render
 from carrack.shim.logs.writer import Log, open_log
 from carrack.shim.messages import LogPlan
+from tests.unit.shim.log_writing import DRIVERS, SECOND, compress_now, plan, read_lines, write, written
 
 NUMBERS = [b"%04d\n" % number for number in range(300)]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.shim.log_writing import DRIVERS, SECOND, compress_now, plan, read_lines, write, written
 
 from carrack.errors import InvalidParameter
 from carrack.shim.framing import STDERR, STDOUT
@@ -17,6 +16,7 @@ from carrack.shim.logs import json_file
 from carrack.shim.logs.record import PARTIAL_BYTES, format_time, format_time_trimmed, parse_time
 from carrack.shim.logs.writer import open_log
 from carrack.shim.messages import LogPlan
+from tests.unit.shim.log_writing import DRIVERS, SECOND, compress_now, plan, read_lines, write, written
 
 
 def encoded(content: bytes, stream: int = STDOUT, attributes: bytes = b"") -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import secrets
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
 
 import msgspec
@@ -84,8 +85,11 @@ class BridgeDriver:
             raise Forbidden(f"existing interface {name} is not a bridge")
         return link is not None
 
-    def create(self, network: Network) -> None:
-        """The bridge, its address and flags. Traffic flows once the table knows of it (`rules`, then `open_loopback`)."""
+    def create(self, network: Network, gateways: Collection[str] = ()) -> None:
+        """The bridge, its address and flags. Traffic flows once the table knows of it (`rules`, then `set_loopback_routing`).
+
+        Other addresses that our own bridge has from an earlier configuration go, but for `gateways`: those that containers use.
+        """
         link = self._netlink.find_link(network.bridge)
         if link is None:
             if not network.bridge_is_ours:
@@ -99,6 +103,8 @@ class BridgeDriver:
             self._netlink.set_link(link.index, group=LINK_GROUP)
         try:
             self._address(network, link.index)
+            if network.bridge_is_ours:
+                self._drop_addresses(network, link.index, gateways)
             self._netlink.set_link(link.index, up=True)
         except OSError as error:
             raise SystemFailure(f"cannot set up bridge {network.bridge}: {error.strerror}") from error
@@ -116,6 +122,12 @@ class BridgeDriver:
                 continue
             interface = ip_interface(f"{pool.gateway}/{ip_network(pool.subnet).prefixlen}")
             self._netlink.add_address(index, interface)
+
+    def _drop_addresses(self, network: Network, index: int, gateways: Collection[str]) -> None:
+        wanted = {*gateways, *(pool.gateway for pool in network.pools)}
+        for owner, interface in self._netlink.addresses():
+            if owner == index and not interface.ip.is_link_local and str(interface.ip) not in wanted:
+                self._netlink.delete_address(index, interface)
 
     def rules(self, network: Network) -> BridgeRules:
         """What the table has to say about the network."""

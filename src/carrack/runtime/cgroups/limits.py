@@ -47,11 +47,34 @@ def devices_of(resources: Resources) -> tuple[tuple[bool, str], ...]:
 def _device_text(rule: DeviceRule) -> str:
     if rule.type not in ("a", "b", "c", ""):
         raise InvalidParameter(f"invalid device type {rule.type!r}")
-    if set(rule.access) - set("rwm"):
+    access = "".join(letter for letter in rule.access if letter in "rwm")  # other letters are left out, as runc does
+    if rule.access and not access:
         raise InvalidParameter(f"invalid device access {rule.access!r}")
     major = "*" if rule.major is None or rule.major < 0 else str(rule.major)
     minor = "*" if rule.minor is None or rule.minor < 0 else str(rule.minor)
-    return f"{rule.type or 'a'} {major}:{minor} {rule.access or 'rwm'}"
+    return f"{rule.type or 'a'} {major}:{minor} {access or 'rwm'}"
+
+
+def allowed_devices(rules: tuple[tuple[bool, str], ...]) -> set[str] | None:
+    """The rules as the set of what is allowed, one access letter each (``c 1:3 r``).
+
+    None when that cannot be said as such a set: everything allowed, or something taken out of a wildcard.
+    """
+    allowed: set[str] = set()
+    for allow, text in rules:
+        device, _, access = text.rpartition(" ")
+        entries = {f"{device} {letter}" for letter in access}
+        if device == "a *:*":
+            if allow:
+                return None
+            allowed.clear()
+        elif device.startswith("a "):
+            return None
+        elif allow:
+            allowed |= entries
+        else:
+            allowed -= entries
+    return allowed
 
 
 def writes_of(resources: Resources, version: int) -> tuple[Write, ...]:

@@ -25,6 +25,8 @@ _FREEZE_SECONDS = 10.0
 class CgroupV2:
     """Implements `Cgroup`."""
 
+    joined_by_birth = True
+
     def __init__(self, path: str, layout: Layout) -> None:
         self.path = path
         self._root = layout.unified
@@ -32,6 +34,9 @@ class CgroupV2:
 
     def directory(self, controller: str) -> str:
         return self._directory
+
+    def create_birthplace(self) -> None:
+        self.create()
 
     def create(self) -> None:
         """Make the directory, and have every cgroup above it hand down the controllers it has."""
@@ -90,7 +95,10 @@ class CgroupV2:
             os.close(directory_fd)
 
     def join(self) -> None:
-        write_file(self._directory + "/cgroup.procs", "0")
+        self.add(0)
+
+    def add(self, pid: int) -> None:
+        write_file(self._directory + "/cgroup.procs", str(pid))
 
     def directory_fd(self) -> int:
         return os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

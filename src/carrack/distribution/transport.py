@@ -1,0 +1,257 @@
+"""HTTP/1.1 to registries: kept connections, proxies, redirects that leave credentials behind, time limits.
+
+One request at a time per connection; threads share the idle ones. What comes back is a stream, never a whole body by itself.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import ssl
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+from carrack import __version__
+from carrack.errors import InvalidParameter, Unavailable
+
+CHUNK_BYTES = 1 << 20
+_TIMEOUT_SECONDS = 60
+_REDIRECTS = 5
+_IDLE_PER_HOST = 8
+_REDIRECT_STATUSES = frozenset((301, 302, 303, 307, 308))
+_PRODUCT = f"carrack/{__version__}"
+
+Body = bytes | Iterator[bytes]
+
+
+class TransportFailure(Unavailable):
+    """The connection could not be made, or broke: worth another try."""
+
+
+class CertificateRefused(Unavailable):
+    """The other side cannot prove who it is, or does not speak TLS."""
+
+
+class Answer:
+    """A response on its way in. Read to the end, or closed, by who asked."""
+
+    def __init__(
+        self, pool: Transport, key: _Key, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, url: str
+    ) -> None:
+        self._pool = pool
+        self._key = key
+        self._connection = connection
+        self._response = response
+        self.url = url
+        self.status = response.status
+
+    def header(self, name: str) -> str:
+        """The value of a header field, empty when absent."""
+        return self._response.getheader(name) or ""
+
+    def headers(self, name: str) -> list[str]:
+        """Every value of a header field."""
+        return self._response.headers.get_all(name) or []
+
+    def pieces(self) -> Generator[bytes, None, None]:
+        """The body as it comes. Raises TransportFailure when it breaks off. Leaving early closes the connection."""
+        whole = False
+        try:
+            while piece := self._response.read1(CHUNK_BYTES):
+                yield piece
+            if self._response.length:
+                raise TransportFailure(f"{self.url}: connection closed in the middle of the answer")
+            whole = True
+        except (OSError, http.client.HTTPException) as error:
+            raise TransportFailure(f"{self.url}: {_reason(error)}") from error
+        finally:
+            if not whole:
+                self.close()
+        self._release()
+
+    def read(self, limit_bytes: int) -> bytes:
+        """A small body. Raises InvalidParameter when it is larger, TransportFailure."""
+        content = b""
+        for piece in self.pieces():
+            content += piece
+            if len(content) > limit_bytes:
+                self.close()
+                raise InvalidParameter(f"{self.url}: answer is larger than {limit_bytes} bytes")
+        return content
+
+    def close(self) -> None:
+        """Leave the rest unread. Idempotent."""
+        self._response.close()
+        self._connection.close()
+
+    def _release(self) -> None:
+        self._response.close()  # read to its end, but http.client does not notice that of an empty body
+        if self._response.will_close:
+            self._connection.close()
+        else:
+            self._pool.keep(self._key, self._connection)
+
+
+_Key = tuple[str, str, bool]
+
+
+class Transport:
+    """Connections to any number of hosts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: dict[_Key, list[http.client.HTTPConnection]] = {}
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        body: Body | None = None,
+        length: int | None = None,
+        verify: bool = True,
+    ) -> Answer:
+        """Send one request and give the answer's beginning. Redirects of GET and HEAD are followed.
+
+        `body` as an iterator needs its `length`. An Authorization field goes to the host of `url` and no other. Raises
+        TransportFailure, CertificateRefused, InvalidParameter for a redirect that cannot be followed.
+        """
+        fields = {"User-Agent": _PRODUCT, "Accept-Encoding": "identity", **headers}
+        origin = _origin(url)
+        for _ in range(_REDIRECTS + 1):
+            answer = self._once(method, url, fields, body, length, verify)
+            if answer.status not in _REDIRECT_STATUSES or method not in ("GET", "HEAD"):
+                return answer
+            target = urljoin(url, answer.header("Location"))
+            for _piece in answer.pieces():
+                pass
+            if urlsplit(target).scheme not in ("http", "https") or (url.startswith("https:") and target.startswith("http:")):
+                raise InvalidParameter(f"{url}: refusing the redirect to {redacted(target)}")
+            if _origin(target) != origin:
+                fields.pop("Authorization", None)
+                verify = True
+            url = target
+        raise InvalidParameter(f"{redacted(url)}: too many redirects")
+
+    def keep(self, key: _Key, connection: http.client.HTTPConnection) -> None:
+        """Take a connection back; answers do this themselves."""
+        with self._lock:
+            idle = self._idle.setdefault(key, [])
+            if len(idle) < _IDLE_PER_HOST:
+                idle.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            connections = [connection for idle in self._idle.values() for connection in idle]
+            self._idle.clear()
+        for connection in connections:
+            connection.close()
+
+    def _once(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, length: int | None, verify: bool
+    ) -> Answer:
+        parts = urlsplit(url)
+        key = (parts.scheme, parts.netloc, verify)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        fields = dict(headers)
+        if length is not None:
+            fields["Content-Length"] = str(length)
+        elif body is None and method in ("POST", "PUT", "PATCH"):
+            fields["Content-Length"] = "0"
+        kept = self._take(key)
+        if kept is not None and (body is None or isinstance(body, bytes)):
+            try:
+                return self._exchange(kept, key, method, url, path, fields, body)
+            except TransportFailure:
+                pass  # it had been closed while it lay idle: once more on a new one
+        elif kept is not None:
+            kept.close()
+        return self._exchange(_connect(parts.scheme, parts.netloc, verify), key, method, url, path, fields, body)
+
+    def _exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        key: _Key,
+        method: str,
+        url: str,
+        path: str,
+        fields: Mapping[str, str],
+        body: Body | None,
+    ) -> Answer:
+        try:
+            connection.request(method, path, body=body, headers=fields)
+            return Answer(self, key, connection, connection.getresponse(), redacted(url))
+        except ssl.SSLError as error:
+            connection.close()
+            raise CertificateRefused(f"{redacted(url)}: {_reason(error)}") from error
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise TransportFailure(f"{redacted(url)}: {_reason(error)}") from error
+
+    def _take(self, key: _Key) -> http.client.HTTPConnection | None:
+        with self._lock:
+            idle = self._idle.get(key)
+            return idle.pop() if idle else None
+
+
+def redacted(url: str) -> str:
+    """A URL without its query and its user: either may carry a secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _connect(scheme: str, host: str, verify: bool) -> http.client.HTTPConnection:
+    """A connection to be opened, through the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)."""
+    name = host.rpartition("@")[2]
+    proxy = getproxies_environment().get(scheme)
+    if not proxy or proxy_bypass(name):
+        return _direct(scheme, name, verify)
+    through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if scheme == "https":
+        tunnel = _direct("https", through.netloc.rpartition("@")[2], verify)
+        tunnel.set_tunnel(*_host_port(name, 443))
+        return tunnel
+    return _direct("http", through.netloc.rpartition("@")[2], verify)
+
+
+def _direct(scheme: str, host: str, verify: bool) -> http.client.HTTPConnection:
+    if scheme == "https":
+        return http.client.HTTPSConnection(host, timeout=_TIMEOUT_SECONDS, context=_context(verify), blocksize=CHUNK_BYTES)
+    return http.client.HTTPConnection(host, timeout=_TIMEOUT_SECONDS, blocksize=CHUNK_BYTES)
+
+
+def _host_port(host: str, default: int) -> tuple[str, int]:
+    parts = urlsplit(f"//{host}")
+    return parts.hostname or "", parts.port or default
+
+
+_contexts: dict[bool, ssl.SSLContext] = {}
+
+
+def _context(verify: bool) -> ssl.SSLContext:
+    """Reading the system's certificates takes long enough to do it once."""
+    context = _contexts.get(verify)
+    if context is None:
+        context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE"))
+        if not verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        _contexts[verify] = context
+    return context
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__

@@ -1,0 +1,122 @@
+"""The conversation between carrackd and the names process: the closed list of its messages, and how they travel.
+
+    carrackd ── Put · Serve (+ sockets) · Drop · Retain · Stop ──▶ names
+             ◀──────────────────── Done | Refused ─────────────────
+
+Each message is a length and JSON on a unix stream socket; descriptors travel beside the first byte. Each is answered, so that a
+name can be looked up when the order that gave it has returned. Fields are only ever added, with defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Sequence
+
+import msgspec
+
+from carrack.networks.dns.table import ContainerNames
+
+VERSION = 1
+_LENGTH = struct.Struct(">I")
+_LIMIT_BYTES = 64 << 20
+_DESCRIPTORS = 3
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="type"):
+    pass
+
+
+class Hello(_Message, frozen=True, tag="hello"):
+    """The first message of a conversation. Refused by a names process of another version."""
+
+    version: int = VERSION
+
+
+class Put(_Message, frozen=True, tag="put"):
+    """Add a container's names, or replace them."""
+
+    container: ContainerNames
+
+
+class Serve(_Message, frozen=True, tag="serve"):
+    """Answer a container. Descriptors: a UDP socket and a listening TCP socket of its namespace; perhaps its init's pidfd."""
+
+    container_id: str
+
+
+class Drop(_Message, frozen=True, tag="drop"):
+    """Forget a container and close its sockets."""
+
+    container_id: str
+
+
+class Retain(_Message, frozen=True, tag="retain"):
+    """Forget every container but these: after all of them were put."""
+
+    container_ids: tuple[str, ...]
+
+
+class Stop(_Message, frozen=True, tag="stop"):
+    """End the process."""
+
+
+class Done(_Message, frozen=True, tag="done"):
+    """Done; `served` tells how many containers are answered."""
+
+    served: int = 0
+
+
+class Refused(_Message, frozen=True, tag="refused"):
+    message: str
+
+
+Order = Hello | Put | Serve | Drop | Retain | Stop
+Answer = Done | Refused
+
+
+def send(connection: socket.socket, message: Order | Answer, fds: Sequence[int] = ()) -> None:
+    """Send one message. Raises OSError."""
+    body = msgspec.json.encode(message)
+    data = _LENGTH.pack(len(body)) + body
+    sent = socket.send_fds(connection, [data], list(fds)) if fds else connection.send(data)
+    connection.sendall(data[sent:])
+
+
+def receive_order(connection: socket.socket) -> tuple[Order, list[int]]:
+    """The next order and its descriptors. Raises EOFError when the other side has gone, OSError, msgspec.DecodeError."""
+    head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, _DESCRIPTORS)
+    try:
+        return msgspec.json.decode(_body(connection, head), type=Order), list(fds)
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+
+
+def receive_answer(connection: socket.socket) -> Answer:
+    """The answer to what was sent. Raises EOFError, OSError, msgspec.DecodeError."""
+    answer: Answer = msgspec.json.decode(_body(connection, connection.recv(_LENGTH.size)), type=Answer)
+    return answer
+
+
+def _body(connection: socket.socket, head: bytes) -> bytes:
+    head += _exactly(connection, _LENGTH.size - len(head)) if head else b""
+    if not head:
+        raise EOFError
+    length = _LENGTH.unpack(head)[0]
+    if length > _LIMIT_BYTES:
+        raise OSError(f"a message of {length} bytes")
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    pieces = []
+    while count:
+        piece = connection.recv(min(count, 1 << 16))
+        if not piece:
+            raise EOFError
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)

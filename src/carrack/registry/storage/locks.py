@@ -1,0 +1,44 @@
+"""Locks between every thread, process and machine on one store: flock(2) on a few thousand empty files.
+
+Two families, by hash of a name: a *repository*'s (shared: links are added and promised; exclusive: manifests and tags change,
+links are released) and a *content*'s (shared: links to it are made; exclusive: its bytes are removed). Whoever needs both takes the
+repository's first; nobody who holds an exclusive one waits for another repository's. The kernel drops a dead holder's locks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from carrack.oci.digest import Digest
+
+
+class Locks:
+    """The lock files of one store."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def repository(self, name: str, *, exclusive: bool) -> AbstractContextManager[None]:
+        """Hold a repository; blocks while another holds it the other way."""
+        return self._hold("r" + hashlib.sha256(name.encode()).hexdigest()[:3], exclusive)
+
+    def content(self, digest: Digest, *, exclusive: bool) -> AbstractContextManager[None]:
+        """Hold some bytes; blocks while another holds them the other way."""
+        return self._hold("c" + digest.encoded[:3], exclusive)
+
+    def _hold(self, name: str, exclusive: bool) -> AbstractContextManager[None]:
+        return _held(f"{self._directory}/{name}", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+
+
+@contextmanager
+def _held(path: str, operation: int) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, operation)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,28 @@
+"""What a shim itself reads of its StartOrder; the rest, environment and mounts, only its maker sees (`maker.py`)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from carrack.shim.messages import Attach, CopyUp, LogPlan, RemoveTree, UnpackLayer, Wait
+
+
+class ShimOrder(msgspec.Struct, frozen=True, tag_field="type", tag="start"):
+    """The same names as in StartOrder, with the same meaning."""
+
+    container_id: str
+    cgroup: str
+    socket_path: str
+    state_directory: str
+    log: LogPlan
+    seccomp: bytes = b""
+    stdin_once: bool = False
+    held_ports: int = 0
+    attached: tuple[Attach, ...] = ()
+    waiting: tuple[Wait, ...] = ()
+    trace: bool = False
+    version: int = 1
+
+
+Errand = ShimOrder | UnpackLayer | CopyUp | RemoveTree
+errands: msgspec.json.Decoder[Errand] = msgspec.json.Decoder(Errand)

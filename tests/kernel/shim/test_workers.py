@@ -1,0 +1,206 @@
+"""Confined workers, ordered from a real zygote."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import stat
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from carrack.errors import Cancelled, CarrackError, Unavailable
+from carrack.oci.mount import Mount
+from carrack.shim import messages as m
+from carrack.shim.workers import Job, run_job
+from tests.kernel.shim.harness import Harness
+
+pytestmark = pytest.mark.root
+
+
+@contextmanager
+def directory(path: Path) -> Iterator[int]:
+    path.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def layer(path: Path, **files: bytes) -> int:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return os.open(path, os.O_RDONLY)
+
+
+def test_a_layer_is_unpacked_into_the_directory_given(harness: Harness, tmp_path: Path) -> None:
+    source = layer(tmp_path / "layer.tar.gz", greeting=b"hello")
+    with directory(tmp_path / "diff") as target:
+        done = run_job(harness.zygote.socket_path, m.UnpackLayer(), (source, target))
+    os.close(source)
+    assert (tmp_path / "diff/greeting").read_bytes() == b"hello"
+    assert done.diff_id.startswith("sha256:")
+    assert (done.size_bytes, done.entries) == (5, 1)
+
+
+def test_a_layer_may_come_through_a_pipe(harness: Harness, tmp_path: Path) -> None:
+    layer_fd = layer(tmp_path / "layer.tar.gz", greeting=b"hello")
+    content = os.read(layer_fd, 1 << 20)
+    os.close(layer_fd)
+    reader, writer = os.pipe()
+    with directory(tmp_path / "diff") as target:
+        job = Job(harness.zygote.socket_path, m.UnpackLayer(), (reader, target))
+    os.close(reader)
+    os.write(writer, content)
+    os.close(writer)
+    assert job.result().entries == 1
+
+
+def test_a_cancelled_job_ends_its_worker(harness: Harness, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with directory(tmp_path / "diff") as target:
+        job = Job(harness.zygote.socket_path, m.UnpackLayer(), (reader, target))
+    os.close(reader)
+    timer = threading.Timer(0.05, job.cancel)
+    timer.start()
+    with pytest.raises(Cancelled):
+        job.result()
+    timer.join()
+    hung_up = select.poll()
+    hung_up.register(writer, 0)
+    assert hung_up.poll(20_000) == [(writer, select.POLLERR)]  # nobody reads any more: the worker is gone
+    os.close(writer)
+
+
+def test_a_bad_layer_is_the_workers_own_kind_of_error(harness: Harness, tmp_path: Path) -> None:
+    (tmp_path / "layer").write_bytes(b"\x1f\x8bnot gzip at all")
+    source = os.open(tmp_path / "layer", os.O_RDONLY)
+    with directory(tmp_path / "diff") as target, pytest.raises(CarrackError):
+        run_job(harness.zygote.socket_path, m.UnpackLayer(), (source, target))
+    os.close(source)
+
+
+def test_a_layer_with_a_link_out_writes_nothing_outside(harness: Harness, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    with tarfile.open(tmp_path / "layer.tar", "w") as archive:
+        link = tarfile.TarInfo("out")
+        link.type, link.linkname = tarfile.SYMTYPE, str(victim)
+        archive.addfile(link)
+        entry = tarfile.TarInfo("out/file")
+        entry.size = 4
+        archive.addfile(entry, io.BytesIO(b"evil"))
+    source = os.open(tmp_path / "layer.tar", os.O_RDONLY)
+    with directory(tmp_path / "diff") as target, pytest.raises(CarrackError):
+        run_job(harness.zygote.socket_path, m.UnpackLayer(), (source, target))
+    os.close(source)
+    assert list(victim.iterdir()) == []
+
+
+def test_a_tree_is_removed_with_links_left_unfollowed(harness: Harness, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "kept").touch()
+    tree = tmp_path / "trash/tree/deep"
+    tree.mkdir(parents=True)
+    (tree / "link").symlink_to(victim)
+    with directory(tmp_path / "trash") as trash:
+        run_job(harness.zygote.socket_path, m.RemoveTree("tree"), (trash,))
+    assert list((tmp_path / "trash").iterdir()) == []
+    assert (victim / "kept").exists()
+
+
+def test_a_worker_imports_nothing_from_the_tree_it_works_in(harness: Harness, tmp_path: Path) -> None:
+    trap = f"open({str(tmp_path / 'trapped')!r}, 'w').close(); open('/trapped', 'w').close()\n"
+    for folder in ("usr/lib/python3.11/encodings", "encodings", "lib/python3.11", "."):
+        place = tmp_path / "tree" / folder
+        place.mkdir(parents=True, exist_ok=True)
+        for name in ("cp437.py", "idna.py", "lzma.py", "site.py"):
+            (place / name).write_text(trap)
+    names = [f"caf{chr(0xE9)}", "\udce9t\udce9"]
+    for name in names:
+        (tmp_path / "tree" / name).touch()
+    with directory(tmp_path) as parent:
+        run_job(harness.zygote.socket_path, m.RemoveTree("tree"), (parent,))
+    assert os.listdir(tmp_path) == []
+
+
+def overlay(harness: Harness, tmp_path: Path) -> tuple[Mount, ...]:
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
+    return (Mount("overlay", "overlay", "", (f"upperdir={tmp_path}/upper", f"workdir={tmp_path}/work"), (str(harness.image),)),)
+
+
+def test_an_empty_volume_gets_what_the_image_has_there(harness: Harness, tmp_path: Path) -> None:
+    place = harness.image / "srv/app"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "file").write_text("content")
+    os.chown(place / "file", 12, 34)
+    (place / "file").chmod(0o4751)
+    os.link(place / "file", place / "again") if not (place / "again").exists() else None
+    if not (place / "link").is_symlink():
+        (place / "link").symlink_to("/etc/passwd")
+    os.setxattr(place / "file", "user.note", b"kept")
+    place.chmod(0o1770)
+    with directory(tmp_path / "volume") as volume:
+        done = run_job(harness.zygote.socket_path, m.CopyUp(overlay(harness, tmp_path), "/srv/app"), (volume,))
+    copied = tmp_path / "volume/file"
+    status = copied.stat()
+    assert copied.read_text() == "content"
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), status.st_nlink) == (12, 34, 0o4751, 2)
+    assert status.st_mtime_ns == (place / "file").stat().st_mtime_ns
+    assert os.getxattr(copied, "user.note") == b"kept"
+    assert os.readlink(tmp_path / "volume/link") == "/etc/passwd"
+    assert stat.S_IMODE((tmp_path / "volume").stat().st_mode) == 0o1770
+    assert done.entries == 3
+
+
+def test_a_volume_that_holds_something_is_left_alone(harness: Harness, tmp_path: Path) -> None:
+    with directory(tmp_path / "volume") as volume:
+        (tmp_path / "volume/mine").touch()
+        done = run_job(harness.zygote.socket_path, m.CopyUp(overlay(harness, tmp_path), "/etc"), (volume,))
+    assert os.listdir(tmp_path / "volume") == ["mine"]
+    assert done.entries == 0
+
+
+def test_a_path_that_the_image_lacks_copies_nothing(harness: Harness, tmp_path: Path) -> None:
+    with directory(tmp_path / "volume") as volume:
+        assert run_job(harness.zygote.socket_path, m.CopyUp(overlay(harness, tmp_path), "/none"), (volume,)).entries == 0
+
+
+def test_a_link_in_the_image_cannot_make_a_worker_copy_the_hosts_files(harness: Harness, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("host")
+    trap = harness.image / "trap"
+    trap.unlink(missing_ok=True)
+    trap.symlink_to(secret)
+    with directory(tmp_path / "volume") as volume:
+        run_job(harness.zygote.socket_path, m.CopyUp(overlay(harness, tmp_path), "/trap"), (volume,))
+    trap.unlink()
+    assert os.listdir(tmp_path / "volume") == []
+
+
+def test_copying_up_touches_nothing_of_the_container(harness: Harness, tmp_path: Path) -> None:
+    with directory(tmp_path / "volume") as volume:
+        run_job(harness.zygote.socket_path, m.CopyUp(overlay(harness, tmp_path), "/etc"), (volume,))
+    assert os.listdir(tmp_path / "upper") == os.listdir(tmp_path / "work") == []
+
+
+def test_without_a_zygote_a_job_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="no zygote answers"):
+        run_job(str(tmp_path / "zygote.sock"), m.RemoveTree("x"), (0,))
+
+
+def test_a_job_of_a_newer_protocol_is_refused(harness: Harness) -> None:
+    with pytest.raises(Unavailable, match="speaks protocol version"):
+        run_job(harness.zygote.socket_path, m.RemoveTree("x", m.VERSION + 1), (0,))
