@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.contract.registry.live_registry import OCI_INDEX, OCI_MANIFEST, Client, sha256
+from tests.contract.registry.live_registry import OCI_INDEX, OCI_MANIFEST, Client, LiveRegistry, sha256
 
 ABSENT = sha256(b"nobody has this")
 
@@ -219,6 +219,22 @@ def test_an_index_that_refers_has_a_type_only_when_it_says_one(client: Client, r
     client.put_manifest(repo, "typed", {**index, "artifactType": "application/x"}, OCI_INDEX)
     descriptors = client.get(f"/v2/{repo}/referrers/{image}").json["manifests"]
     assert sorted(descriptor.get("artifactType", "") for descriptor in descriptors) == ["", "application/x"]
+
+
+def test_referrers_that_another_registry_took_are_found(shared_registry: LiveRegistry, repo: str) -> None:
+    """What was pushed before the API was there, or while registry:2 had the folder again, has no entry under its subject."""
+    client = shared_registry.client
+    image = client.push_image(repo, "v1")
+    folder = shared_registry.root / f"docker/registry/v2/repositories/{repo}"
+    for number in (1, 2):
+        assert len(client.get(f"/v2/{repo}/referrers/{image}").json["manifests"]) == number - 1
+        revisions = folder / "_manifests/revisions/sha256"
+        digest = client.push_image(repo, f"r{number}", f"r{number}", subject=subject_of(image))
+        encoded = digest.removeprefix("sha256:")
+        (folder / f"_referrers/sha256/{image.removeprefix('sha256:')}/sha256/{encoded}/link").unlink()
+        (revisions / encoded).rename(revisions / "away")  # and back: as a registry that knows only this directory would
+        (revisions / "away").rename(revisions / encoded)
+    assert len(client.get(f"/v2/{repo}/referrers/{image}").json["manifests"]) == 2
 
 
 def test_referrers_are_filtered_by_type(client: Client, repo: str) -> None:

@@ -99,11 +99,14 @@ class FilesystemStorage(UploadFiles, SweepFiles):
             if not push.tags:
                 push.check("", push.digest if self.is_linked(self.layout.revision(repository, push.digest)) else None)
             self._promise_references(repository, push.references)
+            is_indexed = self._is_indexed(repository)
             with self.locks.content(push.digest, exclusive=False):
                 self._write_content(push.digest, push.content)
                 if push.subject is not None:
                     self.make_link(self.layout.referrer(repository, push.subject, push.digest), push.digest)
                 self.make_link(self.layout.revision(repository, push.digest), push.digest)
+            if is_indexed:
+                os.utime(self.layout.indexed_mark(repository))
             for tag in push.tags:
                 path = self.layout.tag(repository, tag)
                 if read_link(path) != push.digest:
@@ -160,7 +163,10 @@ class FilesystemStorage(UploadFiles, SweepFiles):
             subject = stored_facts(read_file(self.layout.data(digest))).subject
         except (FileNotFoundError, ManifestInvalid):
             pass  # nothing to be read: it can be nobody's referrer
+        is_indexed = self._is_indexed(repository)
         remove_file(self.layout.revision(repository, digest))
+        if is_indexed:
+            os.utime(self.layout.indexed_mark(repository))
         if subject is not None:
             remove_file(self.layout.referrer(repository, subject, digest))
 
@@ -201,13 +207,22 @@ class FilesystemStorage(UploadFiles, SweepFiles):
     # Referrers
 
     def referrers(self, repository: str, subject: Digest) -> list[Digest]:
-        if not os.path.exists(self.layout.indexed_mark(repository)):
+        if not self._is_indexed(repository):
             self._index_referrers(repository)
         found = digests_in(self.layout.subject(repository, subject))
         return sorted(digest for digest in found if self.is_linked(self.layout.revision(repository, digest)))
 
+    def _is_indexed(self, repository: str) -> bool:
+        """Whether every manifest's subject has been looked at: nobody but us changed the revisions since the mark was last set."""
+        revisions = self.layout.revisions(repository)
+        try:
+            marked = os.stat(self.layout.indexed_mark(repository)).st_mtime_ns
+            return all(os.stat(f"{revisions}/{algorithm}").st_mtime_ns <= marked for algorithm in names_in(revisions))
+        except FileNotFoundError:
+            return False
+
     def _index_referrers(self, repository: str) -> None:
-        """Find, once, the referrers among manifests that were pushed to a registry without the API (spec, "Enabling ...")."""
+        """Find the referrers among manifests that a registry without the API took (spec, "Enabling the Referrers API")."""
         if not self.has_repository(repository):
             return
         with self.locks.repository(repository, exclusive=True):
