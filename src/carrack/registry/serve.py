@@ -38,7 +38,7 @@ from carrack.registry.verification import Verifier
 
 log = logging.getLogger("carrack.registry")
 
-_THREADS = 16
+_THREADS = 32
 _BACKLOG = 512
 
 
