@@ -91,14 +91,12 @@ class FilesystemStorage(UploadFiles, SweepFiles):
                 raise _manifest_unknown(digest)
 
     def put_manifest(self, repository: str, push: ManifestPush) -> None:
+        with self.locks.repository(repository, exclusive=False):
+            self._judge(repository, push)  # so that a refusal has changed nothing
         with self.locks.content(push.digest, exclusive=False):
             self._write_content(push.digest, push.content)  # the slow part, before anybody has to wait for us
         with self.locks.repository(repository, exclusive=True):
-            for tag in push.tags:
-                push.check(tag, read_link(self.layout.tag(repository, tag)))
-            if not push.tags:
-                push.check("", push.digest if self.is_linked(self.layout.revision(repository, push.digest)) else None)
-            self._promise_references(repository, push.references)
+            self._judge(repository, push)
             is_indexed = self._is_indexed(repository)
             with self.locks.content(push.digest, exclusive=False):
                 self._write_content(push.digest, push.content)
@@ -111,6 +109,13 @@ class FilesystemStorage(UploadFiles, SweepFiles):
                 path = self.layout.tag(repository, tag)
                 if read_link(path) != push.digest:
                     write_file(path, str(push.digest).encode(), self.layout.staging)
+
+    def _judge(self, repository: str, push: ManifestPush) -> None:
+        for tag in push.tags:
+            push.check(tag, read_link(self.layout.tag(repository, tag)))
+        if not push.tags:
+            push.check("", push.digest if self.is_linked(self.layout.revision(repository, push.digest)) else None)
+        self._promise_references(repository, push.references)
 
     def _write_content(self, digest: Digest, content: bytes) -> None:
         """Store a manifest's bytes, or renew the lease of those that are there; under the content's lock."""
