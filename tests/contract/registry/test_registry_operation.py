@@ -356,6 +356,33 @@ def test_a_path_that_plays_tricks_reaches_nothing(client: Client, path: str) -> 
         assert "X-Header" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/%ff/tags/list",
+        "/v2/a/manifests/%ff",
+        "/v2/a/manifests/sha256:%ff",
+        "/v2/a/blobs/%fe%ff",
+        "/v2/a/blobs/uploads/%ff",
+        "/v2/_catalog?n=%ff",
+        "/v2/a/referrers/%ff",
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_in_the_specs_form(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status in (400, 404, 405)
+    assert answer.code
+
+
+def test_a_user_name_that_is_no_text_is_refused_and_logged(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("")
+    registry = start("--htpasswd", str(tmp_path / "users"))
+    assert registry.client.get("/v2/", Authorization="Basic //86eA==").status == 401  # bytes ff, ff, a colon, x
+    assert registry.client.get("/v2/%ff/tags/list", User_Agent="\xff").status == 400
+    registry.stop()
+    assert [json.loads(line)["status"] for line in registry.access_log.read_text().splitlines()] == [401, 400]
+
+
 def test_many_clients_pushing_one_image_at_once_all_succeed(client: Client, repo: str) -> None:
     failures: list[BaseException] = []
 

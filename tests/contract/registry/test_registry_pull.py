@@ -305,6 +305,18 @@ def test_a_method_that_is_not_offered_is_told_which_are(client: Client, method: 
     assert answer.headers["Allow"]
 
 
+def test_head_is_get_without_a_body_everywhere(client: Client, repo: str) -> None:
+    digest = client.push_image(repo, "v1")
+    upload = client.start_upload(repo)
+    paths = ["/v2/", "/v2/_catalog", f"/v2/{repo}/tags/list", f"/v2/{repo}/referrers/{digest}", f"/v2/{repo}/manifests/v1", upload]
+    for path in paths:
+        got, asked = client.get(path), client.head(path)
+        assert (asked.status, asked.body) == (got.status, b""), path
+        for name in ("Content-Length", "Content-Type", "Docker-Content-Digest", "ETag", "Range", "Location", "Link"):
+            if path != "/v2/_catalog":  # other tests push meanwhile
+                assert asked.headers.get(name) == got.headers.get(name), (path, name)
+
+
 def test_every_answer_names_the_protocol(client: Client, repo: str) -> None:
     for answer in (client.get("/v2/"), client.get("/nothing"), client.get(f"/v2/{repo}/tags/list"), client.ask("POST", "/v2/")):
         assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
