@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 
+from carrack.engine import log_options
+from carrack.engine.config import LogConfig
 from carrack.errors import InvalidParameter
 
 DEFAULT_FILE = "/etc/carrack/daemon.json"
@@ -261,6 +263,7 @@ def _check(config: DaemonConfig, fields: dict[str, object]) -> None:
         raise InvalidParameter("TLS is not supported by this version of Carrack: use a unix socket, or ssh")
     if ".." in config.cgroup_parent.split("/"):
         raise InvalidParameter(f"invalid cgroup parent: {config.cgroup_parent!r}")
+    log_options.check(LogConfig(config.log_driver, config.log_opts))
     for label in config.labels:
         if "=" not in label:
             raise InvalidParameter(f"bad attribute format: {label}")

@@ -47,11 +47,12 @@ class Creation:
     without one. `warnings` and `trace` ((step, microseconds)) are complete after `ready`. The descriptors belong to the caller.
     """
 
-    def __init__(self, pid: int, pidfd: int, rootfs_fd: int, cgroup: Cgroup, answer: socket.socket, order: InitOrder) -> None:
+    def __init__(self, pid: int, pidfd: int, answer: socket.socket, order: InitOrder, wanted_cgroup: CgroupPlan) -> None:
         self.pid = pid
         self.pidfd = pidfd
-        self.rootfs_fd = rootfs_fd
-        self.cgroup = cgroup
+        self.rootfs_fd = -1
+        self.cgroup = order.cgroup
+        self._wanted_cgroup = wanted_cgroup
         self.network_namespace_fd = -1
         self.console_fd = -1
         self.warnings: list[str] = []
@@ -62,17 +63,19 @@ class Creation:
 
     def ready(self) -> None:
         """Block until init waits for `go`. Raises StartFailed, everything undone."""
+        self._complete_cgroup()
         try:
             packet = self._receive()
-            while packet[:1] == init.HOOKS:
-                self._run_hooks()
+            while packet[:1] in (init.HOOKS, init.CONSOLE, init.LISTENER):
+                if packet == init.HOOKS:
+                    self._run_hooks()
+                elif packet == init.LISTENER:
+                    self._hand_listener_over()
                 packet = self._receive()
         except InitFailed as error:
             self.abandon()
             raise start_failed(error.cause) from None
-        if packet[:1] == init.LISTENING:
-            self._hand_listener_over()
-        elif packet[:1] != init.READY:
+        if packet[:1] != init.READY:
             self._fail(packet)
         warnings, _, times = packet[1:].decode(errors="surrogateescape").partition("\0")
         self.warnings += [line for line in warnings.split("\n") if line]
@@ -109,25 +112,46 @@ class Creation:
         """Forget the conversation: init waits for its gate, whoever opens it (carrack-oci)."""
         self._answer.close()
 
-    @property
-    def born_in_cgroup(self) -> bool:
-        return self._order.born_in_cgroup
+    def give_mounts(self, descriptors: list[int]) -> None:
+        """The root and the held mounts, in the plan's order. Init that is gone already is told of by `ready`."""
+        try:
+            for first in range(0, len(descriptors), init.MOST_DESCRIPTORS):
+                socket.send_fds(self._answer, [init.MOUNTS], descriptors[first : first + init.MOST_DESCRIPTORS])
+        except (BrokenPipeError, ConnectionResetError):
+            pass
 
-    def tell_mapped(self) -> None:
-        """The user namespace has its maps."""
+    def give_maps(self, linux: runtime_spec.Linux) -> None:
+        """The identities of init's user namespace."""
+        write_maps(self.pid, linux.uid_mappings, linux.gid_mappings)
         self._answer.send(init.MAPPED)
+
+    def _complete_cgroup(self) -> None:
+        """Make the rest of the cgroup while init furnishes its room, and tell it to join."""
+        started = time.monotonic_ns()
+        try:
+            self.warnings += cgroups.complete(self._wanted_cgroup, self.cgroup)
+            if self._order.user_namespace and not self._order.born_in_cgroup:
+                self.cgroup.add(self.pid)
+        except OSError as error:
+            self.abandon()
+            raise start_failed(f"{error.filename or 'cgroup'}: {words(error)}", in_init=False) from error
+        self.trace.append(("cgroup", (time.monotonic_ns() - started) // 1000))
+        try:
+            self._answer.send(init.CGROUP)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # what init had to say is read next
 
     def _receive(self) -> bytes:
         try:
-            packet, descriptors, _, _ = socket.recv_fds(self._answer, init.LONGEST, 2)
+            packet, descriptors, _, _ = socket.recv_fds(self._answer, init.LONGEST, 1)
         except ConnectionResetError:
             return b""
         for fd in descriptors:
             os.set_inheritable(fd, False)
-        if packet[:1] == init.LISTENING:
-            self._listener_fd = descriptors.pop(0)
-        if descriptors:
-            self.console_fd = descriptors[0]
+            if packet == init.LISTENER:
+                self._listener_fd = fd
+            else:
+                self.console_fd = fd
         return packet
 
     def _hand_listener_over(self) -> None:
@@ -139,9 +163,6 @@ class Creation:
             if order.seccomp_profile is None:
                 raise InitFailed("the filter has a listener and the spec names no agent")
             listener.hand_over(order.seccomp_profile, self._listener_fd, self.pid, state)
-        except InitFailed as error:
-            self.abandon()
-            raise start_failed(error.cause) from None
         finally:
             os.close(self._listener_fd)
 
@@ -262,19 +283,16 @@ class _Making:
         warnings: list[str] = []
         order = self._order(spec, steps, manner, warnings)
         self._mark("plan")
-        self._cgroup, lacking = cgroups.make(wanted_cgroup)
-        self._mark("cgroup")
-        root_fd, kept = self._take_root(spec, root)
-        held = tuple(self._keep(_take_held(each)) for each in steps.held)
+        self._cgroup = cgroups.begin(wanted_cgroup)
+        if any(join.type == "user" for join in steps.joins):
+            cgroups.complete(wanted_cgroup, self._cgroup)  # whoever is in a user namespace may no longer join
         joins = tuple((self._keep(_open_namespace(join.path)), NAMESPACE_FLAGS[join.type]) for join in steps.joins)
-        self._mark("root and binds")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         cgroup_fd = self._cgroup.directory_fd()
         order = order._replace(
             cgroup=self._cgroup,
             born_in_cgroup=self._cgroup.joined_by_birth,
-            root_fd=root_fd,
-            held=held,
+            mount_count=1 + len(steps.held),
             join_fds=_in_order(joins),
             answer=theirs,
         )
@@ -282,10 +300,14 @@ class _Making:
         pid = self._fork(order, ours, cgroup_fd, joins, flags)
         theirs.close()
         self._mark("clone")
-        creation = Creation(pid, self._pidfd, kept, self._cgroup, ours, order)
-        creation.warnings = [*warnings, *lacking]
+        creation = Creation(pid, self._pidfd, ours, order, wanted_cgroup)
+        creation.warnings = warnings
         self._after_birth(spec, steps, creation, joins)
+        root_fd, kept = self._take_root(spec, root)
+        creation.give_mounts([root_fd, *(self._keep(_take_held(each)) for each in steps.held)])
+        creation.rootfs_fd = kept
         self._close_but(kept)
+        self._mark("root and binds")
         creation.trace = self._times
         return creation
 
@@ -303,8 +325,7 @@ class _Making:
             identity=who,
             cgroup=None,  # type: ignore[arg-type]  # known a few lines on
             born_in_cgroup=False,
-            root_fd=-1,
-            held=(),
+            mount_count=0,
             join_fds=(),
             stdio=manner.stdio,
             answer=None,  # type: ignore[arg-type]
@@ -395,11 +416,7 @@ class _Making:
         if spec.process and spec.process.oom_score_adj is not None:
             _adjust_oom_score(creation, spec.process.oom_score_adj)
         if steps.clone_flags & process.CLONE_NEWUSER:
-            linux = spec.linux or runtime_spec.Linux()
-            write_maps(creation.pid, linux.uid_mappings, linux.gid_mappings)
-            if not creation.born_in_cgroup:
-                creation.cgroup.add(creation.pid)
-            creation.tell_mapped()
+            creation.give_maps(spec.linux or runtime_spec.Linux())
 
     def _keep(self, fd: int) -> int:
         self._descriptors.append(fd)

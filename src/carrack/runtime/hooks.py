@@ -30,7 +30,7 @@ def run(hooks: tuple[Hook, ...], state: State, moment: str) -> None:
     for number, hook in enumerate(hooks):
         failure = _one(hook, document)
         if failure:
-            raise InitFailed(f"error running {moment} hook #{number}: {failure}")
+            raise InitFailed(f"error running {moment} hook #{number}: error running hook: {failure}")
 
 
 def _one(hook: Hook, document: bytes) -> str:
@@ -58,7 +58,7 @@ def _one(hook: Hook, document: bytes) -> str:
         return f"hook ran past specified timeout of {hook.timeout:.1f}s"
     if status == 0:
         return ""
-    reason = f"exit status {status}" if status > 0 else f"signal: {-status}"
+    reason = f"exit status {status}" if status > 0 else f"signal: {(signal.strsignal(-status) or str(-status)).lower()}"
     return f"{reason}, stdout: , stderr: {output.decode(errors='replace').rstrip()}"
 
 

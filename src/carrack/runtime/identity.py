@@ -1,7 +1,7 @@
 """Who the program runs as: credentials, capabilities, limits, filters, put on in the order the kernel demands.
 
-`put_on` gives up everything that is not the program's but what `finish` still needs; `finish`, after the word to go, does the rest
-and leaves nothing but execve. See capabilities(7), credentials(7), seccomp(2).
+`put_on` gives up everything that is not the program's but what `finish` still needs; `finish` does the rest.
+See capabilities(7), credentials(7), seccomp(2).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from carrack.runtime.capabilities import CapabilityMasks, masks, named
 from carrack.runtime.failure import InitFailed, words
 
 _DEFAULT_UMASK = 0o022
+_FIXED_SIGNALS = (signal.SIGKILL, signal.SIGSTOP)
 _INFINITY = 0xFFFFFFFFFFFFFFFF
 
 
@@ -126,7 +127,7 @@ def put_on(who: Identity, uid: int, gid: int, groups: tuple[int, ...]) -> None:
 
 
 def finish(who: Identity, uid: int) -> int:
-    """Limits, filter and the final capability sets. What follows is execve.
+    """Limits, filter and the final capability sets. What follows is the word to go, by read and write, and execve.
 
     Returns the seccomp listener's descriptor when the filter has one, else 0.
     """
@@ -156,7 +157,7 @@ def finish(who: Identity, uid: int) -> int:
 
 def default_signals() -> None:
     """Undo what the interpreter and the shim ask for about signals: an ignored one would stay ignored after exec."""
-    for number in range(1, 65):
-        if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):
+    for number in signal.valid_signals():
+        if number not in _FIXED_SIGNALS and signal.getsignal(number) is not signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

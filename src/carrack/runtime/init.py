@@ -2,16 +2,19 @@
 
     parent                                   init
       │  clone3 ───────────────────────────▶  │
-      │  MAPPED (with a user namespace) ────▶ │
-      │                                       │  joins its cgroup and namespaces, furnishes the room
+      │  MAPPED (with a user namespace) ────▶ │  joins namespaces
+      │  MOUNTS + [root, binds…] ───────────▶ │  furnishes the room
+      │  CGROUP ────────────────────────────▶ │  joins its cgroup, goes on
       │  ◀──────────────────── HOOKS (if any) │
       │  HOOKS_DONE ────────────────────────▶ │  enters the root, finds its user and its program
-      │  ◀──────────── READY (+ pty's master) │
-      │  GO ────────────────────────────────▶ │  filter, capabilities, execve
+      │  ◀───────────── CONSOLE + [master]    │  takes limits, filter and capabilities
+      │  ◀─────────────────────────── READY   │
+      │  GO ────────────────────────────────▶ │  execve
       │  ◀──────────────── (end of file)      │
                   FAILED text at any point, then _exit
 
-A packet is one letter and a text. Instead of GO a byte in a FIFO may be awaited (`gate_fd`), when the parent has left.
+A packet is one letter and a text; after the filter is in force it is moved by read and write alone, which every filter allows.
+Instead of GO a byte in a FIFO may be awaited (`gate_fd`), when the parent has left.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import NamedTuple, NoReturn
 from carrack.errors import CarrackError
 from carrack.kernel import keyring, paths, process
 from carrack.oci import runtime_spec
-from carrack.runtime import hooks, seccomp
+from carrack.runtime import hooks
 from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.failure import InitFailed, words
 from carrack.runtime.identity import Identity, default_signals, finish, put_on, reachable_limits
@@ -43,8 +46,11 @@ from carrack.runtime.room import Room
 from carrack.runtime.steps import EnterRoot
 from carrack.runtime.users import Account
 
-READY, LISTENING, FAILED, NO_USER, HOOKS, HOOKS_DONE, GO, MAPPED = b"R", b"L", b"F", b"U", b"H", b"D", b"G", b"M"
+READY, CONSOLE, LISTENER, FAILED, NO_USER, HOOKS = b"R", b"C", b"L", b"F", b"U", b"H"
+HOOKS_DONE, GO, MAPPED, MOUNTS, CGROUP = b"D", b"G", b"M", b"B", b"J"
 LONGEST = 65536
+MOST_DESCRIPTORS = 200
+"""In one packet; the kernel's own bound is 253."""
 
 
 class InitOrder(NamedTuple):
@@ -55,8 +61,8 @@ class InitOrder(NamedTuple):
     identity: Identity
     cgroup: Cgroup
     born_in_cgroup: bool
-    root_fd: int
-    held: tuple[int, ...]
+    mount_count: int
+    """How many descriptors MOUNTS brings: the root and the plan's held mounts."""
     join_fds: tuple[tuple[int, int], ...]
     """(namespace descriptor, CLONE_NEW* flag)."""
     stdio: Stdio | None
@@ -93,7 +99,7 @@ def run(order: InitOrder) -> NoReturn:
 
 def _tell(order: InitOrder, kind: bytes, text: str) -> None:
     try:
-        order.answer.send(kind + text.encode(errors="surrogateescape")[: LONGEST - 1])
+        os.write(order.answer.fileno(), kind + text.encode(errors="surrogateescape")[: LONGEST - 1])
     except OSError:
         os.write(2, text.encode(errors="surrogateescape") + b"\n")
 
@@ -101,7 +107,7 @@ def _tell(order: InitOrder, kind: bytes, text: str) -> None:
 class _Init:
     def __init__(self, order: InitOrder) -> None:
         self._order = order
-        self._room = Room(order.root_fd, order.held)
+        self._room = Room(self._join_cgroup, self._receive_mounts)
         self._times: list[str] = []
         self._last = time.monotonic_ns()
 
@@ -110,13 +116,15 @@ class _Init:
         self._join()
         self._furnish()
         account, environment, path, who = self._dress()
-        # an agent must hold the listener before the program's first call, and the parent may leave before GO
-        asks = seccomp.asks_listener(who.seccomp)
-        self._ready(finish(who, account.uid) if asks else 0)
-        self._await_go()
+        if self._room.console_fd >= 0:
+            self._send_descriptor(CONSOLE, self._room.console_fd)
         process.close_on_exec_from(3 + order.preserve_fds)
-        if not asks:
-            finish(who, account.uid)
+        listener = finish(who, account.uid)
+        if listener:
+            self._send_descriptor(LISTENER, listener)
+        self._mark("limits, filter, capabilities")
+        self._ready()
+        self._await_go()
         if order.hooks.start_container:
             hooks.run(order.hooks.start_container, order.state, "startContainer")
         execute(path, order.process, environment)
@@ -134,21 +142,36 @@ class _Init:
         os.umask(0)
         if order.user_namespace:
             self._become_root()
-        elif not order.born_in_cgroup:
-            order.cgroup.join()
-            self._mark("join cgroup")
+        self._mark("birth")
         for fd, flag in order.join_fds:
             process.setns(fd, flag)
-        if order.plan.new_cgroup_namespace:
-            process.unshare(process.CLONE_NEWCGROUP)
         if order.keyring_name:
             self._join_keyring()
         self._mark("join namespaces")
 
+    def _await(self, kind: bytes) -> None:
+        if os.read(self._order.answer.fileno(), 1) != kind:
+            os._exit(1)  # the parent took the start back, or died
+
+    def _join_cgroup(self) -> None:
+        self._await(CGROUP)
+        if not self._order.born_in_cgroup and not self._order.user_namespace:
+            self._order.cgroup.join()
+
+    def _receive_mounts(self) -> list[int]:
+        found: list[int] = []
+        while len(found) < self._order.mount_count:
+            packet, descriptors, _, _ = socket.recv_fds(self._order.answer, 1, MOST_DESCRIPTORS)
+            if packet != MOUNTS:
+                os._exit(1)
+            found += descriptors
+        for fd in found:
+            os.set_inheritable(fd, False)
+        return found
+
     def _become_root(self) -> None:
         """Wait for the maps, then be the namespace's root, whoever that is outside."""
-        if self._order.answer.recv(1) != MAPPED:
-            os._exit(1)
+        self._await(MAPPED)
         os.setgroups(())
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
@@ -172,9 +195,9 @@ class _Init:
         order = self._order
         if order.hooks.prestart or order.hooks.create_runtime:
             order.answer.send(HOOKS)
-            if order.answer.recv(1) != HOOKS_DONE:
-                raise InitFailed("the runtime left during its hooks")
+            self._await(HOOKS_DONE)
         if order.hooks.create_container:
+            os.fchdir(self._room.root_fd)  # where such hooks expect to be
             hooks.run(order.hooks.create_container, order.state, "createContainer")
         if order.apparmor:
             self._ask_for_profile()
@@ -217,23 +240,19 @@ class _Init:
         self._mark("user and program")
         return account, environment, path, who
 
-    def _ready(self, listener: int) -> None:
-        """READY (or LISTENING, with the listener's descriptor first), the warnings, a NUL, and the trace, line by line."""
-        order = self._order
+    def _send_descriptor(self, kind: bytes, fd: int) -> None:
+        socket.send_fds(self._order.answer, [kind], [fd])
+        os.close(fd)
+
+    def _ready(self) -> None:
+        """READY, the warnings, a NUL, and the trace, line by line."""
         text = "\n".join(self._room.warnings) + "\0" + "\n".join(self._times)
-        packet = (LISTENING if listener else READY) + text.encode(errors="surrogateescape")[: LONGEST - 1]
-        descriptors = [fd for fd in (listener, self._room.console_fd) if fd > 0]
-        if not descriptors:
-            order.answer.send(packet)
-            return
-        socket.send_fds(order.answer, [packet], descriptors)
-        for fd in descriptors:
-            os.close(fd)
+        os.write(self._order.answer.fileno(), READY + text.encode(errors="surrogateescape")[: LONGEST - 1])
 
     def _await_go(self) -> None:
         order = self._order
         if order.gate_fd >= 0:
             order.answer.close()
             os.read(order.gate_fd, 1)
-        elif order.answer.recv(1) != GO:
-            os._exit(1)  # the parent took the start back, or died
+        else:
+            self._await(GO)

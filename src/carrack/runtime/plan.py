@@ -21,6 +21,7 @@ from carrack.runtime.steps import (
     BindCgroups,
     BindUnified,
     DetachPropagation,
+    EnterCgroup,
     EnterRoot,
     LinkDevices,
     MakeDevices,
@@ -104,7 +105,6 @@ class Plan(NamedTuple):
 
     clone_flags: int
     """The namespaces to be born in, the cgroup namespace excepted: it is unshared once init is in its cgroup."""
-    new_cgroup_namespace: bool
     joins: tuple[Join, ...]
     held: tuple[HeldMount, ...]
     steps: tuple[Step, ...]
@@ -112,7 +112,6 @@ class Plan(NamedTuple):
     def describe(self) -> list[str]:
         """One line for each thing, in order."""
         lines = [f"clone {name}" for name, flag in NAMESPACE_FLAGS.items() if self.clone_flags & flag]
-        lines += ["unshare cgroup"] if self.new_cgroup_namespace else []
         lines += [f"join {join.type} {join.path}" for join in self.joins]
         return lines + [step.describe() for step in self.steps]
 
@@ -124,20 +123,21 @@ def plan(spec: RuntimeSpec, *, cgroup_path: str, layout: Layout, pivot: bool = T
     if not flags & process.CLONE_NEWNS:
         raise InvalidParameter("a container needs a mount namespace of its own")
     cgroup_namespace = bool(flags & process.CLONE_NEWCGROUP)
-    furnishing, held = _mounts(spec, layout, cgroup_path, cgroup_namespace)
+    parsed = _parsed(spec)
+    furnishing, held = _mounts(parsed, layout, cgroup_path, cgroup_namespace)
     user_namespace = bool(flags & process.CLONE_NEWUSER) or any(join.type == "user" for join in joins)
     steps = [
         *_identity(spec, flags, joins),
-        *_root(linux, root_path),
         *_sysctls_first(linux, flags, joins, spec.domainname),
+        *_root(linux, root_path),
         *furnishing,
-        *_devices(spec, linux, held if user_namespace else None),
+        *_devices(parsed, linux, held if user_namespace else None),
         *_console(spec),
         *_working_directory(spec),
-        *_restrictions(spec, linux),
+        *_restrictions(spec, parsed, linux),
         _enter(linux, pivot),
     ]
-    return Plan(flags & ~process.CLONE_NEWCGROUP, cgroup_namespace, joins, tuple(held), tuple(steps))
+    return Plan(flags & ~process.CLONE_NEWCGROUP, joins, tuple(held), tuple(steps))
 
 
 def _namespaces(linux: Linux) -> tuple[int, tuple[Join, ...]]:
@@ -183,14 +183,32 @@ def _root(linux: Linux, path: str) -> list[Step]:
 # ── mounts ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _mounts(spec: RuntimeSpec, layout: Layout, cgroup_path: str, cgroup_namespace: bool) -> tuple[list[Step], list[HeldMount]]:
-    steps: list[Step] = []
-    held: list[HeldMount] = []
+class _Parsed(NamedTuple):
+    """A mount of the spec, its destination cleaned and its options sorted."""
+
+    wanted: SpecMount
+    target: str
+    options: MountOptions
+
+
+def _parsed(spec: RuntimeSpec) -> list[_Parsed]:
+    found = []
     for wanted in spec.mounts:
         if not wanted.destination.startswith("/"):
             raise InvalidParameter(f"invalid mount destination {wanted.destination!r}: not an absolute path")
-        target = os.path.normpath(wanted.destination)
-        options = parse(wanted.options, wanted.type)
+        found.append(_Parsed(wanted, os.path.normpath(wanted.destination), parse(wanted.options, wanted.type)))
+    return found
+
+
+def _mounts(mounts: list[_Parsed], layout: Layout, cgroup_path: str, cgroup_namespace: bool) -> tuple[list[Step], list[HeldMount]]:
+    steps: list[Step] = []
+    held: list[HeldMount] = []
+    in_cgroup = False
+    for wanted, target, options in mounts:
+        if wanted.type in ("cgroup", "cgroup2") and not options.bind and not in_cgroup:
+            # late, so that the parent has time to make it; a namespace of cgroups is rooted where init is
+            in_cgroup = True
+            steps.append(EnterCgroup(cgroup_namespace))
         if options.bind:
             held.append(HeldMount(wanted.source, options))
             steps.append(MountBind(target, wanted.source, len(held) - 1, options))
@@ -198,6 +216,8 @@ def _mounts(spec: RuntimeSpec, layout: Layout, cgroup_path: str, cgroup_namespac
             steps.append(_cgroup(target, options, layout, cgroup_path, cgroup_namespace))
         else:
             steps.append(_file_system(wanted, target, options))
+    if not in_cgroup:
+        steps.append(EnterCgroup(cgroup_namespace))
     return steps, held
 
 
@@ -223,14 +243,14 @@ def _cgroup(target: str, options: MountOptions, layout: Layout, path: str, names
 # ── devices and console ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _owns_dev(spec: RuntimeSpec) -> bool:
+def _owns_dev(mounts: list[_Parsed]) -> bool:
     """Whether /dev is the container's own; one bound from the host keeps what it has."""
-    return not any(os.path.normpath(each.destination) == "/dev" and parse(each.options, each.type).bind for each in spec.mounts)
+    return not any(each.target == "/dev" and each.options.bind for each in mounts)
 
 
-def _devices(spec: RuntimeSpec, linux: Linux, held: list[HeldMount] | None) -> list[Step]:
+def _devices(mounts: list[_Parsed], linux: Linux, held: list[HeldMount] | None) -> list[Step]:
     """Nodes to make; in a user namespace, where none can be made, the host's own bound (and `held` grows)."""
-    if not _owns_dev(spec):
+    if not _owns_dev(mounts):
         return []
     nodes: dict[str, tuple[str, int, int, int, int, int]] = {}
     for path, major, minor in DEFAULT_DEVICES:
@@ -298,11 +318,10 @@ def _check_sysctl(name: str, flags: int, joined: set[str]) -> None:
         raise InvalidParameter(f'sysctl "{name}" is not allowed in the hosts {needed} namespace')
 
 
-def _restrictions(spec: RuntimeSpec, linux: Linux) -> list[Step]:
+def _restrictions(spec: RuntimeSpec, mounts: list[_Parsed], linux: Linux) -> list[Step]:
     steps: list[Step] = []
-    for wanted in spec.mounts:
-        options = parse(wanted.options, wanted.type)
-        if os.path.normpath(wanted.destination) == "/dev" and not options.bind and options.attributes & mount.ATTR_RDONLY:
+    for each in mounts:
+        if each.target == "/dev" and not each.options.bind and each.options.attributes & mount.ATTR_RDONLY:
             steps.append(MakeReadonly("/dev"))
     if linux.readonly_paths:
         steps.append(ReadonlyPaths(linux.readonly_paths))

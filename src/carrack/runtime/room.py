@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 from carrack.kernel import mount, paths
 from carrack.runtime.failure import InitFailed
@@ -20,10 +21,13 @@ _MOST_LINKS = 64
 class Room:
     """What init carries from step to step."""
 
-    def __init__(self, root_fd: int, held: tuple[int, ...] = ()) -> None:
-        self.root_fd = root_fd
-        """The container's root, once attached."""
-        self.held = held
+    def __init__(self, join_cgroup: Callable[[], None], receive_mounts: Callable[[], list[int]]) -> None:
+        """`join_cgroup` and `receive_mounts` wait for what the parent prepares meanwhile."""
+        self.join_cgroup = join_cgroup
+        self._receive_mounts = receive_mounts
+        self.root_fd = -1
+        """The container's root, once received."""
+        self.held: list[int] = []
         """Detached mounts taken in the host's namespace, by their number in the plan."""
         self.attached_at = "/"
         """Where in the host's tree the root was attached."""
@@ -35,6 +39,10 @@ class Room:
         """The first empty read-only directory used as a mask; the others are clones of it."""
         self.proc_fd = -1
         """A detached procfs of the container's pid namespace: nothing can be mounted over what is below it (CVE-2025-52881)."""
+
+    def receive_root(self) -> None:
+        """Take the mounts over that the parent took in the host's namespace."""
+        self.root_fd, *self.held = self._receive_mounts()
 
     def open(self, path: str, flags: int = os.O_PATH) -> int:
         """Open an existing path of the container."""

@@ -74,6 +74,20 @@ class DetachPropagation(Step, frozen=True):
         mount.set_attributes(mount.AT_FDCWD, "/", propagation=self.propagation, recursive=True)
 
 
+class EnterCgroup(Step, frozen=True):
+    """Join the cgroup, which the parent makes meanwhile, and then, if so asked, make it the root of a cgroup namespace."""
+
+    namespace: bool = False
+
+    def describe(self) -> str:
+        return "join cgroup, unshare cgroup" if self.namespace else "join cgroup"
+
+    def apply(self, room: Room) -> None:
+        room.join_cgroup()
+        if self.namespace:
+            process.unshare(process.CLONE_NEWCGROUP)
+
+
 class AttachRoot(Step, frozen=True):
     """Put the held root mount into the namespace; the process's own root stays the host's until EnterRoot.
 
@@ -86,6 +100,7 @@ class AttachRoot(Step, frozen=True):
         return f"root attached at {self.path}"
 
     def apply(self, room: Room) -> None:
+        room.receive_root()
         try:
             mount.attach(room.root_fd, mount.AT_FDCWD, self.path)
             room.attached_at = self.path

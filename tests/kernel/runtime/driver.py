@@ -58,10 +58,19 @@ def main() -> None:
     wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=Wanted)
     process.set_dumpable(False)
     prepare()
+    _forget_how_to_import()
     if wanted.old_kernel:
         _pretend_to_be_old()
     told = _make(wanted)
     sys.stdout.buffer.write(msgspec.json.encode(told))
+
+
+def _forget_how_to_import() -> None:
+    """Law 1, as a zygote keeps it: whatever makes a container, or execs into one, was imported before."""
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
 
 
 def _pretend_to_be_old() -> None:

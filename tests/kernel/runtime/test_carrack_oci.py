@@ -178,7 +178,7 @@ def test_hooks_run_at_their_moments_with_the_state(runtime: Runtime, tmp_path: P
 
 def test_a_failing_hook_undoes_the_container(runtime: Runtime) -> None:
     runtime.write(runtime.box.spec("true", hooks=Hooks(create_runtime=(Hook("/bin/false"),))))
-    assert "error running createRuntime hook #0: exit status 1" in runtime.call("run", "c", code=1).stderr
+    assert "error running createRuntime hook #0: error running hook: exit status 1" in runtime.call("run", "c", code=1).stderr
     assert runtime.call("list", "-q").stdout == ""
 
 

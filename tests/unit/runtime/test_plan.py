@@ -14,6 +14,7 @@ from carrack.runtime.mount_options import parse
 from carrack.runtime.plan import Plan, plan
 from carrack.runtime.steps import (
     BindCgroups,
+    EnterCgroup,
     EnterRoot,
     MakeDevices,
     MakeReadonly,
@@ -56,7 +57,7 @@ def test_an_ordinary_container_is_born_into_five_namespaces() -> None:
 
 def test_the_cgroup_namespace_is_unshared_after_the_cgroup_was_joined() -> None:
     found = planned(spec(linux=defaults.linux(cgroup_namespace=True)))
-    assert found.new_cgroup_namespace
+    assert EnterCgroup(namespace=True) in found.steps
     assert not found.clone_flags & process.CLONE_NEWCGROUP
 
 

@@ -37,6 +37,18 @@ class Cgroup(Protocol):
     joined_by_birth: bool
     """Whether a process born into `directory_fd` is in it altogether, or still has to join."""
 
+    def create_birthplace(self) -> None:
+        """Make the directory of `directory_fd`, when there is to be one."""
+
+    def create(self) -> None:
+        """Make every directory; those that exist are fine."""
+
+    def apply(self, writes: tuple[Write, ...]) -> list[str]:
+        """Write limits; returns what the machine lacks, in Docker's words. Raises OSError when the kernel refuses a value."""
+
+    def restrict_devices(self, rules: tuple[tuple[bool, str], ...]) -> None:
+        """Put device rules in force in place of those before."""
+
     def directory(self, controller: str) -> str:
         """The cgroup's directory for that controller; empty when the machine has none."""
 
@@ -89,17 +101,31 @@ def make(wanted: CgroupPlan) -> tuple[Cgroup, list[str]]:
 
     Raises OSError with everything undone when the kernel refuses a value.
     """
+    cgroup = begin(wanted)
+    return cgroup, complete(wanted, cgroup)
+
+
+def begin(wanted: CgroupPlan) -> Cgroup:
+    """Create only what a process must be born into: everything on version 2, next to nothing on version 1. Raises OSError."""
     cgroup = _living(wanted.path, wanted.layout)
+    if not wanted.inherited:
+        cgroup.create_birthplace()
+    return cgroup
+
+
+def complete(wanted: CgroupPlan, cgroup: Cgroup) -> list[str]:
+    """Create the rest and write the limits; returns what the machine could not do. Raises OSError with everything undone."""
     if wanted.inherited:
-        return cgroup, []
+        return []
     try:
         cgroup.create()
         warnings = cgroup.apply(wanted.writes)
         cgroup.restrict_devices(wanted.devices)
     except OSError:
+        cgroup.kill()
         cgroup.remove()
         raise
-    return cgroup, warnings
+    return warnings
 
 
 def open(path: str) -> Cgroup:

@@ -52,6 +52,8 @@ class CgroupV1:
             make_directory(directory)
             if "cpuset" in hierarchy.controllers:
                 _inherit_cpuset(directory, hierarchy.mountpoint)
+
+    def create_birthplace(self) -> None:
         if self._unified:
             try:
                 make_directory(self._unified)

@@ -35,6 +35,9 @@ class CgroupV2:
     def directory(self, controller: str) -> str:
         return self._directory
 
+    def create_birthplace(self) -> None:
+        self.create()
+
     def create(self) -> None:
         """Make the directory, and have every cgroup above it hand down the controllers it has."""
         make_directory(self._directory)
