@@ -215,12 +215,6 @@ class Inquire(_Message, frozen=True, tag="inquire"):
     version: int = VERSION
 
 
-class Hold(_Message, frozen=True, tag="hold"):
-    """Keep more bound sockets open until Forget, those that one StartOrder could not carry. Descriptors: the sockets."""
-
-    sequence: int
-
-
 class Forget(_Message, frozen=True, tag="forget"):
     """The daemon has recorded the exit: answer those who wait for `removed` if it was removed, close everything, leave."""
 
@@ -313,7 +307,7 @@ class Status(_Message, frozen=True, tag="status"):
 
 
 ToZygote = StartOrder | UnpackLayer | CopyUp | RemoveTree
-ToShim = Go | Abandon | Hold | Exec | Attach | Wait | FollowLogs | Signal | Resize | Inquire | Forget
+ToShim = Go | Abandon | Exec | Attach | Wait | FollowLogs | Signal | Resize | Inquire | Forget
 FromShim = Created | Started | StartFailed | Done | Refused | ExecExited | Detached | OutOfMemory | Exited | Status
 FromWorker = WorkerDone | WorkerFailed
 

@@ -224,10 +224,6 @@ class Shim:
                 self._answer(message.sequence, lambda: self._guests.follow(self._streams, message, fds.pop(0)))
             case messages.Wait() if fds:
                 self._answer(message.sequence, lambda: self._wait(message, fds.pop(0)))
-            case messages.Hold():
-                self._held_ports += fds
-                fds = []
-                self._report(messages.Done(message.sequence))
             case messages.Exec():
                 self._exec(message, fds)
             case messages.Signal():

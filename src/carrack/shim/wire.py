@@ -87,13 +87,9 @@ def receive(sock: _socket.socket) -> tuple[Message, list[int]]:
     return open_packet(payload, fds)
 
 
-def receive_packet(sock: _socket.socket, *, wait: bool = True) -> tuple[bytes, list[int]]:
-    """The next packet unopened: the zygote hands it to a forked child so that its content is never read here.
-
-    Without `wait` a socket never blocks, whatever another process that shares it has made of its flags.
-    """
-    how = _socket.MSG_CMSG_CLOEXEC | (0 if wait else _socket.MSG_DONTWAIT)
-    payload, ancillary, flags, _ = sock.recvmsg(PACKET_BYTES + 1, _ANCILLARY_BYTES, how)
+def receive_packet(sock: _socket.socket) -> tuple[bytes, list[int]]:
+    """The next packet unopened: the zygote hands it to a forked child so that its content is never read here."""
+    payload, ancillary, flags, _ = sock.recvmsg(PACKET_BYTES + 1, _ANCILLARY_BYTES, _socket.MSG_CMSG_CLOEXEC)
     fds: list[int] = []
     for level, kind, content in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:

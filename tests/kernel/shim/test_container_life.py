@@ -152,20 +152,6 @@ def test_the_shim_is_named_after_its_container(harness: Harness) -> None:
     assert Path(f"/proc/{container.shim_pid}/cmdline").read_bytes().rstrip(b"\0") == f"carrack-shim {container.id}".encode()
 
 
-def test_held_sockets_stay_open_until_forget_more_of_them_than_one_order_carries(harness: Harness) -> None:
-    listening = socket.create_server(("127.0.0.1", 0))
-    place = listening.getsockname()
-    container = harness.container("read x", open_stdin=True)
-    container.start()
-    assert container.ask(m.Hold(1), listening) == m.Done(1)
-    with pytest.raises(OSError, match="Address already in use"):
-        socket.create_server(place)
-    container.ask(m.Signal(2, 9))
-    container.wait_exit()
-    container.forget()
-    socket.create_server(place).close()
-
-
 # ── attach ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
