@@ -96,6 +96,20 @@ def reachable_limits(limits: tuple[tuple[int, int, int], ...], warnings: list[st
     return tuple(result)
 
 
+def split_limits(
+    limits: tuple[tuple[int, int, int], ...],
+) -> tuple[tuple[tuple[int, int, int], ...], tuple[tuple[int, int, int], ...]]:
+    """(those to set now, those to set after the last fork): a low limit on processes would forbid that fork itself."""
+    present = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    later = tuple(
+        each
+        for each in limits
+        if each[0] == resource.RLIMIT_NPROC
+        and (present == resource.RLIM_INFINITY or (each[2] != resource.RLIM_INFINITY and each[2] <= present))
+    )
+    return tuple(each for each in limits if each not in later), later
+
+
 def _name(number: int) -> str:
     return next(
         (name[7:].lower() for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number), ""
