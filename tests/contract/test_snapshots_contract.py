@@ -125,6 +125,13 @@ class SnapshotterContract:
         snapshotter.discard(released)
         return released
 
+    def test_a_layer_that_nothing_uses_is_idle(self, snapshotter: Snapshotter) -> None:
+        base = commit(snapshotter, None, hello="1")
+        top = commit(snapshotter, base.chain_id, hello="2")
+        assert snapshotter.idle() == [top.chain_id]
+        snapshotter.prepare(KEY, top.chain_id)
+        assert snapshotter.idle() == []
+
     def test_what_no_record_names_is_garbage(self, snapshotter: Snapshotter, tmp_path: Path) -> None:
         staging = snapshotter.stage()
         (tmp_path / "containers" / KEY / "rw").mkdir(parents=True)

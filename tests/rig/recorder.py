@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import tempfile
 import threading
@@ -45,8 +46,7 @@ class Recorder:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
-        self.socket.unlink()
-        self.folder.rmdir()
+        shutil.rmtree(self.folder)
 
     def environment(self, **extra: str) -> dict[str, str]:
         """Variables that lead a client here, and to no settings of anyone's."""

@@ -113,6 +113,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._give_token()
             return
         match = _ROUTE.fullmatch(parts.path)
+        if parts.path == "/v2/":
+            challenged = self.house.challenge and not self._authorized()
+            headers = {"WWW-Authenticate": self.house.challenge.replace("HOST", self.house.host)} if challenged else {}
+            self._answer(401 if challenged else 200, b"{}", headers)
+            return
         if match is None:
             self._refuse(404, "NAME_UNKNOWN", "repository name not known to registry")
             return

@@ -1,7 +1,7 @@
-"""The one crossing between the event loop and threads: the floors below block, the API does not.
+"""The crossings between the event loop and threads that the API needs: the floors below block, the API does not.
 
-Work runs in the engine's pool of threads. A cancelled caller leaves at once; the thread finishes its
-piece of work, so anything that must be undone is undone there.
+Short work runs in the engine's pool (`in_thread`). What goes on for as long as a client likes, such as an upload that is read while
+it comes, has a thread of its own (`in_steps`): sixteen slow clients must not stop the daemon.
 """
 
 from __future__ import annotations
@@ -9,12 +9,46 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from carrack.engine.threads import in_thread
-from carrack.engine.threads import stream_from_thread as in_steps
 from carrack.errors import Cancelled
 
 __all__ = ["BlockingReader", "in_steps", "in_thread"]
+
+T = TypeVar("T")
+_END = object()
+
+
+async def in_steps(items: Iterator[T]) -> AsyncIterator[T]:
+    """A blocking iterator as an asynchronous one, each step in one thread; closed there when the reader leaves early."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="carrackd-stream")
+    loop = asyncio.get_running_loop()
+    step: asyncio.Future[object] | None = None
+    try:
+        while True:
+            step = loop.run_in_executor(thread, next, items, _END)
+            step.add_done_callback(_look)
+            item = await asyncio.shield(step)
+            if item is _END:
+                return
+            yield item  # type: ignore[misc]  # the sentinel is excluded above
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            # behind the step that may still run there: a generator cannot be closed while it does
+            closing = loop.run_in_executor(thread, close)
+            closing.add_done_callback(_look)
+            if step is None or step.done():
+                await closing
+        thread.shutdown(wait=False)
+
+
+def _look(done: asyncio.Future[object]) -> None:
+    """What a step raises after its reader has left is nobody's."""
+    if not done.cancelled():
+        done.exception()
 
 
 class BlockingReader(Iterator[bytes]):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+import msgspec
+
 from carrack.api import container_json
 from carrack.api.create_request import adapt, decode_create
 from carrack.api.json import BODY_LIMIT_BYTES, read, reply, require_json
@@ -16,7 +18,7 @@ from carrack.api.router import Route
 from carrack.api.sessions import give_chunked, give_raw
 from carrack.api.status import status_of
 from carrack.api.versions import at_least
-from carrack.engine.config import CreateRequest, UpdateRequest
+from carrack.engine.config import CreateRequest, LogConfig, UpdateRequest
 from carrack.engine.container import Container, Created, Processes, Pruned, Sizes
 from carrack.engine.filters import Filters
 from carrack.engine.streams import MULTIPLEXED, RAW, AttachOptions, LogOptions, Session, WaitCondition
@@ -26,6 +28,10 @@ from carrack.http import Reply, Request, Response, StreamResponse
 NO_CONTENT = Response(204)
 _LARGEST_EMPTY_BODY_BYTES = 7
 """A JSON object that says something has more."""
+
+
+_ASKS_THE_DRIVER = "docker-sdk-python"
+"""The User-Agent of docker-py."""
 
 
 class ContainerBackend(Protocol):
@@ -105,7 +111,12 @@ class Orders:
     async def inspect(self, request: Request) -> Response:
         container = self._backend.get(request.params["id"])
         sizes = await self._backend.sizes(container.id) if request.query.flag("size") else None
-        return reply(container_json.inspect(container, request.version, sizes))
+        document = container_json.inspect(container, request.version, sizes)
+        if container.log_driver == "local" and request.headers.get("User-Agent").startswith(_ASKS_THE_DRIVER):
+            # docker-py hands a container's output back only from drivers it knows to be readable, and does not know `local`.
+            readable = LogConfig("json-file", container.host_config.log_config.config)
+            document["HostConfig"] = container_json.host_config(msgspec.structs.replace(container.host_config, log_config=readable))
+        return reply(document)
 
     async def create(self, request: Request) -> Response:
         require_json(request)

@@ -122,7 +122,7 @@ def progress(line: Progress, version: str) -> Json:
         document["progressDetail"] = {"current": line.current, **({"total": line.total} if line.total else {})}
         if not at_least(version, "1.52"):
             document["progress"] = bar(line.current, line.total)
-    elif line.id:
+    elif line.id and not line.sentence:
         document["progressDetail"] = {}
     return document
 

@@ -62,7 +62,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "tag": _I + "remove",
     },
     "network": dict.fromkeys(("connect", "create", "disconnect", "inspect", "ls", "prune", "rm"), "carrack.cli.networks"),
-    "registry": {"serve": "carrack.cli.programs"},
+    "registry": dict.fromkeys(("gc", "scrub", "serve"), "carrack.cli.programs"),
     "system": {
         "df": _S + "usage",
         "dial-stdio": _S + "dial",

@@ -22,8 +22,8 @@ ANY = 1 << 30
 class Command:
     """One command. `path` is its full name (`container run`), `usage` what follows the name in its usage line.
 
-    `needs` is an API version, or `experimental`, that a daemon must have for it. `at_least` and `at_most` bound the arguments; `aliases` is the help's line of other names; `checks` read the text of the flags
-    they name instead of the flag type's own reader.
+    `at_least` and `at_most` bound the arguments; `aliases` is the help's line of other names; `checks` read the text of the flags
+    they name instead of the flag type's own reader; `needs` is an API version, or `experimental`, that a daemon must have for it.
     """
 
     __slots__ = (

@@ -11,7 +11,7 @@ from carrack.cli.flags import Parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from carrack.cli.session import Session
@@ -36,9 +36,12 @@ def become(module: str, arguments: list[str]) -> NoReturn:
         raise CommandFailure(f"cannot run {python}: {(error.strerror or '').lower()}") from None
 
 
-def _serve(session: Session, parsed: Parsed) -> None:
-    session.out.flush()
-    become("carrack.registry", ["serve", *parsed.arguments])
+def _registry(verb: str) -> Callable[[Session, Parsed], None]:
+    def run(session: Session, parsed: Parsed) -> None:
+        session.out.flush()
+        become("carrack.registry", [verb, *parsed.arguments])
+
+    return run
 
 
 class _Everything(Command):
@@ -50,4 +53,8 @@ class _Everything(Command):
         return parsed
 
 
-COMMANDS = (_Everything("registry serve", "[OPTIONS]", "Run a registry in this process (its own options: --help)", _serve),)
+COMMANDS = (
+    _Everything("registry gc", "[OPTIONS]", "Remove what nothing in a registry names (its own options: --help)", _registry("gc")),
+    _Everything("registry scrub", "[OPTIONS]", "Verify every byte of a registry (its own options: --help)", _registry("scrub")),
+    _Everything("registry serve", "[OPTIONS]", "Run a registry in this process (its own options: --help)", _registry("serve")),
+)

@@ -90,7 +90,7 @@ def prune_build_cache(session: Session, filters: Filters, *, everything: bool, k
     if everything:
         query["all"] = "1"
     if keep_bytes:
-        query["reserved-space" if session.engine.speaks("1.48") else "keep-storage"] = str(keep_bytes)
+        query["keep-storage"] = str(keep_bytes)
     report = session.engine.json("POST", "/build/prune", query)
     return _report("Deleted build cache objects:", report.get("CachesDeleted"), report.get("SpaceReclaimed"))
 

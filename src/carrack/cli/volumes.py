@@ -123,12 +123,14 @@ def _cluster_spec(parsed: Parsed) -> dict[str, Any]:
             for text in parsed.items(flag)
         ]
 
+    secrets = [{"Key": key, "Secret": secret} for key, secret in sorted(parsed.pairs("secret").items())]
+    topology = {"Requisite": topologies("topology-required"), "Preferred": topologies("topology-preferred")}
     return {
         "Group": parsed.text("group"),
         "AccessMode": access,
-        "AccessibilityRequirements": {"Requisite": topologies("topology-required"), "Preferred": topologies("topology-preferred")},
+        "AccessibilityRequirements": {name: places for name, places in topology.items() if places},
         "CapacityRange": {"RequiredBytes": parsed.number("required-bytes"), "LimitBytes": parsed.number("limit-bytes")},
-        "Secrets": [{"Key": key, "Secret": secret} for key, secret in sorted(parsed.pairs("secret").items())],
+        **({"Secrets": secrets} if secrets else {}),
         "Availability": parsed.text("availability"),
     }
 
@@ -208,7 +210,7 @@ COMMANDS = (
         -o, --opt map                 Options of the driver
             --required-bytes bytes@1.42    Smallest size (cluster volumes)
             --scope string@1.42=single     Nodes that may use it at once ("single", "multi"; cluster volumes)
-            --secret map              Secrets (cluster volumes)
+            --secret map@1.42              Secrets (cluster volumes)
             --sharing string@1.42=none     Sharing ("none", "readonly", "onewriter", "all"; cluster volumes)
             --topology-preferred list@1.42 Topology it should be reachable from (cluster volumes)
             --topology-required list@1.42  Topology it must be reachable from (cluster volumes)

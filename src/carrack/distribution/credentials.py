@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode, urlsafe_b64decode
+from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass, field
 
@@ -49,11 +49,12 @@ def decode_header(text: str) -> Credentials:
     if not text:
         return ANONYMOUS
     try:
-        content = urlsafe_b64decode(text.replace("+", "-").replace("/", "_") + "=" * (-len(text) % 4))
+        bare = text.rstrip("=").replace("-", "+").replace("_", "/")
+        content = b64decode(bare + "=" * (-len(bare) % 4), validate=True)
         document = msgspec.json.decode(content or b"{}", type=_AuthConfig)
         username, password = document.username or "", document.password or ""
         if document.auth and not username:
-            username, _, password = urlsafe_b64decode(document.auth).decode().partition(":")
+            username, _, password = b64decode(document.auth).decode().partition(":")
     except (Base64Error, ValueError, msgspec.DecodeError) as error:
         raise InvalidParameter("invalid X-Registry-Auth header") from error
     return Credentials(username, password, document.identitytoken or "", document.registrytoken or "")

@@ -169,6 +169,7 @@ class Lifecycle:
         state.started_at_nanoseconds = started.started_at_nanoseconds
         launch.describe_endpoints(container, prepared)
         self.become(container, Status.RUNNING)
+        recorded = self.rooms.table.save(container)
         self._tell_volumes(container, "mount")
         for endpoint in prepared.endpoints:
             self.tell_network(container, "connect", endpoint.network_id, endpoint.network_name, endpoint.driver)
@@ -176,6 +177,7 @@ class Lifecycle:
         for listener in self.on_started:
             listener(container, live)
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
+        await asyncio.wrap_future(recorded)
 
     async def _make_init(self, container: Container, prepared: Launch, shim: Shim, trace: _Trace) -> int:
         """Wait for the namespaces and join them to the networks."""
@@ -493,14 +495,19 @@ def wants_restart(container: Container) -> bool:
 
 def read_exit(container: Container) -> Exited:
     """How a container ended, from what its shim wrote; 137 when it wrote nothing."""
+    exited = find_exit(container)
+    if exited is not None and exited.finished_at_nanoseconds >= container.state.started_at_nanoseconds:
+        return exited
+    return Exited(128 + SIGKILL, time.time_ns(), error=SUPERVISOR_LOST)
+
+
+def find_exit(container: Container) -> Exited | None:
+    """The exit that a shim of this container wrote last."""
     try:
         with open(f"{container.directory}/exit.json", "rb") as file:
-            exited = msgspec.json.decode(file.read(65536), type=Exited)
-        if exited.finished_at_nanoseconds >= container.state.started_at_nanoseconds:
-            return exited
+            return msgspec.json.decode(file.read(65536), type=Exited)
     except (OSError, msgspec.DecodeError):
-        pass
-    return Exited(128 + SIGKILL, time.time_ns(), error=SUPERVISOR_LOST)
+        return None
 
 
 def exit_document(container: Container) -> bytes:

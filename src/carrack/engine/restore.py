@@ -15,12 +15,12 @@ from pathlib import Path
 from carrack.engine import launch
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.execs import Execs
-from carrack.engine.lifecycle import Lifecycle, read_exit
+from carrack.engine.lifecycle import Lifecycle, find_exit, read_exit
 from carrack.engine.shims import reconnect
 from carrack.engine.state import LIVE, Status
 from carrack.engine.threads import in_thread
 from carrack.errors import CarrackError
-from carrack.shim.messages import Abandon, Forget
+from carrack.shim.messages import Abandon
 
 log = logging.getLogger("carrack.restore")
 
@@ -59,12 +59,19 @@ async def _was_started(life: Lifecycle, execs: Execs, container: Container) -> b
     try:
         shim, status, fds = await reconnect(str(life.rooms.directories.shim_socket(container.id)), *life.callbacks(container))
     except (OSError, CarrackError):
-        return False
+        exited = find_exit(container)
+        if exited is None or exited.finished_at_nanoseconds <= max(
+            container.state.finished_at_nanoseconds, container.created_at_nanoseconds
+        ):
+            return False
+        await in_thread(life.clear_cgroup, container)
+        container.state.status = Status.RUNNING
+        life.adopt(container, live, None, exited)
+        return True
     for fd in fds:
         os.close(fd)
-    if not status.started_at_nanoseconds or status.exited is not None:
-        if not shim.closed:
-            shim.tell(Abandon() if status.exited is None else Forget())
+    if not status.started_at_nanoseconds:
+        shim.tell(Abandon())
         shim.close()
         return False
     container.state.pid = status.pid
@@ -75,7 +82,7 @@ async def _was_started(life: Lifecycle, execs: Execs, container: Container) -> b
         container.ports += [PublishedPort(p.container_port, p.protocol, p.host_ip, p.host_port) for p in endpoint.publications]
     await asyncio.wrap_future(life.rooms.table.save(container))
     execs.adopt(container, status.execs)
-    life.adopt(container, live, shim, None)
+    life.adopt(container, live, shim, status.exited)
     return True
 
 

@@ -195,9 +195,10 @@ class Images:
         return {image: sum(layer.size_bytes for layer in chain if uses[layer.chain_id] > 1) for image, chain in chains.items()}
 
     def recover(self) -> None:
-        """At start: remove what a killed daemon was still making, and blobs that no image needs."""
+        """At start: remove what a killed daemon was still making, and layers and blobs that no image needs."""
         for path in self.store.snapshots.garbage():
             self.store.snapshots.throw(path)
+        self.store.release(self.store.snapshots.idle())
         self.store.content.recover()
         self.store.content.collect(self.store.index.blobs)
 

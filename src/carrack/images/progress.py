@@ -18,3 +18,5 @@ class Progress:
     total: int = 0
     stream: str = ""
     aux: object = None
+    sentence: bool = False
+    """About the whole, although it has an id: no bar belongs to it."""

@@ -64,7 +64,7 @@ class Pull:
         """Have the image here. Raises NotFound, Unauthorized, Unavailable, DataCorrupt, InvalidParameter, Cancelled."""
         name = self._reference
         wanted = name.tag or str(name.digest)
-        self._tell(Progress(f"Pulling from {_path(name)}", id=wanted))
+        self._tell(Progress(f"Pulling from {name.path}", id=wanted, sentence=True))
         before = self._store.index.named(name)
         try:
             repository, (target, content) = self._registries.find(
@@ -255,10 +255,6 @@ def _not_pulled(name: Reference, error: NotFound | Forbidden | Unauthorized, cre
     if error.message.startswith("name unknown"):
         return NotFound(f"repository {name.familiar_repository} not found: {error.message}")
     return NotFound(f"manifest for {name.familiar} not found: {error.message}")
-
-
-def _path(name: Reference) -> str:
-    return name.path
 
 
 def _outcome(same: bool) -> str:

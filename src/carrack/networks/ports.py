@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
@@ -22,6 +23,7 @@ _KINDS = {
     "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
 }
 _EPHEMERAL_TRIES = 16
+_LEAVING_SECONDS = 2.0
 
 
 class PortTable:
@@ -29,6 +31,8 @@ class PortTable:
 
     def __init__(self) -> None:
         self._owners: dict[tuple[Protocol, int], dict[str, str]] = {}
+        self._left: dict[tuple[Protocol, int], float] = {}
+        """When a port was given back: its container's shim closes its copy of the socket a moment later."""
 
     def owner(self, protocol: Protocol, host_ip: str, port: int) -> tuple[str, str] | None:
         """(address, container) that a new holder of this address and port would clash with."""
@@ -42,9 +46,16 @@ class PortTable:
 
     def remove(self, protocol: Protocol, host_ip: str, port: int) -> None:
         addresses = self._owners.get((protocol, port), {})
-        addresses.pop(host_ip, None)
+        if addresses.pop(host_ip, None) is not None:
+            self._left = {key: since for key, since in self._left.items() if time.monotonic() - since < _LEAVING_SECONDS}
+            self._left[(protocol, port)] = time.monotonic()
         if not addresses:
             self._owners.pop((protocol, port), None)
+
+    def is_leaving(self, protocol: Protocol, port: int) -> bool:
+        """Whether the port was given back so lately that its old holder may not have closed it yet."""
+        since = self._left.get((protocol, port))
+        return since is not None and time.monotonic() - since < _LEAVING_SECONDS
 
     def remove_owner(self, container_id: str) -> None:
         """Forget every port of a container."""
@@ -136,7 +147,9 @@ def _bound(family: int, kind: int, number: int, host_ip: str, port: int, *, reus
 
 
 class PortRefused(SystemFailure):
-    """A host port cannot be had; the text is the end of Docker's sentence."""
+    """A host port cannot be had; the text is the end of Docker's sentence. `leaving`: its old holder is about to close it."""
+
+    leaving = False
 
 
 def hold_one(table: PortTable, binding: PortBinding, addresses: Sequence[str], container_id: str) -> tuple[HeldPort, ...]:
@@ -146,6 +159,8 @@ def hold_one(table: PortTable, binding: PortBinding, addresses: Sequence[str], c
         try:
             return _hold_on(table, binding, addresses, port, container_id)
         except PortRefused as error:
+            if error.leaving and port == binding.preferred_port:
+                raise  # worth the wait: the caller comes again
             refusal = error
     raise refusal
 
@@ -162,7 +177,9 @@ def _hold_on(
                 holder = bind(binding.protocol, address, port)
             except OSError as error:
                 what = f"{shown(address, port)}/{binding.protocol}"
-                raise PortRefused(f"failed to bind host port {what}: {os.strerror(error.errno or 0).lower()}") from error
+                refusal = PortRefused(f"failed to bind host port {what}: {os.strerror(error.errno or 0).lower()}")
+                refusal.leaving = error.errno == errno.EADDRINUSE and table.is_leaving(binding.protocol, port)
+                raise refusal from error
             port = holder.getsockname()[1]
             held.append(HeldPort(binding.container_port, binding.protocol, address, port, holder))
     except PortRefused:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -15,6 +17,9 @@ from carrack.networks.firewall import Firewall, Forwarding
 from carrack.networks.ports import PortRefused, PortTable, hold_one, host_addresses
 from carrack.networks.records import Records
 
+_PAUSE_SECONDS = 0.002
+_REMEMBERED_LIMIT = 4096
+
 
 class Publishing:
     """The published ports of one instance. Blocking, thread-safe."""
@@ -26,6 +31,8 @@ class Publishing:
         self._conntrack = conntrack
         self._default_ip = default_ip
         self._ports = PortTable()
+        self._chosen: dict[tuple[str, int, str, str], int] = {}
+        """The ephemeral port that each container's binding had last: it gets it again while that is free."""
 
     def restore(self, endpoint: Endpoint) -> None:
         """Enter what is recorded of an endpoint; the table follows when it is asserted."""
@@ -33,6 +40,7 @@ class Publishing:
         for port in endpoint.publications:
             if port.host_port:
                 self._ports.add(port.protocol, port.host_ip, port.host_port, endpoint.container_id)
+                self._remember(endpoint.container_id, port)
 
     def hold(self, bindings: Sequence[PortBinding], container_id: str) -> tuple[HeldPort, ...]:
         """Bind every host port, all or none: see `Networks.hold`."""
@@ -64,8 +72,29 @@ class Publishing:
         opened = [HeldPort(binding.container_port, binding.protocol, address, 0) for address in routed]
         default_ip = self._default_ip_of(reachable[0])
         addresses = host_addresses(binding, default_ip, ipv4=True in ipv4, ipv6=True in ipv6)
-        with self._book.lock:  # between the look into the port table and the entry into it nobody else may come
-            return [*opened, *hold_one(self._ports, binding, addresses, container_id)]
+        return [*opened, *self._bind(binding, addresses, container_id)]
+
+    def _bind(self, binding: PortBinding, addresses: Sequence[str], container_id: str) -> Sequence[HeldPort]:
+        if binding.host_port in ("", "0") and not binding.preferred_port and addresses:
+            key = (container_id, binding.container_port, binding.protocol, addresses[0])
+            binding = replace(binding, preferred_port=self._chosen.get(key, 0))
+        while True:
+            try:
+                with self._book.lock:  # between the look into the port table and the entry into it nobody else may come
+                    held = hold_one(self._ports, binding, addresses, container_id)
+                    for port in held:
+                        self._remember(container_id, port)
+                    return held
+            except PortRefused as refusal:
+                if not refusal.leaving:
+                    raise
+            # A container that restarts: the shim of its last run is closing this very port, and nothing tells us when it has.
+            time.sleep(_PAUSE_SECONDS)
+
+    def _remember(self, container_id: str, port: HeldPort | Publication) -> None:
+        while len(self._chosen) >= _REMEMBERED_LIMIT:
+            del self._chosen[next(iter(self._chosen))]  # the oldest; its container may long be gone
+        self._chosen[(container_id, port.container_port, port.protocol, port.host_ip)] = port.host_port
 
     def _is_translated(self, endpoint: Endpoint, version: int) -> bool:
         return gateway_mode(self._book.get(endpoint.network_id), version) in ("nat", "nat-unprotected")

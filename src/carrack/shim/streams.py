@@ -21,6 +21,8 @@ from carrack.shim.logs.writer import Log, NoLog
 from carrack.shim.loop import READ, WRITE, Loop
 
 BUFFER_BYTES = 64 * 1024
+_LAST_READS = 64
+"""A pipe holds one buffer's worth unless someone enlarged it."""
 _INPUT_BYTES = 64 * 1024
 """What waits for a process that does not read its input; more stays with the clients."""
 
@@ -200,10 +202,14 @@ class Streams:
         return True
 
     def drain_now(self) -> None:
-        """Read what is there, whoever is slow; for the end, when nobody may be kept waiting."""
+        """Read what is there, whoever is slow; for the end, when nobody may be kept waiting.
+
+        Bounded: a process that got away and writes on must not keep the end from being told.
+        """
         for fd in tuple(self._outputs):
-            while self._read(fd):
-                pass
+            for _ in range(_LAST_READS):
+                if not self._read(fd):
+                    break
 
     def _must_wait(self) -> bool:
         return any(client.owns_stream and client.is_full for client in self.clients)

@@ -98,6 +98,9 @@ class LayerStore:
             current = layer.parent
         return tuple(released)
 
+    def idle(self) -> list[Digest]:
+        return [Digest.parse(row[0]) for row in self._database.read(_IDLE)]
+
     def discard(self, layers: Iterable[Layer]) -> None:
         for layer in layers:
             self._trash.throw(self._root / layer.short)
@@ -169,6 +172,11 @@ _CHAIN = """WITH RECURSIVE stack (chain_id, diff_id, parent, short, size_bytes, 
 _USED = """SELECT 1 FROM layers WHERE parent = :chain
     UNION ALL SELECT 1 FROM snapshots WHERE parent = :chain
     UNION ALL SELECT 1 FROM images WHERE chain_id = :chain LIMIT 1"""
+
+_IDLE = """SELECT chain_id FROM layers l
+    WHERE NOT EXISTS (SELECT 1 FROM layers WHERE parent = l.chain_id)
+    AND NOT EXISTS (SELECT 1 FROM snapshots WHERE parent = l.chain_id)
+    AND NOT EXISTS (SELECT 1 FROM images WHERE chain_id = l.chain_id)"""
 
 
 def _layer(row: Row) -> Layer:

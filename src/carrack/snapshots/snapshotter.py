@@ -80,6 +80,9 @@ class Snapshotter(Protocol):
         Gives what was forgotten, topmost first; after the commit the caller hands it to `discard`.
         """
 
+    def idle(self) -> list[Digest]:
+        """The topmost layers that no image and no snapshot uses."""
+
     def discard(self, layers: Iterable[Layer]) -> None:
         """Throw away the directories of layers that are forgotten."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
@@ -123,6 +124,17 @@ def test_an_ephemeral_port_is_chosen_told_and_answers(lab: Lab, networks: Networ
     assert reach(lab.outside, MACHINE4, box.held[0].host_port) == OUTSIDE4
 
 
+def test_an_ephemeral_port_is_the_same_after_a_restart_of_the_container(lab: Lab, networks: Networks) -> None:
+    box = lab.start(networks, "any", ports=(PortBinding(80), PortBinding(81)))
+    before = [port.host_port for port in box.held]
+    networks.release(box.id)
+    closing = threading.Timer(0.05, box.end)
+    closing.start()
+    again = lab.start(networks, "any", ports=(PortBinding(80), PortBinding(81)))
+    closing.join()
+    assert [port.host_port for port in again.held] == before
+
+
 def test_an_ephemeral_port_is_the_preferred_one_while_that_is_free(lab: Lab, networks: Networks) -> None:
     box = lab.start(networks, "again", ports=(PortBinding(80, preferred_port=49200),))
     assert box.held[0].host_port == 49200
@@ -187,6 +199,16 @@ def test_a_port_that_was_held_and_never_published_is_free_after_release(lab: Lab
         port.close()
     networks.release(box.id)
     assert lab.start(networks, "next", ports=(PortBinding(80, "tcp", "", "8090"),)).held[0].host_port == 8090
+
+
+def test_a_container_that_restarts_waits_for_its_last_run_to_close_its_port(lab: Lab, networks: Networks, web: Box) -> None:
+    networks.unplug(web.endpoint)
+    networks.release(web.id)
+    closing = threading.Timer(0.1, web.end)  # what its shim does a moment later
+    closing.start()
+    again = lab.start(networks, "web", ports=(PortBinding(80, "tcp", "", "8080"),))
+    closing.join()
+    assert again.held[0].host_port == 8080
 
 
 def test_nobody_else_can_have_a_published_port(web: Box) -> None:

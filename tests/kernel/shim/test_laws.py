@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from carrack.oci.runtime_spec import Namespace
+from carrack.oci.runtime_spec import Namespace, Process
 from carrack.shim import messages as m
 from carrack.shim import wire
 from carrack.shim.zygote_process import connect, greet
@@ -134,6 +134,22 @@ def test_init_and_execs_are_children_of_the_shim(harness: Harness) -> None:
     done = container.exec("exec sleep 1000")
     assert isinstance(done, m.Done)
     assert container.children_of_shim() == {container.pid, done.pid}
+
+
+@pytest.mark.parametrize("of", ["init", "exec"])
+def test_a_program_begins_with_every_signal_at_its_default(harness: Harness, of: str) -> None:
+    """The zygote ignores some, and what is ignored stays so across an exec."""
+    ours, theirs = pair()
+    show = ("/bin/cat", "/proc/self/status")
+    if of == "init":
+        container = harness.container(show, attached=[(m.Attach(stdout=True), theirs)])
+        container.start()
+    else:
+        container = harness.container(("/bin/sleep", "1000"))
+        container.start()
+        container.ask(m.Exec(1, "e", Process(show), m.Attach(stdout=True)), theirs)
+    lines = unframe(read_all(ours))[1].splitlines()
+    assert [line.split()[1] for line in lines if line.startswith((b"SigBlk", b"SigIgn"))] == [b"0" * 16] * 2
 
 
 # ── law 6: one mount per container ─────────────────────────────────────────────────────────────────────────────────────

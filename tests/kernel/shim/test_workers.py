@@ -119,6 +119,21 @@ def test_a_tree_is_removed_with_links_left_unfollowed(harness: Harness, tmp_path
     assert (victim / "kept").exists()
 
 
+def test_a_worker_imports_nothing_from_the_tree_it_works_in(harness: Harness, tmp_path: Path) -> None:
+    trap = f"open({str(tmp_path / 'trapped')!r}, 'w').close(); open('/trapped', 'w').close()\n"
+    for folder in ("usr/lib/python3.11/encodings", "encodings", "lib/python3.11", "."):
+        place = tmp_path / "tree" / folder
+        place.mkdir(parents=True, exist_ok=True)
+        for name in ("cp437.py", "idna.py", "lzma.py", "site.py"):
+            (place / name).write_text(trap)
+    names = [f"caf{chr(0xE9)}", "\udce9t\udce9"]
+    for name in names:
+        (tmp_path / "tree" / name).touch()
+    with directory(tmp_path) as parent:
+        run_job(harness.zygote.socket_path, m.RemoveTree("tree"), (parent,))
+    assert os.listdir(tmp_path) == []
+
+
 def overlay(harness: Harness, tmp_path: Path) -> tuple[Mount, ...]:
     for name in ("upper", "work"):
         (tmp_path / name).mkdir()

@@ -111,3 +111,19 @@ def test_what_a_body_raises_is_raised_in_the_thread() -> None:
 
     with pytest.raises(InvalidParameter, match="unexpected EOF"):
         asyncio.run(main())
+
+
+def test_streams_of_slow_clients_leave_the_pool_free() -> None:
+    go = threading.Event()
+
+    def wait() -> Iterator[bool]:
+        yield go.wait(20)
+
+    async def main() -> list[bool]:
+        steps = [in_steps(wait()) for _ in range(40)]
+        first = [asyncio.ensure_future(anext(step)) for step in steps]
+        await asyncio.sleep(0)
+        await in_thread(go.set)
+        return await asyncio.gather(*first)
+
+    assert all(asyncio.run(main()))

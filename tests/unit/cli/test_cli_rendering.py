@@ -94,7 +94,17 @@ def test_a_timestamp_keeps_its_nanoseconds() -> None:
 
 def test_json_is_laid_out_as_go_does_it() -> None:
     text = '{"a":[1,{"b":"x, {y}\\""}],"c":{},"d":[ ],"e":"\\u003c"}'
-    expected = '{\n    "a": [\n        1,\n        {\n            "b": "x, {y}\\""\n        }\n    ],\n    "c": {},\n    "d": [],\n    "e": "\\u003c"\n}'
+    expected = """{
+    "a": [
+        1,
+        {
+            "b": "x, {y}\\""
+        }
+    ],
+    "c": {},
+    "d": [],
+    "e": "\\u003c"
+}"""
     assert indent(text) == expected
     assert compact(indent(text)) == text.replace("[ ]", "[]")
 

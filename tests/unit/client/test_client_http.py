@@ -1,13 +1,15 @@
 """HTTP/1.1 as the client reads and writes it: framing however the bytes arrive, and the limits."""
 
 import _socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from carrack.client.connection import Connection
 from carrack.client.failure import ConnectionFailed, ProtocolError
 from carrack.client.http import Body, encode_query, percent_encode, read_head, render_head
+
+Cut = Callable[[bytes], list[bytes]]
 
 
 class Script:
@@ -61,20 +63,20 @@ def answer(pieces: Sequence[bytes], method: str = "GET") -> tuple[int, bytes, Bo
 
 
 @arrivals
-def test_a_body_of_known_length_ends_there_and_the_connection_may_be_used_again(cut) -> None:  # type: ignore[no-untyped-def]
+def test_a_body_of_known_length_ends_there_and_the_connection_may_be_used_again(cut: Cut) -> None:
     status, content, body = answer(cut(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"))
     assert (status, content, body.reusable) == (200, b"hello", True)
 
 
 @arrivals
-def test_chunks_are_put_together_whatever_their_sizes_extensions_and_trailers(cut) -> None:  # type: ignore[no-untyped-def]
+def test_chunks_are_put_together_whatever_their_sizes_extensions_and_trailers(cut: Cut) -> None:
     chunks = b"5;x=y\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\nTrailer: 1\r\n\r\n"
     status, content, body = answer(cut(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks))
     assert (status, content, body.ended) == (200, b"hello world", True)
 
 
 @arrivals
-def test_a_body_without_length_lasts_until_the_connection_ends(cut) -> None:  # type: ignore[no-untyped-def]
+def test_a_body_without_length_lasts_until_the_connection_ends(cut: Cut) -> None:
     _, content, body = answer(cut(b"HTTP/1.0 200 OK\r\n\r\nall of it"))
     assert (content, body.reusable) == (b"all of it", False)
 

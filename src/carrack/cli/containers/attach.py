@@ -7,6 +7,7 @@ from carrack.cli.command import Command
 from carrack.cli.containers.lifecycle import container_path
 from carrack.cli.failure import CommandFailure
 from carrack.cli.signals import SignalWatch
+from carrack.client.failure import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from carrack.cli.flags import Parsed
     from carrack.cli.session import Session
+    from carrack.client.engine import Response
 
 
 def _running(session: Session, name: str) -> dict[str, Any]:
@@ -21,17 +23,25 @@ def _running(session: Session, name: str) -> dict[str, Any]:
     container: dict[str, Any] = session.engine.json("GET", container_path(name, "/json"))
     state = container["State"]
     if not state["Running"]:
-        raise CommandFailure("cannot attach to a stopped container, start it first")
+        raise CommandFailure("You cannot attach to a stopped container, start it first")
     if state["Paused"]:
-        raise CommandFailure("cannot attach to a paused container, unpause it first")
+        raise CommandFailure("You cannot attach to a paused container, unpause it first")
     if state["Restarting"]:
-        raise CommandFailure("cannot attach to a restarting container, wait until it is running")
+        raise CommandFailure("You cannot attach to a restarting container, wait until it is running")
     return container
+
+
+def _begin_waiting(session: Session, name: str) -> Response | None:
+    """The request that will tell the exit status, sent before anything else; when it fails, the next one says why."""
+    try:
+        return session.new_engine().request("POST", container_path(name, "/wait"))
+    except ApiError:
+        return None
 
 
 def _attach(session: Session, parsed: Parsed) -> None:
     name = parsed.arguments[0]
-    waiting = session.new_engine().request("POST", container_path(name, "/wait"))
+    waiting = _begin_waiting(session, name)
     config = _running(session, name)["Config"]
     tty = config["Tty"]
     check_terminal(session, attach_stdin=not parsed.flag("no-stdin"), tty=tty)
@@ -62,7 +72,9 @@ def _attach(session: Session, parsed: Parsed) -> None:
         attachment.run(waiting=waiting, signals=signals, resize=resize)
         if attachment.detached:
             raise CommandFailure("read escape sequence")
-        status = attachment.status if attachment.status is not None else await_status(session, waiting, signals)
+        status = attachment.status
+        if status is None:
+            status = 125 if waiting is None else await_status(session, waiting, signals)
     finally:
         if attachment is not None:
             attachment.close()

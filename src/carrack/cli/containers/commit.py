@@ -19,6 +19,7 @@ def _commit(session: Session, parsed: Parsed) -> None:
         "comment": parsed.text("message"),
         "author": parsed.text("author"),
     }
+    query["repo"] = query["tag"] = ""
     if len(parsed.arguments) > 1 and parsed.arguments[1]:
         from carrack.cli.images.transfer import read_name
 
@@ -26,7 +27,7 @@ def _commit(session: Session, parsed: Parsed) -> None:
         if name.digest:
             raise CommandFailure("refusing to create a tag with a digest reference")
         name = name.with_default_tag()
-        query["repo"], query["tag"] = name.familiar_name, name.tag
+        query["repo"], query["tag"] = name.full_name, name.tag
     if parsed.items("change"):
         query["changes"] = parsed.items("change")
     if not parsed.flag("pause"):

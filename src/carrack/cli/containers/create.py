@@ -95,6 +95,10 @@ def _create(session: Session, parsed: Parsed, spec: Spec) -> str:
     if name is not None:
         name = name.with_default_tag()
     logins = _share_api_socket(session, spec) if parsed.flag("use-api-socket") else {}
+    if parsed.changed("disable-content-trust") or os.environ.get("DOCKER_CONTENT_TRUST"):
+        from carrack.cli.images.transfer import check_trust
+
+        check_trust(parsed)
     platform = parsed.text("platform")
     fit_version(session, spec)
     pull = parsed.text("pull")

@@ -34,6 +34,7 @@ def build_exec(session: Session, parsed: Parsed) -> dict[str, Any]:
         "User": parsed.text("user"),
         "Privileged": parsed.flag("privileged"),
         "Tty": parsed.flag("tty"),
+        "Detach": not attached,
         "AttachStdin": attached and parsed.flag("interactive"),
         "AttachStderr": attached,
         "AttachStdout": attached,

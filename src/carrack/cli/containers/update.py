@@ -38,6 +38,12 @@ def build_update(parsed: Parsed) -> dict[str, Any]:
     }
     document["CpusetCpus"] = parsed.text("cpuset-cpus")
     document["CpusetMems"] = parsed.text("cpuset-mems")
+    # what `update` has no flag for is null, which the daemon takes as "leave it"
+    lists = ("WeightDevice", "DeviceReadBps", "DeviceWriteBps", "DeviceReadIOps", "DeviceWriteIOps")
+    document.update(dict.fromkeys([f"Blkio{name}" for name in lists]))
+    unset = ("DeviceCgroupRules", "DeviceRequests", "Devices", "MemorySwappiness", "OomKillDisable", "Ulimits")
+    document.update(dict.fromkeys(unset))
+    document.update(CgroupParent="", CpuCount=0, CpuPercent=0, IOMaximumBandwidth=0, IOMaximumIOps=0)
     document["PidsLimit"] = parsed.number("pids-limit") or None
     try:
         policy = read_restart_policy(parsed.text("restart"))

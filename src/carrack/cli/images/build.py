@@ -10,6 +10,7 @@ from carrack.cli.failure import CommandFailure
 from carrack.cli.files import os_error_text
 from carrack.cli.images.context import BuildContext, open_context
 from carrack.cli.images.names import parse_name
+from carrack.cli.images.transfer import check_trust
 from carrack.cli.logins import all_logins
 from carrack.cli.render.progress import ProgressDisplay
 from carrack.cli.render.units import human_size
@@ -118,6 +119,7 @@ def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _build(session: Session, parsed: Parsed) -> None:
+    check_trust(parsed)
     id_file = parsed.text("iidfile")
     if id_file:
         try:
@@ -198,7 +200,7 @@ _FLAGS = """
         --cpuset-cpus string      CPUs that RUN may use (0-3, 0,1)
         --cpuset-mems string      Memory nodes that RUN may use (0-3, 0,1)
         --disable-content-trust bool=true Do not verify signatures
-    -f, --file string             The Dockerfile (default is "PATH/Dockerfile")
+    -f, --file string             The Dockerfile, unless it is "PATH/Dockerfile"
         --force-rm bool           Remove intermediate containers even after a failure
         --iidfile string          File to write the image's id to
         --isolation string        Isolation technology

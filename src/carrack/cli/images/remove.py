@@ -56,15 +56,15 @@ def _tag(session: Session, parsed: Parsed) -> None:
         try:
             parse_any(source)
         except ValueError as error:
-            raise CommandFailure(f'error parsing reference: "{source}" is not a valid repository/tag: {error}') from None
+            raise CommandFailure(f'Error parsing reference: "{source}" is not a valid repository/tag: {error}') from None
     try:
         name = read_name(target)
     except CommandFailure as error:
-        raise CommandFailure(f'error parsing reference: "{target}" is not a valid repository/tag: {error}') from None
+        raise CommandFailure(f'Error parsing reference: "{target}" is not a valid repository/tag: {error}') from None
     if name.digest:
         raise CommandFailure("refusing to create a tag with a digest reference")
     name = name.with_default_tag()
-    session.engine.order("POST", image_path(source, "/tag"), {"repo": name.familiar_name, "tag": name.tag})
+    session.engine.order("POST", image_path(source, "/tag"), {"repo": name.full_name, "tag": name.tag})
 
 
 COMMANDS = (

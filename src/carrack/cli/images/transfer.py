@@ -24,10 +24,9 @@ def read_name(text: str) -> Name:
 
 def pull_image(session: Session, name: Name, *, platform: str, show_on: Output | None, all_tags: bool = False) -> None:
     """Has the daemon pull an image and shows how it goes. Raises CommandFailure with the daemon's text when it fails."""
-    query = {
-        "fromImage": name.familiar_name if name.domain == "docker.io" else name.full_name,
-        "tag": "" if all_tags else name.digest or name.tag,
-    }
+    query = {"fromImage": name.full_name}
+    if not all_tags:
+        query["tag"] = name.digest or name.tag
     if platform:
         query["platform"] = platform.lower()
     headers = {"X-Registry-Auth": header_for(session.config, name.server)}
@@ -48,7 +47,21 @@ def show_progress(messages: object, show_on: Output | None) -> None:
             raise CommandFailure(str(failure.get("message") or ""))
 
 
+def check_trust(parsed: Parsed) -> None:
+    """Refuses what asks for Docker Content Trust: its Notary servers are gone, and an unchecked signature is worse than none."""
+    wanted = not parsed.flag("disable-content-trust") if parsed.changed("disable-content-trust") else _trust_in_environment()
+    if wanted:
+        raise CommandFailure("content trust is not supported: unset DOCKER_CONTENT_TRUST and --disable-content-trust=false")
+
+
+def _trust_in_environment() -> bool:
+    from os import environ
+
+    return environ.get("DOCKER_CONTENT_TRUST", "").lower() in ("1", "t", "true")
+
+
 def _pull(session: Session, parsed: Parsed) -> None:
+    check_trust(parsed)
     name = read_name(parsed.arguments[0])
     all_tags = parsed.flag("all-tags")
     quiet = parsed.flag("quiet")
@@ -65,6 +78,7 @@ def _pull(session: Session, parsed: Parsed) -> None:
 
 
 def _push(session: Session, parsed: Parsed) -> None:
+    check_trust(parsed)
     name = read_name(parsed.arguments[0])
     all_tags, quiet = parsed.flag("all-tags"), parsed.flag("quiet")
     if name.digest:
@@ -75,7 +89,7 @@ def _push(session: Session, parsed: Parsed) -> None:
         name = name.with_default_tag()
         if not quiet:
             session.out.line(f"Using default tag: {name.tag}")
-    query: dict[str, str] = {"tag": "" if all_tags else name.tag}
+    query: dict[str, str] = {} if all_tags else {"tag": name.tag}
     platform = parsed.text("platform")
     if platform:
         if not session.engine.speaks("1.46"):

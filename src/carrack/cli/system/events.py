@@ -66,7 +66,7 @@ def _events(session: Session, parsed: Parsed) -> None:
             try:
                 query[flag] = api_timestamp(parsed.text(flag))
             except ValueError as error:
-                raise CommandFailure(f'invalid value for "{flag}": {error}') from None
+                raise CommandFailure(str(error)) from None
     with session.engine.request("GET", "/events", query) as response:
         for event in response.documents():
             session.out.line(printer(event))
