@@ -227,7 +227,8 @@ class Lab:
             echo.close()
         try:
             for networks, database in self._opened:
-                networks.close(keep=False)
+                # The namespaces take everything with them; only the process of a name server has to be told.
+                networks.close(keep=networks.options.run_directory is None)
                 database.close()
         finally:
             for box in self.boxes:
