@@ -63,11 +63,14 @@ class Session:
             if context != "default":
                 from carrack.cli.contexts.store import context_endpoint
 
-                return context_endpoint(self.config.directory, context)
+                try:
+                    return context_endpoint(self.config.directory, context)
+                except CommandFailure as error:
+                    raise CommandFailure(f"Failed to initialize: unable to resolve docker endpoint: {error}") from None
         try:
             endpoint = parse_endpoint(host or DEFAULT_HOST, tls=self._tls())
         except CarrackError as error:
-            raise CommandFailure(str(error)) from None
+            raise CommandFailure(f"Failed to initialize: unable to resolve docker endpoint: {error}") from None
         if not host and not os.path.exists(endpoint.path) and os.path.exists(DOCKER_SOCKET):
             endpoint.hint = (
                 f"\nA Docker daemon listens at unix://{DOCKER_SOCKET}: set DOCKER_HOST=unix://{DOCKER_SOCKET} to use it."

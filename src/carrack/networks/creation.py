@@ -71,8 +71,10 @@ def plan(networks: Networks, request: NetworkRequest) -> Network:
         return network
     network = msgspec.structs.replace(network, mtu=networks.options.mtu or default_mtu(networks.kernel))
     network = networks.driver(request.driver).complete(network)
-    if any(other.bridge == network.bridge for other in networks.list() if network.bridge):
-        raise Forbidden(f"failed to create network {network.name}: bridge {network.bridge} is used by another network")
+    for other in networks.list():
+        if network.bridge and other.bridge == network.bridge:
+            what = "bridge" if network.driver == "bridge" else "parent interface"
+            raise Forbidden(f"network {other.id} is already using {what} {network.bridge}")
     return msgspec.structs.replace(network, pools=_pools(networks, request))
 
 
@@ -145,7 +147,8 @@ def _pools(networks: Networks, request: NetworkRequest) -> tuple[IpamConfig, ...
         if wished[version]:
             pool = wished[version][0]
             refuse_overlap(ip_network(pool.subnet), taken)
-            refuse_route(networks.kernel, ip_network(pool.subnet), exempt=request.options.get(bridge.NAME, ""))
+            if request.driver == "bridge":  # others are part of a network that the host may well be in itself
+                refuse_route(networks.kernel, ip_network(pool.subnet), exempt=request.options.get(bridge.NAME, ""))
         elif version == 4:
             pool = IpamConfig(subnet=str(choose_subnet(networks.options.default_address_pools, taken, routed(networks.kernel))))
         else:

@@ -21,6 +21,7 @@ from carrack.errors import CarrackError
 from carrack.kernel import process, terminal
 from carrack.oci import runtime_spec
 from carrack.runtime.cgroups import Cgroup
+from carrack.runtime.device_steps import open_pty
 from carrack.runtime.failure import InitFailed, exec_failed, user_not_found, words
 from carrack.runtime.identity import Identity, default_signals, finish, identity, put_on, reachable_limits
 from carrack.runtime.init import FAILED, LONGEST, NO_USER
@@ -33,7 +34,6 @@ from carrack.runtime.program import (
     find_program,
     place_stdio,
 )
-from carrack.runtime.steps import open_pty
 
 __all__ = ["Entered", "enter"]
 

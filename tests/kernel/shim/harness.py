@@ -127,8 +127,25 @@ class Container:
             trace=self.trace,
         )
 
+    def fail(self) -> m.StartFailed:
+        """Order a start that fails; whether before Go or after is a race that the program decides."""
+        self.order_shim()
+        message = self.receive()
+        if isinstance(message, m.Created):
+            self.send(m.Go())
+            message = self.receive()
+        assert isinstance(message, m.StartFailed), message
+        return message
+
     def create(self) -> m.Created:
         """Order the shim; returns when the namespaces exist."""
+        self.order_shim()
+        created = self.expect(m.Created)
+        self.pid = created.pid
+        self.shim_pid = _parent_of(created.pid)
+        return created
+
+    def order_shim(self) -> None:
         if hasattr(self, "conversation"):
             self.conversation.close()
         self.conversation, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -137,10 +154,6 @@ class Container:
         order_start(self.harness.zygote.socket_path, self.order(), (theirs.fileno(), *(each.fileno() for each in clients)))
         for each in (theirs, *clients):
             each.close()
-        created = self.expect(m.Created)
-        self.pid = created.pid
-        self.shim_pid = _parent_of(created.pid)
-        return created
 
     def start(self) -> m.Started:
         self.create()

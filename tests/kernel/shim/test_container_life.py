@@ -76,19 +76,16 @@ def test_an_earlier_runs_exit_is_forgotten_at_the_next_start(harness: Harness) -
 
 def test_a_program_that_does_not_exist_fails_with_127(harness: Harness) -> None:
     container = harness.container(("/bin/nonesuch",))
-    container.create()
-    container.send(m.Go())
-    failed = container.expect(m.StartFailed)
+    failed = container.fail()
     assert failed.exit_code == 127
     assert "no such file or directory" in failed.message
 
 
 def test_a_failed_start_leaves_nothing(harness: Harness) -> None:
     container = harness.container(("/bin/nonesuch",))
-    container.create()
-    container.send(m.Go())
-    container.expect(m.StartFailed)
-    wait_for_death(container.shim_pid)
+    container.fail()
+    with pytest.raises(EOFError):
+        container.receive()
     assert not Path(container.socket_path).exists()
     assert not os.path.isdir(cgroups.open(container.cgroup).directory("memory") or "/nonexistent")
 
@@ -351,11 +348,21 @@ def test_who_waits_for_the_removal_is_told_at_the_removal(harness: Harness) -> N
     assert read_all(ours) == answer(5)
 
 
+def test_who_waits_for_a_removal_that_nobody_can_tell_any_more_does_not_keep_the_shim(harness: Harness) -> None:
+    ours, theirs = pair()
+    container = harness.container("exit 5", waiting=[(m.Wait(condition="removed"), theirs)])
+    container.start()
+    container.wait_exit()
+    assert container.ask(m.Forget()) == m.Done(0)
+    container.lose_daemon()
+    assert read_all(ours) == b""
+    wait_for_death(container.shim_pid)
+
+
 def test_a_failed_start_is_told_to_those_who_wait(harness: Harness) -> None:
     ours, theirs = pair()
     container = harness.container(("/bin/nonesuch",), waiting=[(m.Wait(condition="next-exit"), theirs)])
-    container.create()
-    container.send(m.Go())
+    container.fail()
     told = read_all(ours)
     assert b'"StatusCode":127' in told
     assert b"no such file" in told
