@@ -31,7 +31,7 @@ table ip filter {
 
 
 def eventually(happened: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 15
     while not happened():
         if time.monotonic() > deadline:
             return False

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.root
 
 def until(happened: Callable[[], bool], monitor: RulesetMonitor | None = None) -> bool:
     """Wait for what another thread does: at each change that the kernel reports, or every few milliseconds."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 15
     while not happened():
         if time.monotonic() > deadline:
             return False

@@ -124,8 +124,8 @@ class BridgeDriver:
 
     def _drop_addresses(self, network: Network, index: int, gateways: Collection[str]) -> None:
         wanted = {*gateways, *(pool.gateway for pool in network.pools)}
-        for owner, interface in self._netlink.addresses():
-            if owner == index and not interface.ip.is_link_local and str(interface.ip) not in wanted:
+        for _, interface in self._netlink.addresses(index):
+            if not interface.ip.is_link_local and str(interface.ip) not in wanted:
                 self._netlink.delete_address(index, interface)
 
     def rules(self, network: Network) -> BridgeRules:
