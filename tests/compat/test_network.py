@@ -1,11 +1,11 @@
 """The networks bridge, host and none, and published ports, tried over real sockets from every side."""
 
 import json
-from pathlib import Path
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 

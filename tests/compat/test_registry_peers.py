@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from tests.contract.registry.live_registry import LiveRegistry, sha256
@@ -201,8 +202,6 @@ def test_skopeo_converts_and_compresses_on_the_way(
 
 
 def test_skopeo_signs_in(skopeo: Callable[..., str], tmp_path: Path) -> None:
-    import bcrypt
-
     (tmp_path / "users").write_text("ann:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode())
     write_layout(tmp_path / "layout", "amd64")
     registry = LiveRegistry(tmp_path / "registry", "--htpasswd", str(tmp_path / "users"))
@@ -325,5 +324,23 @@ def test_a_real_dockerd_pushes_and_pulls(dockerd: Dockerd, tmp_path: Path) -> No
             assert docker("image", "inspect", "-f", "{{.Id}}", reference).ok() == image_id
         docker("tag", reference, f"{name}/copy:v2").ok()
         assert "Mounted from team/app" in docker("push", f"{name}/copy:v2").ok()
+    finally:
+        registry.close()
+
+
+@pytest.mark.root
+def test_docker_login_opens_a_registry_with_users(dockerd: Dockerd, tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("ann:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode())
+    registry = LiveRegistry(tmp_path / "registry", "--htpasswd", str(tmp_path / "users"), prefix=dockerd.host_prefix())
+    try:
+        docker = CommandLine(dockerd, [docker_program()])
+        archive = tmp_path / "root.tar"
+        archive.write_bytes(gzip.decompress(layer_of("file", 1000)[0]))
+        host = f"127.0.0.1:{registry.ports[0]}"
+        docker("import", str(archive), f"{host}/app:v1").ok()
+        assert "no basic auth credentials" in docker("push", f"{host}/app:v1").stderr
+        assert "unauthorized" in docker("login", "-u", "ann", "--password-stdin", host, stdin="wrong").stderr
+        assert "Login Succeeded" in docker("login", "-u", "ann", "--password-stdin", host, stdin="secret").ok()
+        assert "digest: sha256:" in docker("push", f"{host}/app:v1").ok()
     finally:
         registry.close()

@@ -27,7 +27,7 @@ class Session:
         self.err = Output(2)
         self.input = Input(0)
         self.config = Config(given.text("config"))
-        self.debug = given.flag("debug")
+        self.debug = given.flag("debug") or given.text("log-level") in ("debug", "trace")
         self._engine: Engine | None = None
 
     @property
@@ -45,7 +45,14 @@ class Session:
         if self._engine is not None:
             pinned = self._engine.version
         headers = {name: str(value) for name, value in self.config.table("HttpHeaders").items() if name.lower() != "user-agent"}
-        return Engine(self.endpoint(), headers=headers, version=pinned, user_agent=USER_AGENT)
+        engine = Engine(self.endpoint(), headers=headers, version=pinned, user_agent=USER_AGENT)
+        if self.debug:
+            engine.trace = self._trace
+        return engine
+
+    def _trace(self, text: str) -> None:
+        self.err.line(f"DEBUG {text}")
+        self.err.flush()
 
     def endpoint(self) -> Endpoint:
         """Where the daemon is. -H and --context come first, then CARRACK_HOST, DOCKER_HOST, the contexts, the default socket."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -150,6 +151,19 @@ def test_the_shim_is_named_after_its_container(harness: Harness) -> None:
     container = harness.container(("/bin/sleep", "1000"))
     container.start()
     assert Path(f"/proc/{container.shim_pid}/cmdline").read_bytes().rstrip(b"\0") == f"carrack-shim {container.id}".encode()
+
+
+def test_a_wide_range_of_ports_is_held_until_forget(harness: Harness) -> None:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(400)]
+    places = [each.getsockname() for each in sockets]
+    container = harness.container(("/bin/sh", "-c", "ulimit -n"), held=sockets)
+    container.start()
+    with pytest.raises(OSError, match="Address already in use"):
+        socket.create_server(places[-1])
+    container.wait_exit()
+    assert logged(container) == [b"%d\n" % resource.getrlimit(resource.RLIMIT_NOFILE)[0]]
+    container.forget()
+    socket.create_server(places[-1]).close()
 
 
 # ── attach ───────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from carrack.oci.digest import Digest
+from carrack.registry.storage import locks as locks_module
 from carrack.registry.storage.locks import Locks
 
 
@@ -38,6 +43,34 @@ def test_whoever_wants_a_repository_for_itself_is_not_kept_out_by_those_who_shar
     for thread in (*threads, taker):
         thread.join()
     assert was_in_time
+
+
+def test_two_repositories_are_taken_in_one_order_and_a_shared_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two mounts in opposite directions, or one between names that share a file, would wait behind a push for ever."""
+    taken: list[str] = []
+
+    @contextmanager
+    def record(path: str, _operation: int, _turnstile: str = "") -> Iterator[None]:
+        taken.append(path)
+        yield
+
+    monkeypatch.setattr(locks_module, "_held", record)
+    locks = Locks(str(tmp_path))
+    orders = []
+    for pair in (("a", "b"), ("b", "a")):
+        with locks.two_repositories(*pair):
+            orders.append(tuple(taken))
+        taken.clear()
+    assert orders[0] == orders[1]
+    assert len(orders[0]) == 2
+    by_file: dict[str, str] = {}
+    for name in map(str, range(10_000)):
+        with locks.repository(name, exclusive=False):
+            twin = by_file.setdefault(taken.pop(), name)
+        if twin != name:
+            break
+    with locks.two_repositories(name, twin):
+        assert len(taken) == 1
 
 
 def test_an_exclusive_holder_is_alone(tmp_path: Path) -> None:

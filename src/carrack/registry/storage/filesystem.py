@@ -52,7 +52,7 @@ class FilesystemStorage(UploadFiles, SweepFiles):
         return self.open_stored(digest)
 
     def mount_blob(self, digest: Digest, source: str, target: str) -> int:
-        with self.locks.repository(source, exclusive=False), self.locks.repository(target, exclusive=False):
+        with self.locks.two_repositories(source, target):
             if not self.is_linked(self.layout.layer(source, digest)):
                 raise _blob_unknown(digest)
             with self.locks.content(digest, exclusive=False):
