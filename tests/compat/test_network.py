@@ -1,11 +1,11 @@
 """The networks bridge, host and none, and published ports, tried over real sockets from every side."""
 
 import json
-from pathlib import Path
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -244,7 +244,7 @@ def test_a_malformed_port_is_refused_by_the_client(docker_cli: CommandLine, flag
     assert docker_cli.ok("ps", "-aq") == ""
 
 
-@pytest.mark.observes("docker network ls", "GET /networks")
+@pytest.mark.observes("docker network ls --filter", "docker network ls --format", "docker network ls", "GET /networks")
 def test_network_ls_shows_the_three_of_every_engine(docker_cli: CommandLine) -> None:
     rows = sorted(docker_cli.ok("network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").splitlines())
     assert rows == ["bridge bridge local", "host host local", "none null local"]

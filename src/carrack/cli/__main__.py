@@ -104,12 +104,12 @@ def _find(session: Session, words: list[str]) -> tuple[str, str, list[str]]:
 
         run_plugin(session, words)
         raise _unknown(name, "")
-    second = words[1] if len(words) > 1 else "--help"
+    second = words[1] if len(words) > 1 else ""
     path = ALIASES.get(f"{name} {second}", f"{name} {second}")
-    if second in ("--help", "-h"):
+    if second in ("", "--help", "-h"):
         from carrack.cli.help import group_help
 
-        session.out.write(group_help(name))
+        (session.out if second else session.err).write(group_help(name))
         return "", "", []
     if second.startswith("-") and second != "-":
         shown = (

@@ -16,6 +16,7 @@ from carrack.client.frames import STDERR, SYSTEM_ERROR, FrameReader
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from carrack.cli.session import Session
     from carrack.cli.signals import SignalWatch
@@ -226,24 +227,26 @@ class Attachment:
         self.connection.close()
 
 
-def read_status(session: Session, waiting: Response) -> int:
-    """The exit status that POST …/wait answers with; 125 when it cannot be learnt."""
+def read_status(session: Session, waiting: Response, *, quiet: bool = False) -> int:
+    """The exit status that POST …/wait answers with; 125 when it cannot be learnt, which is said unless `quiet`."""
+    problem = ""
+    answer: dict[str, Any] = {}
     try:
-        answer = next(iter(waiting.documents()), None)
+        answer = next(iter(waiting.documents()), {})
+        if not answer:
+            problem = "error waiting for container: unexpected EOF"
     except ConnectionFailed as error:
-        session.err.line(f"error waiting for container: {error}")
-        return 125
-    if not isinstance(answer, dict):
-        session.err.line("error waiting for container: unexpected EOF")
-        return 125
-    failure = answer.get("Error")
-    if failure:
-        session.err.line(f"Error waiting for container: {failure.get('Message', '')}")
+        problem = f"error waiting for container: {error}"
+    if answer.get("Error"):
+        problem = f"Error waiting for container: {answer['Error'].get('Message', '')}"
+    if problem:
+        if not quiet:
+            session.err.line(problem)
         return 125
     return int(answer.get("StatusCode") or 0)
 
 
-def await_status(session: Session, waiting: Response, signals: SignalWatch | None) -> int:
+def await_status(session: Session, waiting: Response, signals: SignalWatch | None, *, quiet: bool = False) -> int:
     """Waits for the exit status alone, passing signals on meanwhile."""
     while signals is not None:
         readable, _, _ = select([waiting.body.fileno(), signals.fileno()], [], [])
@@ -251,7 +254,7 @@ def await_status(session: Session, waiting: Response, signals: SignalWatch | Non
             signals.forward()
         if waiting.body.fileno() in readable:
             break
-    return read_status(session, waiting)
+    return read_status(session, waiting, quiet=quiet)
 
 
 def check_terminal(session: Session, *, attach_stdin: bool, tty: bool) -> None:

@@ -27,7 +27,7 @@ class Session:
         self.err = Output(2)
         self.input = Input(0)
         self.config = Config(given.text("config"))
-        self.debug = given.flag("debug")
+        self.debug = given.flag("debug") or given.text("log-level") in ("debug", "trace")
         self._engine: Engine | None = None
 
     @property
@@ -45,7 +45,14 @@ class Session:
         if self._engine is not None:
             pinned = self._engine.version
         headers = {name: str(value) for name, value in self.config.table("HttpHeaders").items() if name.lower() != "user-agent"}
-        return Engine(self.endpoint(), headers=headers, version=pinned, user_agent=USER_AGENT)
+        engine = Engine(self.endpoint(), headers=headers, version=pinned, user_agent=USER_AGENT)
+        if self.debug:
+            engine.trace = self._trace
+        return engine
+
+    def _trace(self, text: str) -> None:
+        self.err.line(f"DEBUG {text}")
+        self.err.flush()
 
     def endpoint(self) -> Endpoint:
         """Where the daemon is. -H and --context come first, then CARRACK_HOST, DOCKER_HOST, the contexts, the default socket."""
@@ -63,11 +70,14 @@ class Session:
             if context != "default":
                 from carrack.cli.contexts.store import context_endpoint
 
-                return context_endpoint(self.config.directory, context)
+                try:
+                    return context_endpoint(self.config.directory, context)
+                except CommandFailure as error:
+                    raise CommandFailure(f"Failed to initialize: unable to resolve docker endpoint: {error}") from None
         try:
             endpoint = parse_endpoint(host or DEFAULT_HOST, tls=self._tls())
         except CarrackError as error:
-            raise CommandFailure(str(error)) from None
+            raise CommandFailure(f"Failed to initialize: unable to resolve docker endpoint: {error}") from None
         if not host and not os.path.exists(endpoint.path) and os.path.exists(DOCKER_SOCKET):
             endpoint.hint = (
                 f"\nA Docker daemon listens at unix://{DOCKER_SOCKET}: set DOCKER_HOST=unix://{DOCKER_SOCKET} to use it."

@@ -68,7 +68,7 @@ def parse_endpoint(text: str, *, tls: TlsFiles | None = None) -> Endpoint:
         if scheme == "https" and tls is None:
             tls = TlsFiles()
         return _parse_tcp(written if separator else f"tcp://{written}", rest, tls)
-    raise InvalidParameter(f"invalid bind address ({text}): unsupported proto '{scheme}'")
+    raise InvalidParameter(f"invalid bind address format: {text}")
 
 
 def _parse_tcp(written: str, rest: str, tls: TlsFiles | None) -> Endpoint:

@@ -14,7 +14,7 @@ from carrack.client.http import Body, Head, encode_query, percent_encode, read_h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     Query = Mapping[str, str | list[str]]
@@ -119,6 +119,7 @@ class Engine:
         self._kept: Connection | None = None
         self._version = version
         self._ping_headers: dict[str, str] | None = None
+        self.trace: Callable[[str], None] | None = None  # told of every request and its status
 
     # -- negotiation
 
@@ -266,6 +267,8 @@ class Engine:
         except BaseException:
             connection.close()
             raise
+        if self.trace is not None:
+            self.trace(f"{method} {target}: {head.status} {head.reason}")
         return Response(self, connection, head, method)
 
     def _send(

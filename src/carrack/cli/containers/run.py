@@ -88,7 +88,7 @@ def _run_attached(session: Session, parsed: Parsed, spec: Spec, identity: str) -
         except CarrackError as error:
             attachment.close()
             if parsed.flag("rm"):
-                await_status(session, waiting, signals)
+                await_status(session, waiting, signals, quiet=True)
             raise run_failure(error) from None
         resize = resizer(session, f"/containers/{identity}/resize") if tty and session.out.is_terminal else None
         attachment.run(waiting=waiting, signals=signals, resize=resize)

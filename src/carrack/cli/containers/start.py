@@ -75,7 +75,7 @@ def _start_attached(session: Session, parsed: Parsed, query: dict[str, str]) -> 
         except CarrackError:
             attachment.close()
             if removed:
-                await_status(session, waiting, signals)
+                await_status(session, waiting, signals, quiet=True)
             raise
         resize = resizer(session, container_path(identity, "/resize")) if config["Tty"] and session.out.is_terminal else None
         attachment.run(waiting=waiting, signals=signals, resize=resize)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from select import select
 
 from carrack.cli.command import Command
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from carrack.client.engine import Response
 
 REFRESH_SECONDS = 0.5
+FIRST_SAMPLE_SECONDS = 2.0
+"""How long a container may take to its first numbers; one that does not run may never send any."""
 NO_VALUE = "--"
 COLUMNS = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
 
@@ -151,7 +154,7 @@ class _Watch:
         }
         if self.events is not None:
             sources[self.events.body.fileno()] = None
-        readable, _, _ = select(list(sources), [], [], timeout_seconds)
+        readable, _, _ = select(list(sources), [], [], max(timeout_seconds, 0))
         for fd in readable:
             usage = sources[fd]
             if usage is None:
@@ -206,8 +209,9 @@ def _stats(session: Session, parsed: Parsed) -> None:
         query = {"all": "1"} if watch.show_all else {}
         for container in session.engine.json("GET", "/containers/json", query) or ():
             watch.add(container["Id"][:12])
-    while watch.waiting:
-        watch.step(2.0)
+    deadline = time.monotonic() + FIRST_SAMPLE_SECONDS
+    while watch.waiting and time.monotonic() < deadline:
+        watch.step(deadline - time.monotonic())
     template = parsed.text("format") or session.config.text("statsFormat")
     while True:
         _show(session.out, watch, template)

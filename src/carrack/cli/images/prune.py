@@ -48,7 +48,7 @@ COMMANDS = (
     ),
     Command(
         "builder prune",
-        "[OPTIONS]",
+        "",
         "Remove build cache",
         _prune_cache,
         needs="1.39",

@@ -120,9 +120,7 @@ def _logout(session: Session, parsed: Parsed) -> None:
     shown = argument or server
     if server != HUB_SERVER:
         shown = server
-    if not erase_login(session.config, server):
-        session.out.line(f"Not logged in to {shown}")
-        return
+    erase_login(session.config, server)
     session.out.line(f"Removing login credentials for {shown}")
 
 
