@@ -40,13 +40,13 @@ log = logging.getLogger("carrack.registry")
 
 _THREADS = 32
 _BACKLOG = 512
+_DESCRIPTORS = 65_536
 
 
 def run(config: RegistryConfig, *, ready_fd: int = -1) -> None:
     """Serve until SIGTERM or SIGINT. Writes the bound addresses to `ready_fd`, one a line. Raises InvalidParameter, Unavailable."""
     config.validate()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _raise_descriptor_limit()
     runner = asyncio.run
     try:
         import uvloop
@@ -55,6 +55,14 @@ def run(config: RegistryConfig, *, ready_fd: int = -1) -> None:
     except ImportError:
         pass  # the standard loop serves too
     runner(_Process(config).run(ready_fd))
+
+
+def _raise_descriptor_limit() -> None:
+    """A client needs two descriptors, and the usual soft limit of 1024 is for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @dataclass
