@@ -1,17 +1,20 @@
 """Writes SCOPE.md: which of Docker's API routes, commands and flags Carrack has, read from the code and the tests themselves.
 
 What Docker has stands in docs/scope/ (from its API description and from `docker --help`). What Carrack has is read from the
-``Route(...)`` literals of src/carrack/api, the refusals of `engine/honoured.py` and the command table of `carrack.cli`. What is
-seen to work is read from the ``@pytest.mark.observes(...)`` marks of the tests. ``--check`` fails when SCOPE.md says otherwise.
+router that `daemon/wiring.py` builds, the refusals of `engine/honoured.py` and the command table of `carrack.cli`. What is seen
+to work is read from the ``@pytest.mark.observes(...)`` marks of the tests. ``--check`` fails when SCOPE.md says otherwise.
 """
 
 import argparse
 import ast
+import importlib
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from unittest.mock import MagicMock
 
 ROOT = Path(__file__).resolve().parents[1]
 SCOPE = ROOT / "SCOPE.md"
@@ -24,6 +27,31 @@ says something else.
 - **partial**: it is there, and either something of Docker's is refused by name or no test sees its effect yet.
 - **no**: it is not there. A route answers 501 (or, for swarm and plugins, what Docker answers where there are none).
 """
+
+# The route without which a command is only half there; a folder when the route alone does not tell.
+NEEDS = {
+    "docker build": "POST /build",
+    "docker builder build": "POST /build",
+    "docker builder prune": "POST /build/prune",
+    "docker checkpoint create": "POST /containers/{id}/checkpoints",
+    "docker checkpoint ls": "GET /containers/{id}/checkpoints",
+    "docker checkpoint rm": "DELETE /containers/{id}/checkpoints/{checkpoint}",
+    "docker commit": "POST /commit",
+    "docker cp": "GET /containers/{id}/archive",
+    "docker diff": "GET /containers/{id}/changes",
+    "docker export": "GET /containers/{id}/export",
+    "docker login": "POST /auth",
+    "docker network connect": "POST /networks/{id}/connect",
+    "docker network create": "POST /networks/create",
+    "docker network disconnect": "POST /networks/{id}/disconnect",
+    "docker network prune": "POST /networks/prune",
+    "docker network rm": "DELETE /networks/{id}",
+    "docker pull": "src/carrack/distribution",
+    "docker push": "POST /images/{name}/push",
+    "docker search": "GET /images/search",
+    "docker stats": "GET /containers/{id}/stats",
+    "docker volume update": "PUT /volumes/{name}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +102,16 @@ def observed() -> set[str]:
 
 def route_rows(seen: set[str]) -> Iterator[Row]:
     """One row per route of Docker's API."""
-    served, refused = served_routes(), refused_routes()
+    served = served_routes()
     from carrack.engine.honoured import REFUSED
 
     for line in (ROOT / "docs/scope/api.tsv").read_text().splitlines():
         method, path = line.split("\t")[:2]
         name = f"{method} {path}"
-        if plain(name) in refused or plain(name) not in served:
-            yield Row(name, "no", "answers as an engine outside a swarm" if plain(name) in served - refused else "")
-        elif served_as_absent(name):
+        module = served.get(plain(name), "not_yet")
+        if module == "not_yet":
+            yield Row(name, "no")
+        elif module == "absent":
             yield Row(name, "no", "answers as an engine without it")
         elif name not in seen:
             yield Row(name, "partial", "no test sees its effect yet")
@@ -92,37 +121,24 @@ def route_rows(seen: set[str]) -> Iterator[Row]:
             yield Row(name, "done")
 
 
-def served_routes() -> set[str]:
-    """Every route in the source of the API's noun modules, those that refuse included."""
-    return {plain(name) for path in (ROOT / "src/carrack/api").glob("*.py") for name in route_literals(path)}
+@cache
+def served_routes() -> dict[str, str]:
+    """Each route of the router that the daemon builds, and the module that answers it: the first in order, as the router takes it.
 
-
-def refused_routes() -> set[str]:
-    """Those that answer 501."""
-    from carrack.api.not_yet import NOT_YET
-
-    implemented = {
-        plain(name) for path in (ROOT / "src/carrack/api").glob("*.py") if path.stem != "not_yet" for name in route_literals(path)
-    }
-    return {plain(f"{method} {pattern}") for method, pattern in NOT_YET} - implemented
-
-
-def served_as_absent(name: str) -> bool:
-    """Whether the route only says that this engine is no swarm node, no host of plugins and no BuildKit."""
-    return plain(name) in {plain(found) for found in route_literals(ROOT / "src/carrack/api/absent.py")}
-
-
-def route_literals(path: Path) -> Iterator[str]:
-    """``METHOD pattern`` of each ``Route("METHOD", "pattern", …)`` and of each ``("METHOD", "/pattern")`` in a file."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        items: list[ast.expr] = []
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Route":
-            items = node.args[:2]
-        elif isinstance(node, ast.Tuple) and len(node.elts) == 2:
-            items = node.elts
-        values = [item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
-        if len(values) == 2 and values[0].isupper() and values[1].startswith("/"):
-            yield " ".join(values)
+    The list is read from `daemon/wiring.py` (``*networks.routes(nets, …)``) and built with doubles in the places of the rooms.
+    """
+    found: dict[str, str] = {}
+    for node in ast.walk(ast.parse((ROOT / "src/carrack/daemon/wiring.py").read_text())):
+        if isinstance(node, ast.Starred) and isinstance(node.value, ast.Call):
+            module, _, function = ast.unparse(node.value.func).partition(".")
+            if function != "routes":
+                continue
+            rooms = [MagicMock() for _ in node.value.args]
+            for route in importlib.import_module(f"carrack.api.{module}").routes(*rooms):
+                found.setdefault(plain(f"{route.method} {route.pattern}"), module)
+    if not found:
+        raise SystemExit("scope: no routes found in src/carrack/daemon/wiring.py")
+    return found
 
 
 def plain(name: str) -> str:
@@ -137,8 +153,13 @@ def command_rows(seen: set[str]) -> Iterator[Row]:
         if ours is None:
             yield Row(command, "no")
             continue
+        if not engine_has(NEEDS.get(command)):
+            yield Row(command, "no", "the client has it, the daemon refuses it")
+            continue
         missing = sorted(flags - ours)
-        unseen = sorted(flag for flag in flags & ours if f"{command} {flag}" not in seen)
+        # create and run have one table of flags and one code behind it
+        twin = "docker run" if command == "docker create" else command
+        unseen = sorted(flag for flag in flags & ours if not {f"{command} {flag}", f"{twin} {flag}"} & seen)
         notes = [f"{len(flags & ours)} of {len(flags)} flags, {len(flags & ours) - len(unseen)} seen by a test"] if flags else []
         if missing:
             notes.append("missing: " + " ".join(missing))
@@ -148,6 +169,15 @@ def command_rows(seen: set[str]) -> Iterator[Row]:
             notes.append("no test sees it work yet")
         done = not missing and not unseen and command in seen
         yield Row(command, "done" if done else "partial", "; ".join(notes) if not done else "")
+
+
+def engine_has(need: str | None) -> bool:
+    """Whether the daemon has the route (or the folder's code) that a command needs."""
+    if need is None:
+        return True
+    if need.startswith("src/"):
+        return len(list((ROOT / need).glob("*.py"))) > 1
+    return served_routes().get(plain(need), "not_yet") not in {"not_yet", "absent"}
 
 
 def docker_flags() -> dict[str, set[str]]:

@@ -19,6 +19,7 @@ from tests.rig.recorder import Recorded, Recorder
 DOCKER = shutil.which("docker")
 
 pytestmark = [
+    pytest.mark.docker_since(28),
     pytest.mark.skipif(DOCKER is None, reason="no docker command line on PATH"),
     pytest.mark.skipif(not Path(carrack_program()).exists(), reason="run scripts/setup"),
 ]

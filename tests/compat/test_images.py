@@ -159,7 +159,7 @@ def test_save_writes_a_file_and_never_to_a_terminal(cli: CommandLine, tmp_path: 
         assert screen.wait() == 1
 
 
-@pytest.mark.observes("docker import", "POST /images/create")
+@pytest.mark.observes("docker import --change", "docker import --message", "docker import", "POST /images/create")
 def test_import_makes_an_image_of_a_tar(cli: CommandLine, images: Images) -> None:
     changes = ("-c", 'CMD ["echo", "imported"]', "-c", "ENV A=1")
     image_id = cli.ok("import", *changes, "-m", "from a test", "-", "made:1", stdin=images.rootfs)
@@ -209,7 +209,9 @@ def test_images_prints_dockers_table(cli: CommandLine) -> None:
     assert cells[:3] == wanted or cli.ok("images", "first").splitlines()[1].split()[:3] == wanted
 
 
-@pytest.mark.observes("docker images --filter", "docker images --quiet", "docker images --all")
+@pytest.mark.observes(
+    "docker images --format", "docker images --no-trunc", "docker images --filter", "docker images --quiet", "docker images --all"
+)
 def test_images_filters(cli: CommandLine) -> None:
     one = loaded(cli, small("one", "first:1", "first:2", Labels={"role": "web"}))
     two = loaded(cli, small("two", "second:1"))
@@ -230,7 +232,7 @@ def test_images_before_and_since_compare_creation(cli: CommandLine) -> None:
     assert cli.ok("images", *form, "--filter", "since=first:1").split() == ["newer"]
 
 
-@pytest.mark.observes("GET /images/{name}/json", "docker image inspect")
+@pytest.mark.observes("docker image inspect", "GET /images/{name}/json", "docker image inspect")
 def test_inspect_shows_the_images_own_document(cli: CommandLine) -> None:
     recipe = Recipe((tar([Entry("one", b"1")]), tar([Entry("two", b"22")])), ("first:1",), {"Cmd": ["x"], "Labels": {"k": "v"}})
     loaded(cli, recipe)
@@ -252,7 +254,9 @@ def test_an_image_answers_to_its_id_prefix_and_every_way_to_write_its_name(cli: 
         assert cli.ok("inspect", "--type", "image", "-f", "{{.Id}}", name) == image_id
 
 
-@pytest.mark.observes("docker history", "GET /images/{name}/history")
+@pytest.mark.observes(
+    "docker history --format", "docker history --no-trunc", "docker history --quiet", "docker history", "GET /images/{name}/history"
+)
 def test_history_lists_the_newest_layer_first(cli: CommandLine) -> None:
     layers = (tar([Entry("one", b"1" * 1000)]), tar([Entry("two", b"2")]))
     loaded(cli, Recipe(layers, ("first:1",), history=("first step", "second step")))

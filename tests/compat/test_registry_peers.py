@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -10,13 +11,18 @@ import os
 import shutil
 import subprocess
 import tarfile
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import bcrypt
 import pytest
 
 from tests.contract.registry.live_registry import LiveRegistry, sha256
+from tests.contract.registry.tokens import claims, new_key, pem, service_options, token
 from tests.rig.dockerd import Dockerd
 from tests.rig.engine import ROOT, CommandLine, docker_program
 from tests.rig.ports import free_ports
@@ -201,8 +207,6 @@ def test_skopeo_converts_and_compresses_on_the_way(
 
 
 def test_skopeo_signs_in(skopeo: Callable[..., str], tmp_path: Path) -> None:
-    import bcrypt
-
     (tmp_path / "users").write_text("ann:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode())
     write_layout(tmp_path / "layout", "amd64")
     registry = LiveRegistry(tmp_path / "registry", "--htpasswd", str(tmp_path / "users"))
@@ -214,6 +218,56 @@ def test_skopeo_signs_in(skopeo: Callable[..., str], tmp_path: Path) -> None:
             skopeo("inspect", "--tls-verify=false", "--creds", "ann:wrong", name)
     finally:
         registry.close()
+
+
+class TokenService(ThreadingHTTPServer):
+    """Gives ann, with her password, a token for whatever scope she asks for; anybody else one for pulling."""
+
+    def __init__(self) -> None:
+        self.key = new_key("ES256")
+        self.scopes: list[str] = []
+        super().__init__(("127.0.0.1", 0), _TokenAnswers)
+        self.realm = f"http://127.0.0.1:{self.server_port}/token"
+
+
+class _TokenAnswers(BaseHTTPRequestHandler):
+    server: TokenService
+
+    def do_GET(self) -> None:
+        scopes = parse_qs(urlsplit(self.path).query).get("scope", [])
+        self.server.scopes += scopes
+        is_ann = self.headers.get("Authorization") == "Basic " + base64.b64encode(b"ann:secret").decode()
+        grants = [(scope.split(":")[1], scope.split(":")[2] if is_ann else "pull") for scope in scopes]
+        said = token(self.server.key, "ES256", claims(*grants, sub="ann" if is_ann else ""))
+        content = json.dumps({"token": said, "expires_in": 300}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing to the terminal."""
+
+
+def test_skopeo_gets_its_tokens_from_a_token_service(skopeo: Callable[..., str], tmp_path: Path) -> None:
+    write_layout(tmp_path / "layout", "amd64")
+    with TokenService() as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        (tmp_path / "key.pem").write_bytes(pem(service.key))
+        options = service_options(tmp_path / "key.pem")
+        options[options.index("--token-realm") + 1] = service.realm
+        registry = LiveRegistry(tmp_path / "registry", *options)
+        try:
+            name = f"docker://127.0.0.1:{registry.ports[0]}/team/app:v1"
+            push = ("copy", "--dest-tls-verify=false", f"oci:{tmp_path}/layout:v1", name)
+            with pytest.raises(AssertionError, match=r"unauthorized|authentication required|denied"):
+                skopeo(*push)
+            skopeo(*push, "--dest-creds", "ann:secret")
+            skopeo("copy", "--src-tls-verify=false", name, f"dir:{tmp_path}/back")
+            assert "repository:team/app:pull,push" in service.scopes
+        finally:
+            registry.close()
+            service.shutdown()
 
 
 def test_a_folder_of_docker_registry_is_adopted_and_can_go_back(
@@ -325,5 +379,23 @@ def test_a_real_dockerd_pushes_and_pulls(dockerd: Dockerd, tmp_path: Path) -> No
             assert docker("image", "inspect", "-f", "{{.Id}}", reference).ok() == image_id
         docker("tag", reference, f"{name}/copy:v2").ok()
         assert "Mounted from team/app" in docker("push", f"{name}/copy:v2").ok()
+    finally:
+        registry.close()
+
+
+@pytest.mark.root
+def test_docker_login_opens_a_registry_with_users(dockerd: Dockerd, tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("ann:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode())
+    registry = LiveRegistry(tmp_path / "registry", "--htpasswd", str(tmp_path / "users"), prefix=dockerd.host_prefix())
+    try:
+        docker = CommandLine(dockerd, [docker_program()])
+        archive = tmp_path / "root.tar"
+        archive.write_bytes(gzip.decompress(layer_of("file", 1000)[0]))
+        host = f"127.0.0.1:{registry.ports[0]}"
+        docker("import", str(archive), f"{host}/app:v1").ok()
+        assert "no basic auth credentials" in docker("push", f"{host}/app:v1").stderr
+        assert "401 Unauthorized" in docker("login", "-u", "ann", "--password-stdin", host, stdin="wrong").stderr
+        assert "Login Succeeded" in docker("login", "-u", "ann", "--password-stdin", host, stdin="secret").ok()
+        assert "digest: sha256:" in docker("push", f"{host}/app:v1").ok()
     finally:
         registry.close()

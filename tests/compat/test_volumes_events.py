@@ -15,7 +15,16 @@ def now() -> str:
     return f"{time.time():.6f}"
 
 
-@pytest.mark.observes("docker volume ls", "docker volume create", "GET /volumes", "POST /volumes/create")
+@pytest.mark.observes(
+    "docker volume create --label",
+    "docker volume ls --filter",
+    "docker volume ls --format",
+    "docker volume ls --quiet",
+    "docker volume ls",
+    "docker volume create",
+    "GET /volumes",
+    "POST /volumes/create",
+)
 def test_volume_ls_lists_names_and_filters(cli: CommandLine) -> None:
     assert cli.ok("volume", "create", "--label", "role=db", "alpha") == "alpha"
     cli.ok("create", "--name", "user", "-v", "beta:/b", "busybox", "true")
@@ -51,7 +60,7 @@ def test_an_unknown_volume_is_named(cli: CommandLine) -> None:
     assert "no such volume" in ended.stderr.lower()
 
 
-@pytest.mark.observes("docker events", "GET /events")
+@pytest.mark.observes("docker events --format", "docker events", "GET /events")
 def test_a_containers_life_is_told_in_order(cli: CommandLine) -> None:
     words = ("--filter", "type=container", "--format", '{{.Action}} {{index .Actor.Attributes "name"}}')
     with cli.pipes("events", "--since", now(), *words) as events:

@@ -23,7 +23,6 @@ NOT_YET: tuple[tuple[str, str], ...] = (
     ("POST", "/build/prune"),
     ("POST", "/build/cancel"),
     ("POST", "/commit"),
-    ("GET", "/images/search"),
     ("POST", "/networks/{id}/connect"),
     ("POST", "/networks/{id}/disconnect"),
     ("PUT", "/volumes/{name}"),

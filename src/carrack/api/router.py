@@ -83,7 +83,7 @@ class Api:
             if request.handed_over:
                 log.warning("%s %s, after its connection was handed over: %s", request.method, request.path, error.message)
                 return None
-            if status_of(error) >= 500:
+            if status_of(error) == 500:  # 501 and 503 are answers, not accidents
                 log.error("%s %s: %s", request.method, request.path, error.message)
             return error_response(error)
         except Exception as error:  # the root of a request

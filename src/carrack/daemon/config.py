@@ -55,6 +55,7 @@ OPTIONS = (
     Option("host", "list", "Sockets to listen on", "H", key="hosts"),
     Option("icc", "flag", "Let containers of the default bridge talk to each other (default true)"),
     Option("insecure-tcp", "flag", "Allow TCP without TLS beyond loopback (anyone who reaches it is root here)"),
+    Option("insecure-registry", "list", "Registries (hosts or networks) that may do without TLS", key="insecure-registries"),
     Option("instance", "text", "Name that every kernel object of this daemon carries (default carrack)"),
     Option("ip", "text", "Host address of published ports that name none (default 0.0.0.0)"),
     Option("ip-forward", "flag", "Turn IP forwarding on when it is off (default true)"),
@@ -66,6 +67,7 @@ OPTIONS = (
     Option("log-opt", "map", "Default options of container logs", key="log-opts"),
     Option("mtu", "number", "MTU of the default bridge's containers"),
     Option("pidfile", "text", "Where the daemon's pid is written (default EXEC-ROOT/carrackd.pid)", "p"),
+    Option("registry-mirror", "list", "URLs to ask before Docker Hub when pulling", key="registry-mirrors"),
     Option("shutdown-timeout", "number", "Seconds that open answers get at the end (default 15)"),
     Option("storage-driver", "text", "overlay2, or native (plain copies; alias vfs)", "s"),
     Option("tls", "flag", "Use TLS: --tls=false allows plain TCP on loopback"),
@@ -102,6 +104,8 @@ class DaemonConfig:
     dns_opts: list[str] = field(default_factory=list)
     dns_search: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+    registry_mirrors: list[str] = field(default_factory=list)
+    insecure_registries: list[str] = field(default_factory=list)
     log_driver: str = "local"
     log_opts: dict[str, str] = field(default_factory=dict)
     cgroup_parent: str = ""
@@ -230,7 +234,7 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     for switch in ("debug", "icc", "ip_forward", "ip_masq", "tls", "insecure_tcp", "validate"):
         if switch in fields:
             setattr(config, switch, bool(fields[switch]))
-    for several in ("hosts", "dns", "dns_opts", "dns_search", "labels"):
+    for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries"):
         if several in fields:
             setattr(config, several, [str(value) for value in _list(fields[several])])
     for number in ("mtu", "shutdown_timeout"):
@@ -257,6 +261,9 @@ def _check(config: DaemonConfig, fields: dict[str, object]) -> None:
         raise InvalidParameter(f"invalid logging level: {config.log_level}")
     if config.storage_driver not in ("overlay2", "overlay", "native", "vfs"):
         raise InvalidParameter(f"driver not supported: {config.storage_driver}")
+    for mirror in config.registry_mirrors:
+        if not mirror.startswith(("http://", "https://")) or "/" in mirror.partition("://")[2].rstrip("/"):
+            raise InvalidParameter(f"invalid mirror: {mirror!r}: want http or https, a host, and nothing else")
     if fields.get("live_restore") is False:
         raise InvalidParameter("live-restore cannot be turned off: Carrack's containers always outlive the daemon")
     if config.tls:

@@ -149,7 +149,10 @@ class Containers:
         if new == container.name:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         old = container.name
-        self._rooms.table.reserve_name(new, container.id)
+        try:
+            self._rooms.table.reserve_name(new, container.id)
+        except Conflict as error:
+            raise Conflict(f"Error when allocating new name: {error.message}") from error
         container.name = new
         self._rooms.table.release_name(old, container.id)
         await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
@@ -276,7 +279,8 @@ class Containers:
         """Set the size of the container's terminal."""
         container = self.get(ref)
         shim = self._life.running_shim(container, f"container {container.id} is not running")
-        await shim.order(lambda number: Resize(number, height, width))
+        if container.config.tty:
+            await shim.order(lambda number: Resize(number, height, width))
         self._life.tell(container, "resize", {"height": str(height), "width": str(width)})
 
     async def update(self, ref: str, wanted: UpdateRequest) -> Warnings:

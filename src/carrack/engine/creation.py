@@ -20,7 +20,7 @@ from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from carrack.images.image import Image
 from carrack.networks.network import Network
 from carrack.oci.platform import Platform
-from carrack.runtime import cgroups
+from carrack.runtime import cgroups, defaults
 
 _CONFIG_FIELDS = tuple(ContainerConfig.__struct_fields__)
 
@@ -61,6 +61,10 @@ def draft(
         default_log_options=rooms.settings.log_options,
         cgroup_version=cgroups.detect().version,
     )
+    if host.masked_paths is None and not host.privileged:
+        host.masked_paths = list(defaults.masked_paths(os.cpu_count() or 0))
+    if host.readonly_paths is None and not host.privileged:
+        host.readonly_paths = list(defaults.READONLY_PATHS)
     log_options.check(host.log_config)
     if host.init and not rooms.settings.init_path:
         raise InvalidParameter("--init needs docker-init or tini on this host (Debian: apt-get install tini)")

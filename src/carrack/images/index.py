@@ -9,7 +9,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -23,6 +23,7 @@ from carrack.state import Database, Row
 
 _ID = re.compile(r"(?:sha256:)?([a-f0-9]{64})")
 _ID_PREFIX = re.compile(r"(?:sha256:)?([a-f0-9]{1,64})")
+_READ_LIMIT = 2000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _decode_document = msgspec.json.Decoder(ImageDocument).decode
 _decode_descriptor = msgspec.json.Decoder(Descriptor).decode
@@ -41,6 +42,8 @@ class ImageIndex:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._read: dict[str, tuple[bytes, Image]] = {}
+        """Images that were read before, with the document they were read from: a list of hundreds must take no time."""
 
     def resolve(self, ref: str) -> Resolved:
         """Find the image a person means: an id, a name with or without tag, a name by digest, or the beginning of an id.
@@ -67,7 +70,7 @@ class ImageIndex:
         if not rows:
             raise NotFound(f"No such image: {image}")
         tags = self._database.read("SELECT reference FROM tags WHERE digest = ? ORDER BY reference", (str(image),))
-        return _image(rows[0], [row[0] for row in tags])
+        return self._image(rows[0], [row[0] for row in tags])
 
     def all(self) -> list[Image]:
         """Every image, the newest first."""
@@ -75,7 +78,7 @@ class ImageIndex:
         for reference, digest in self._database.read("SELECT reference, digest FROM tags ORDER BY reference"):
             names.setdefault(digest, []).append(reference)
         rows = self._database.read(f"{_SELECT} ORDER BY created DESC, digest")
-        return [_image(row, names.get(row[0], ())) for row in rows]
+        return [self._image(row, names.get(row[0], ())) for row in rows]
 
     def references(self, image: Digest) -> list[Reference]:
         """The names of an image, by tag and by digest, in their order."""
@@ -119,6 +122,17 @@ class ImageIndex:
         """The content one image needs."""
         rows = self._database.read("SELECT digest FROM image_blobs WHERE image = ?", (str(image),))
         return {Digest.parse(row[0]) for row in rows}
+
+    def _image(self, row: Row, references: Sequence[str]) -> Image:
+        digest, content = row[0], row[-1]
+        known = self._read.get(digest)
+        if known is None or known[0] != content:
+            if len(self._read) >= _READ_LIMIT:
+                self._read.clear()
+            known = self._read[digest] = (content, _nameless(row))
+        names = tuple(_familiar(name) for name in references if "@" not in name)
+        digests = tuple(_familiar(name) for name in references if "@" in name)
+        return replace(known[1], names=names, repo_digests=digests)
 
     def _by_digest(self, text: str) -> Digest:
         if self._database.read("SELECT 1 FROM images WHERE digest = ?", (text,)):
@@ -208,15 +222,15 @@ def put_tag(connection: sqlite3.Connection, reference: Reference, image: Digest,
 _SELECT = "SELECT digest, created, chain_id, parent, document FROM images"
 
 
-def _image(row: Row, references: Sequence[str]) -> Image:
+def _nameless(row: Row) -> Image:
     digest, created, chain, parent, content = row
     document = _decode_document(content)
     return Image(
         id=Digest.parse(digest),
         config=document.config,
         chain_id=Digest.parse(chain) if chain else None,
-        names=tuple(_familiar(name) for name in references if "@" not in name),
-        repo_digests=tuple(_familiar(name) for name in references if "@" in name),
+        names=(),
+        repo_digests=(),
         size_bytes=document.size_bytes,
         created=_EPOCH + timedelta(microseconds=created) if created is not None else None,
         descriptor=document.target,

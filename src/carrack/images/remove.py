@@ -149,7 +149,10 @@ class _Removal:
             connection.execute("DELETE FROM images WHERE digest = ?", (str(digest),))
             return self._store.snapshots.release_layers(connection, image.chain_id) if image.chain_id else ()
 
-        layers = self._store.database.write(forget).result()
+        try:
+            layers = self._store.database.write(forget).result()
+        except sqlite3.IntegrityError as error:
+            raise Conflict(f"conflict: unable to delete {digest.short} - it was given another name meanwhile") from error
         for name in names:
             self._records.append(Untagged(name.familiar))
             self._store.tell("untag", image, str(digest))

@@ -54,7 +54,8 @@ _ATTRIBUTE = struct.Struct("=HH")
 _U32 = struct.Struct("=I")
 
 _IFLA_ADDRESS, _IFLA_NAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_LINKINFO, _IFLA_GROUP, _IFLA_NET_NS_FD = 18, 27, 28
+_IFLA_LINKINFO, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 18, 27, 28, 29
+_SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
 _PORT_HAIRPIN, _PORT_ISOLATED = 4, 33
@@ -242,7 +243,8 @@ class Netlink:
 
     def links(self) -> list[Link]:
         """Every interface of the namespace."""
-        return [_link_from(answer) for answer in self.request(GET_LINK, _DUMP, _LINK.pack(_AF_UNSPECIFIED, 0, 0, 0, 0))]
+        payload = _LINK.pack(_AF_UNSPECIFIED, 0, 0, 0, 0) + _number(_IFLA_EXT_MASK, _SKIP_STATISTICS)
+        return [_link_from(answer) for answer in self.request(GET_LINK, _DUMP, payload)]
 
     def find_link(self, name: str) -> Link | None:
         """The interface of that name, None when there is none."""
@@ -376,19 +378,19 @@ class Netlink:
         header = _ADDRESS.pack(_family(interface.ip), interface.network.prefixlen, 0, 0, index)
         self.request(DELETE_ADDRESS, 0, header + _attribute(_IFA_LOCAL, interface.ip.packed), str(interface))
 
-    def addresses(self) -> list[tuple[int, IPv4Interface | IPv6Interface]]:
-        """(interface index, address) for each address of the namespace."""
+    def addresses(self, index: int = 0) -> list[tuple[int, IPv4Interface | IPv6Interface]]:
+        """(interface index, address) for each address of the namespace, or of one interface."""
         found: list[tuple[int, IPv4Interface | IPv6Interface]] = []
-        for answer in self.request(GET_ADDRESS, _DUMP, _ADDRESS.pack(_AF_UNSPECIFIED, 0, 0, 0, 0)):
-            family, length, _, _, index = _ADDRESS.unpack_from(answer)
+        for answer in self.request(GET_ADDRESS, _DUMP, _ADDRESS.pack(_AF_UNSPECIFIED, 0, 0, 0, index)):
+            family, length, _, _, owner = _ADDRESS.unpack_from(answer)
             attributes = _attributes(answer, _ADDRESS.size)
             raw = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
             if raw is None:
                 continue
             if family == socket.AF_INET:
-                found.append((index, IPv4Interface((raw, length))))
+                found.append((owner, IPv4Interface((raw, length))))
             elif family == socket.AF_INET6:
-                found.append((index, IPv6Interface((raw, length))))
+                found.append((owner, IPv6Interface((raw, length))))
         return found
 
     # ── routes and neighbours ──────────────────────────────────────────────────────────────────────────────────────────

@@ -11,13 +11,15 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from carrack.errors import SystemFailure
 from carrack.kernel.netlink import allow_backlog, drain
 
 _SONAME = "libnftables.so.1"
 _NETFILTER = 12
+_OUTPUT_HANDLE = 1 << 3
 _GROUP_NFTABLES = 1 << (7 - 1)  # NFNLGRP_NFTABLES
 _SUBSYSTEM = 10
 _NEW_SET_ELEMENT, _NEW_GENERATION = 12, 15
@@ -42,6 +44,8 @@ def _load() -> ctypes.CDLL:
         for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
             getattr(library, name).argtypes = (ctypes.c_void_p,)
             getattr(library, name).restype = ctypes.c_char_p
+        library.nft_ctx_output_set_flags.argtypes = (ctypes.c_void_p, ctypes.c_uint)
+        library.nft_ctx_output_set_flags.restype = None
         library.nft_run_cmd_from_buffer.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
         library.nft_run_cmd_from_buffer.restype = ctypes.c_int
         _library = library
@@ -65,11 +69,15 @@ class Nftables:
         self._library.nft_ctx_buffer_output(context)
         self._library.nft_ctx_buffer_error(context)
 
-    def run(self, commands: str) -> str:
-        """Apply a command text in nft(8)'s language as one transaction; return what it printed. Raises NftablesError."""
+    def run(self, commands: str, *, handles: bool = False) -> str:
+        """Apply a command text in nft(8)'s language as one transaction; return what it printed. Raises NftablesError.
+
+        `handles`: what is listed shows its handles, by which it can be deleted.
+        """
         with self._turn:
             if self._context is None:
                 raise SystemFailure("the nftables context is closed")
+            self._library.nft_ctx_output_set_flags(self._context, _OUTPUT_HANDLE if handles else 0)
             status = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
             # Reading a buffer also empties it for the next command.
             output = self._library.nft_ctx_get_output_buffer(self._context) or b""
@@ -94,16 +102,24 @@ def _first_sentence(complaint: str) -> str:
     return complaint.strip() or "refused without a word"
 
 
-class RulesetMonitor:
-    """Tells which transactions touched one table of the namespace in which it was made.
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A finished change of the ruleset: the watched tables that it touched, and the token it carried, if any."""
 
-    A transaction that adds an element to the table's set `token_set` (type mark) is known by that number.
+    tables: frozenset[str]
+    token: int | None
+
+
+class RulesetMonitor:
+    """Tells which transactions touched some tables (of any family) of the namespace in which it was made.
+
+    A transaction that adds an element to the set `token_set` (type mark) of a watched table is known by that number.
     """
 
-    def __init__(self, table: str, token_set: str) -> None:
-        self._table = table.encode() + b"\0"
+    def __init__(self, tables: Sequence[str], token_set: str) -> None:
+        self._tables = {table.encode() + b"\0": table for table in tables}
         self._token_set = token_set.encode() + b"\0"
-        self._touched = False
+        self._touched: set[str] = set()
         self._token: int | None = None
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, _NETFILTER)
         allow_backlog(self._socket)
@@ -112,29 +128,27 @@ class RulesetMonitor:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def read(self) -> tuple[list[int | None], bool]:
-        """For each finished transaction that touched the table its token, None for one without; and whether reports were lost.
-
-        Never blocks.
-        """
+    def read(self) -> tuple[list[Transaction], bool]:
+        """The finished transactions that touched a watched table, and whether reports were lost. Never blocks."""
         datagrams, lost = drain(self._socket)
-        finished: list[int | None] = []
+        finished: list[Transaction] = []
         for data in datagrams:
             for kind, payload in _nftables_messages(data):
                 if kind != _NEW_GENERATION:
                     self._note(kind, payload)
                 elif self._touched:
-                    finished.append(self._token)
-                    self._touched, self._token = False, None
+                    finished.append(Transaction(frozenset(self._touched), self._token))
+                    self._touched, self._token = set(), None
         if lost:
-            self._touched, self._token = False, None
+            self._touched, self._token = set(), None
         return finished, lost
 
     def _note(self, kind: int, payload: bytes) -> None:
         attributes = dict(_attributes(payload[4:]))
-        if attributes.get(1) != self._table:  # the first attribute of every kind of object is its table's name
+        table = self._tables.get(attributes.get(1, b""))  # the first attribute of every kind of object is its table's name
+        if table is None:
             return
-        self._touched = True
+        self._touched.add(table)
         if kind == _NEW_SET_ELEMENT and attributes.get(2) == self._token_set:
             self._token = _mark_of(attributes.get(3, b""))
 

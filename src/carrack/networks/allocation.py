@@ -6,7 +6,8 @@ import secrets
 from ipaddress import IPv4Address, ip_address, ip_network
 
 from carrack.errors import InvalidParameter
-from carrack.networks.drivers.bridge import INTERFACE_PREFIX, endpoint_sysctls, gateway_mode
+from carrack.networks.drivers.bridge import INTERFACE_PREFIX, gateway_mode
+from carrack.networks.drivers.interface import endpoint_sysctls
 from carrack.networks.endpoint import Endpoint, EndpointWish
 from carrack.networks.network import Network
 
@@ -50,10 +51,12 @@ def _check_mac(text: str) -> None:
         raise InvalidParameter(f"invalid MAC address: {text}: it is a group's address")
 
 
-def endpoint_for(network: Network, container_id: str, wish: EndpointWish, addresses: dict[int, str], *, linked: bool) -> Endpoint:
+def endpoint_for(
+    network: Network, container_id: str, wish: EndpointWish, addresses: dict[int, str], *, linked: bool, host_end: bool
+) -> Endpoint:
     """The record of a new endpoint with these addresses (by IP version), without its interface's name.
 
-    `linked`: it will have an interface of its own.
+    `linked`: it will have an interface of its own; `host_end`: with another end on the host.
     """
     ipv4, ipv6 = addresses.get(4, ""), addresses.get(6, "")
     return Endpoint(
@@ -70,7 +73,7 @@ def endpoint_for(network: Network, container_id: str, wish: EndpointWish, addres
         prefix6=_prefix(network, 6) if ipv6 else 0,
         gateway6=_gateway(network, 6) if ipv6 else "",
         mac=(wish.mac.lower().replace("-", ":") or _mac_for(ipv4)) if linked else "",
-        host_interface=VETH_PREFIX + secrets.token_hex(6) if linked else "",
+        host_interface=VETH_PREFIX + secrets.token_hex(6) if host_end else "",
         mtu=network.mtu,
     )
 

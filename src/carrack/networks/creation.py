@@ -71,8 +71,10 @@ def plan(networks: Networks, request: NetworkRequest) -> Network:
         return network
     network = msgspec.structs.replace(network, mtu=networks.options.mtu or default_mtu(networks.kernel))
     network = networks.driver(request.driver).complete(network)
-    if any(other.bridge == network.bridge for other in networks.list() if network.bridge):
-        raise Forbidden(f"failed to create network {network.name}: bridge {network.bridge} is used by another network")
+    for other in networks.list():
+        if network.bridge and other.bridge == network.bridge:
+            what = "bridge" if network.driver == "bridge" else "parent interface"
+            raise Forbidden(f"network {other.id} is already using {what} {network.bridge}")
     return msgspec.structs.replace(network, pools=_pools(networks, request))
 
 
@@ -145,7 +147,8 @@ def _pools(networks: Networks, request: NetworkRequest) -> tuple[IpamConfig, ...
         if wished[version]:
             pool = wished[version][0]
             refuse_overlap(ip_network(pool.subnet), taken)
-            refuse_route(networks.kernel, ip_network(pool.subnet), exempt=request.options.get(bridge.NAME, ""))
+            if request.driver == "bridge":  # others are part of a network that the host may well be in itself
+                refuse_route(networks.kernel, ip_network(pool.subnet), exempt=request.options.get(bridge.NAME, ""))
         elif version == 4:
             pool = IpamConfig(subnet=str(choose_subnet(networks.options.default_address_pools, taken, routed(networks.kernel))))
         else:
@@ -157,9 +160,9 @@ def _pools(networks: Networks, request: NetworkRequest) -> tuple[IpamConfig, ...
 # ── the host's own addresses and routes ────────────────────────────────────────────────────────────────────────────────────
 
 
-def routed(kernel: Netlink) -> list[tuple[Prefix, str]]:
+def routed(kernel: Netlink, names: dict[int, str] | None = None) -> list[tuple[Prefix, str]]:
     """Every route of the host but the default ones, with the words that name it."""
-    names = {link.index: link.name for link in kernel.links()}
+    names = {link.index: link.name for link in kernel.links()} if names is None else names
     found = []
     for route in kernel.routes():
         if route.destination.prefixlen == 0 or route.destination.is_link_local or route.destination.is_multicast:
@@ -181,15 +184,15 @@ def refuse_route(kernel: Netlink, subnet: Prefix, *, exempt: str = "") -> None:
                 f"subnet {subnet} collides with the host's route {interface.network} dev {names.get(index, index)}: "
                 f"{interface.ip} is the host's own address"
             )
-    for prefix, name in routed(kernel):
+    for prefix, name in routed(kernel, names):
         if prefix == subnet and not name.endswith(f"dev {exempt}"):
             raise InvalidParameter(f"subnet {subnet} collides with the host's route {name}")
 
 
 def default_mtu(kernel: Netlink) -> int:
     """The packet size of the interface that leads out, at most 1500: a larger one would not pass, a smaller one must be known."""
-    links = {link.index: link for link in kernel.links()}
-    sizes = [links[r.interface].mtu for r in kernel.routes() if r.destination.prefixlen == 0 and r.interface in links]
+    ways_out = {route.interface for route in kernel.routes() if route.destination.prefixlen == 0}
+    sizes = [link.mtu for link in kernel.links() if link.index in ways_out] if ways_out else []
     return min([1500, *(size for size in sizes if size)])
 
 

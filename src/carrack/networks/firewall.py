@@ -266,6 +266,17 @@ class Firewall:
                 self._nft.run(f"add table inet {self.table}\ndelete table inet {self.table}\n")
             self._nft.close()
 
+    def run_beside(self, commands: str, *, handles: bool = False) -> str:
+        """Run commands that concern other tables too, known as ours to those who watch; or list something with its handles.
+
+        Raises NftablesError.
+        """
+        with self._turn:
+            if handles:
+                return self._nft.run(commands, handles=True)
+            self._commit(commands)
+            return ""
+
     def recognise(self, token: int | None) -> bool:
         """Whether a transaction that the monitor saw was one of ours (each is recognised once)."""
         if token is None or token not in self._tokens:

@@ -17,13 +17,18 @@ from carrack.errors import CarrackError, Forbidden, NotFound
 from carrack.kernel import netns
 from carrack.kernel.conntrack import Conntrack
 from carrack.kernel.netlink import Link, Netlink
+from carrack.kernel.nftables import Transaction
 from carrack.networks import creation
 from carrack.networks.addresses import Addresses
 from carrack.networks.allocation import VETH_LENGTH, VETH_PREFIX, check_wish, endpoint_for, free_interface
+from carrack.networks.beside_docker import FILTER_TABLE, BesideDocker
 from carrack.networks.book import Book
-from carrack.networks.drivers.bridge import BridgeDriver, add_default_routes
+from carrack.networks.drivers.bridge import BridgeDriver
 from carrack.networks.drivers.driver import Driver
 from carrack.networks.drivers.host import HostDriver
+from carrack.networks.drivers.interface import add_default_routes
+from carrack.networks.drivers.ipvlan import IpvlanDriver
+from carrack.networks.drivers.macvlan import MacvlanDriver
 from carrack.networks.drivers.none import NoneDriver, loopback_up
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
 from carrack.networks.firewall import TOKEN_SET, Firewall
@@ -67,11 +72,13 @@ class Networks:
         self._conntrack = Conntrack()
         self._firewall = Firewall(table_name(self.instance))
         self._bridges = BridgeDriver(self._netlink)
-        self._drivers: dict[str, Driver] = {d.name: d for d in (self._bridges, HostDriver(), NoneDriver())}
-        self._addresses = Addresses(self._conntrack.forget_address, self._delete_link)
+        self._drivers: dict[str, Driver] = {d.name: d for d in self._all_drivers()}
+        self._addresses = Addresses(self._conntrack.forget_address, self._delete_link, self._book.has_address)
         self._publishing = Publishing(self._book, self._records, self._firewall, self._conntrack, self.options.ip)
         self._forwarding = ForwardingSwitch(self._records, self._firewall)
-        self._watch = Watch(self._firewall.table, TOKEN_SET, self._link_gone, self._ruleset_changed)
+        self._beside_docker = BesideDocker(self.instance, self._firewall)
+        tables = (self._firewall.table, *((FILTER_TABLE,) if self.options.beside_docker else ()))
+        self._watch = Watch(tables, TOKEN_SET, self._link_gone, self._ruleset_changed)
         self._is_open = True
         try:
             self._restore()
@@ -80,6 +87,9 @@ class Networks:
         except BaseException:
             self.close(keep=True)
             raise
+
+    def _all_drivers(self) -> Sequence[Driver]:
+        return (self._bridges, HostDriver(), NoneDriver(), MacvlanDriver(self._netlink), IpvlanDriver(self._netlink))
 
     def close(self, keep: bool = True) -> None:
         """Stop listening. `keep`: containers go on, everything stays; else every kernel object of the instance is removed."""
@@ -108,6 +118,9 @@ class Networks:
         for network in bridged:
             self._bridges.create(network, {endpoint.gateway for endpoint in self.in_use(network)})
             self._firewall.rules.networks[network.id] = self._bridges.rules(network)
+        for network in self._book.all():
+            if network.driver != "bridge" and not network.config_only:
+                self._drivers[network.driver].create(network)
         self._firewall.assert_table()
         if self.options.ip_forward:
             self._forwarding.turn_on(4)
@@ -115,6 +128,11 @@ class Networks:
                 self._forwarding.turn_on(6)
         for network in bridged:
             self._bridges.set_loopback_routing(network, True)
+        self._stand_beside_docker()
+
+    def _stand_beside_docker(self) -> None:
+        if self.options.beside_docker:
+            self._beside_docker.assert_rules([network.bridge for network in self._book.bridged()])
 
     def _restore_endpoints(self, links: dict[str, Link]) -> None:
         """Keep the endpoints whose link is there; forget those whose namespace ended or that were never plugged."""
@@ -151,6 +169,8 @@ class Networks:
         for network in self._book.all():
             if not network.config_only:
                 self._drivers[network.driver].remove(network)
+        if self.options.beside_docker:
+            self._beside_docker.remove_rules()
 
     def reconcile(self, live: Collection[str]) -> None:
         """Release every endpoint of a container that is not among those that live: after a start, when the engine knows."""
@@ -228,6 +248,7 @@ class Networks:
             raise
         self._addresses.add_network(network)
         self._book.put(network)
+        self._stand_beside_docker()
 
     def _take_apart(self, network: Network) -> None:
         if network.config_only:
@@ -250,6 +271,7 @@ class Networks:
                 raise
             self._addresses.remove_network(network.id)
             self._records.remove_network(network.id)
+            self._stand_beside_docker()
         self._emit("network", "destroy", network.id, {"name": network.name, "type": network.driver})
 
     def _withdraw(self, network: Network) -> None:
@@ -280,10 +302,10 @@ class Networks:
 
         Raises InvalidParameter, Forbidden (in use, already connected), Unavailable (no address left), NotFound (removed meanwhile).
         """
-        linked = self._drivers[network.driver].addressed
+        driver = self._drivers[network.driver]
         check_wish(network, wish)
-        addresses = self._addresses.take(network, wish) if linked else {}
-        endpoint = endpoint_for(network, container_id, wish, addresses, linked=linked)
+        addresses = self._addresses.take(network, wish) if driver.addressed else {}
+        endpoint = endpoint_for(network, container_id, wish, addresses, linked=driver.addressed, host_end=driver.has_host_end)
         try:
             endpoint = self._enter(network, endpoint)
             self._records.put_endpoint(endpoint)
@@ -303,7 +325,7 @@ class Networks:
             others = self._book.endpoints_of(endpoint.container_id)
             if any(other.network_id == network.id for other in others):
                 raise Forbidden(f"endpoint with name {endpoint.name} already exists in network {network.name}")
-            if endpoint.host_interface:
+            if self._drivers[network.driver].addressed:
                 interface = free_interface(network, {other.interface for other in others})
                 endpoint = msgspec.structs.replace(endpoint, interface=interface)
             self._book.endpoints[endpoint.id] = endpoint
@@ -335,7 +357,7 @@ class Networks:
         if not now or network is None:
             return
         self._book.mark_plugged(endpoint.id, False)
-        self._drivers[network.driver].unplug(network, endpoint)
+        self._drivers[network.driver].unplug(network, endpoint, netns_fd)
         self._naming.tell(endpoint.container_id)
         others = [other for other in self.endpoints(endpoint.container_id) if other.id != endpoint.id]
         if netns_fd >= 0 and others:
@@ -356,6 +378,8 @@ class Networks:
                 self._addresses.rest(endpoint)
                 if self._netlink.find_link(endpoint.host_interface) is None:
                     self._addresses.link_gone(endpoint.host_interface)
+            else:
+                self._addresses.give_back(endpoint)
         self._records.remove_endpoints([endpoint.id for endpoint in found])
 
     def rename(self, container_id: str, name: str) -> None:
@@ -390,13 +414,18 @@ class Networks:
             if resting not in present:
                 self._addresses.link_gone(resting)
 
-    def _ruleset_changed(self, token: int | None, lost: bool) -> None:
-        if lost:
+    def _ruleset_changed(self, transaction: Transaction | None) -> None:
+        if transaction is None:
             self._firewall.forget_tokens()
-            if self._firewall.intact():
-                return
-        elif self._firewall.recognise(token):
+        elif self._firewall.recognise(transaction.token):
             return
+        touched = self._firewall.table in transaction.tables if transaction is not None else not self._firewall.intact()
+        if touched:
+            self._put_back()
+        if transaction is None or FILTER_TABLE in transaction.tables:
+            self._stand_beside_docker()
+
+    def _put_back(self) -> None:
         log.warning("table inet %s was changed by somebody else: putting it back", self._firewall.table)
         bridged = self._book.bridged()
         for network in bridged:

@@ -55,6 +55,8 @@ class NetworkOptions:
     ip_masq: bool = True
     ip: str = "0.0.0.0"
     """`--ip`: the host address of published ports that name none."""
+    beside_docker: bool = True
+    """Have a running dockerd, whose rules drop what they do not know, let our networks' packets through."""
     dns: tuple[str, ...] = ()
     """`--dns`: what the embedded name server asks for containers that name none; empty: the host's servers."""
     run_directory: Path | None = None

@@ -9,12 +9,12 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from carrack.errors import CarrackError
 from carrack.kernel.netlink import LinkMonitor
-from carrack.kernel.nftables import RulesetMonitor
+from carrack.kernel.nftables import RulesetMonitor, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +23,19 @@ _FIGHT_PAUSE_SECONDS = 0.2
 
 
 class Watch:
-    """The listening thread. `gone` gets the name of each link that went, or None when reports were lost; `changed` each
-    transaction's token that touched the table, None for one without, and is called with `lost=True` when reports were lost."""
+    """The listening thread. `gone` gets the name of each link that went, or None when reports were lost; `changed` each transaction
+    that touched a watched table, or None when reports were lost."""
 
     def __init__(
-        self, table: str, token_set: str, gone: Callable[[str | None], None], changed: Callable[[int | None, bool], None]
+        self,
+        tables: Sequence[str],
+        token_set: str,
+        gone: Callable[[str | None], None],
+        changed: Callable[[Transaction | None], None],
     ) -> None:
         # Monitors are made here, in the maker's network namespace and before anything can happen that they should hear.
         self._links = LinkMonitor()
-        self._ruleset = RulesetMonitor(table, token_set)
+        self._ruleset = RulesetMonitor(tables, token_set)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._gone = gone
         self._changed = changed
@@ -75,13 +79,13 @@ class Watch:
             self._guarded(partial(self._gone, None))
 
     def _hear_ruleset(self) -> None:
-        tokens, lost = self._ruleset.read()
+        transactions, lost = self._ruleset.read()
         started = time.monotonic()
-        for token in tokens:
-            self._guarded(partial(self._changed, token, False))
+        for transaction in transactions:
+            self._guarded(partial(self._changed, transaction))
         if lost:
-            self._guarded(partial(self._changed, None, True))
-        if None in tokens:
+            self._guarded(partial(self._changed, None))
+        if any(transaction.token is None for transaction in transactions):
             self._closed.wait(max(0.0, _FIGHT_PAUSE_SECONDS - (time.monotonic() - started)))
 
     def _guarded(self, repair: Callable[[], None]) -> None:

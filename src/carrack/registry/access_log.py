@@ -36,14 +36,14 @@ class AccessLog:
             {
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "remote": request.remote,
-                "user": user[:_TEXT_LIMIT],
+                "user": _text(user),
                 "method": request.method[:16],
-                "path": request.path[:_TEXT_LIMIT].encode("utf-8", "replace").decode(),
+                "path": _text(request.path),
                 "status": exchange.status,
                 "bytes": exchange.body_bytes,
                 "seconds": round(exchange.seconds, 6),
                 "complete": exchange.complete,
-                "agent": request.headers.get("user-agent")[:_TEXT_LIMIT],
+                "agent": _text(request.headers.get("user-agent")),
             }
         )
         if len(self._lines) > _BUFFER_BYTES:
@@ -64,3 +64,8 @@ class AccessLog:
                 del lines[: os.write(self._fd, lines)]
         except OSError:
             self.dropped += lines.count(b"\n")
+
+
+def _text(value: str) -> str:
+    """A client's words, cut, and without the stray bytes that JSON cannot hold."""
+    return value[:_TEXT_LIMIT].encode("utf-8", "replace").decode()

@@ -192,4 +192,9 @@ def refusal_of(error: CarrackError) -> tuple[int, bytes, dict[str, str]]:
     if detail is not None:
         entry["detail"] = detail
     headers["Content-Type"] = "application/json"
-    return status, msgspec.json.encode({"errors": [entry]}), headers
+    try:
+        body = msgspec.json.encode({"errors": [entry]})
+    except UnicodeEncodeError:  # bytes of the client's that are no text, quoted back
+        message = error.message.encode("utf-8", "replace").decode()
+        body = msgspec.json.encode({"errors": [{"code": code, "message": message}]})
+    return status, body, headers

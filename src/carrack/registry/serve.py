@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -37,13 +38,15 @@ from carrack.registry.verification import Verifier
 
 log = logging.getLogger("carrack.registry")
 
-_THREADS = 16
+_THREADS = 32
 _BACKLOG = 512
+_DESCRIPTORS = 65_536
 
 
 def run(config: RegistryConfig, *, ready_fd: int = -1) -> None:
     """Serve until SIGTERM or SIGINT. Writes the bound addresses to `ready_fd`, one a line. Raises InvalidParameter, Unavailable."""
     config.validate()
+    _raise_descriptor_limit()
     runner = asyncio.run
     try:
         import uvloop
@@ -52,6 +55,14 @@ def run(config: RegistryConfig, *, ready_fd: int = -1) -> None:
     except ImportError:
         pass  # the standard loop serves too
     runner(_Process(config).run(ready_fd))
+
+
+def _raise_descriptor_limit() -> None:
+    """A client needs two descriptors, and the usual soft limit of 1024 is for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @dataclass
@@ -73,10 +84,13 @@ class _Process:
 
     async def run(self, ready_fd: int) -> None:
         parts = self._build()
-        tls = _tls_context(self._config.tls) if self._config.tls is not None else None
+        tls_config = self._config.tls
+        tls = _tls_context(tls_config) if tls_config is not None else None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        if tls is not None and tls_config is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._renew_certificate, tls, tls_config)
         listeners = [_listen(host, port) for host, port in self._config.addresses()]
         limits = Limits(head_bytes=64 << 10, unread_bytes=256 << 10, body_seconds=300.0, connections=self._config.max_connections)
         servers = [
@@ -87,6 +101,8 @@ class _Process:
             listener = _listen(*parse_address(self._config.metrics_listen))
             listeners.append(listener)
             servers.append(await serve_http(self._tell, listener))
+        if self._config.insecure and self._config.has_users and tls is None:
+            log.warning("without TLS passwords and tokens travel in the clear: put a TLS proxy in front")
         bound = ["{}:{}".format(*listener.getsockname()[:2]) for listener in listeners]
         log.info("registry on %s, root %s", ", ".join(bound), self._config.root)
         if ready_fd >= 0:
@@ -104,6 +120,13 @@ class _Process:
         if self._stopping.is_set():
             self._hurry.set()
         self._stopping.set()
+
+    def _renew_certificate(self, context: ssl.SSLContext, config: TlsConfig) -> None:
+        """SIGHUP: the files hold a new certificate; connections that come from now on are shown it."""
+        try:
+            _load_certificate(context, config)
+        except InvalidParameter as error:
+            log.error("the old certificate stays: %s", error.message)
 
     def _build(self) -> _Parts:
         config = self._config
@@ -155,7 +178,7 @@ class _Process:
 
     async def _collect(self) -> None:
         rules = msgspec.json.encode(self._config.garbage.rules).decode()
-        command = (sys.executable, "-m", "carrack.registry", "gc", "--root", self._config.root, "--rules", rules)
+        command = (sys.executable, "-P", "-m", "carrack.registry", "gc", "--root", self._config.root, "--rules", rules)
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         try:
             output, _ = await process.communicate()
@@ -219,6 +242,11 @@ def _tls_context(config: TlsConfig) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    _load_certificate(context, config)
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, config: TlsConfig) -> None:
     try:
         context.load_cert_chain(config.certificate, config.key)
         if config.client_ca:
@@ -226,4 +254,3 @@ def _tls_context(config: TlsConfig) -> ssl.SSLContext:
             context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ssl.SSLError) as error:
         raise InvalidParameter(f"tls: {error}") from error
-    return context

@@ -14,7 +14,7 @@ from carrack.http import Exchange, FileResponse, Request, Response, StreamRespon
 from carrack.http.request import Reply
 from carrack.registry.access_log import AccessLog
 from carrack.registry.auth.gate import Gate
-from carrack.registry.auth.permits import Action
+from carrack.registry.auth.permits import Action, Permit
 from carrack.registry.errors import Unsupported, refusal_of
 from carrack.registry.metrics import Metrics
 from carrack.registry.names import Kind, Target, parse_path
@@ -82,13 +82,7 @@ class RegistryServer:
         target = parse_path(request.path)
         request.params["route"] = target.kind.value if target else "none"
         entry = _route(target, request.method) if target else None
-        repository = target.repository if target else ""
-        permit = await self._gate.admit(
-            request.headers.get("authorization"),
-            request.remote.rpartition(":")[0],
-            repository,
-            entry[1] if entry else _READ[: bool(repository)],
-        )
+        permit = await self._admit(request, target, entry[1] if entry else _READ)
         request.params["user"] = permit.identity.name
         if target is None:
             raise NotFound("no such endpoint in this registry")
@@ -97,6 +91,13 @@ class RegistryServer:
         if request.path == "/v2":
             return Response(301, b"", {"Location": "/v2/"})
         return await entry[0](Call(request, target, permit, self._services))
+
+    async def _admit(self, request: Request, target: Target | None, actions: tuple[Action, ...]) -> Permit:
+        """Through the gate, also for what is no endpoint: a stranger learns nothing from a 404."""
+        repository = target.repository if target else ""
+        if target is None:
+            actions = ()
+        return await self._gate.admit(request.headers.get("authorization"), request.remote.rpartition(":")[0], repository, actions)
 
     def observe(self, exchange: Exchange) -> None:
         """Count and log an exchange that is over."""

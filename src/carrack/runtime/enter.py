@@ -12,6 +12,7 @@ closed by exec, says that the program runs.
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -21,8 +22,9 @@ from carrack.errors import CarrackError
 from carrack.kernel import process, terminal
 from carrack.oci import runtime_spec
 from carrack.runtime.cgroups import Cgroup
+from carrack.runtime.device_steps import open_pty
 from carrack.runtime.failure import InitFailed, exec_failed, user_not_found, words
-from carrack.runtime.identity import Identity, default_signals, finish, identity, put_on, reachable_limits
+from carrack.runtime.identity import Identity, default_signals, finish, identity, put_on, reachable_limits, split_limits
 from carrack.runtime.init import FAILED, LONGEST, NO_USER
 from carrack.runtime.program import (
     Stdio,
@@ -33,7 +35,6 @@ from carrack.runtime.program import (
     find_program,
     place_stdio,
 )
-from carrack.runtime.steps import open_pty
 
 __all__ = ["Entered", "enter"]
 
@@ -212,13 +213,16 @@ def _enter_and_fork(order: _Order, answer: socket.socket, number: process.Shared
     search_path = environment.get(b"PATH", b"").decode(errors="surrogateescape")
     path = find_program(order.process.args[0] if order.process.args else "", search_path)
     process.close_on_exec_from(3 + order.preserve_fds)
-    listener_fd = finish(who, account.uid)
+    now, later = split_limits(who.rlimits)
+    listener_fd = finish(who._replace(rlimits=now), account.uid)
     if listener_fd:
         socket.send_fds(answer, [_LISTENER], [listener_fd])
         os.close(listener_fd)
     if process.fork_sibling(number):
         os._exit(0)
     os.setsid()
+    for limit, soft, hard in later:
+        resource.setrlimit(limit, (soft, hard))
     if slave >= 0:
         terminal.make_controlling(0)
     execute(path, order.process, environment)

@@ -6,6 +6,7 @@ See capabilities(7), credentials(7), seccomp(2).
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
 import resource
 import signal
@@ -19,7 +20,8 @@ from carrack.runtime.capabilities import CapabilityMasks, masks, named
 from carrack.runtime.failure import InitFailed, words
 
 _DEFAULT_UMASK = 0o022
-_FIXED_SIGNALS = (signal.SIGKILL, signal.SIGSTOP)
+# The C module beneath `signal`: the latter makes an enum member of every number it sees, which is half a millisecond here.
+_CHANGEABLE_SIGNALS = tuple(int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _INFINITY = 0xFFFFFFFFFFFFFFFF
 
 
@@ -94,6 +96,20 @@ def reachable_limits(limits: tuple[tuple[int, int, int], ...], warnings: list[st
     return tuple(result)
 
 
+def split_limits(
+    limits: tuple[tuple[int, int, int], ...],
+) -> tuple[tuple[tuple[int, int, int], ...], tuple[tuple[int, int, int], ...]]:
+    """(those to set now, those to set after the last fork): a low limit on processes would forbid that fork itself."""
+    present = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    later = tuple(
+        each
+        for each in limits
+        if each[0] == resource.RLIMIT_NPROC
+        and (present == resource.RLIM_INFINITY or (each[2] != resource.RLIM_INFINITY and each[2] <= present))
+    )
+    return tuple(each for each in limits if each not in later), later
+
+
 def _name(number: int) -> str:
     return next(
         (name[7:].lower() for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number), ""
@@ -157,7 +173,7 @@ def finish(who: Identity, uid: int) -> int:
 
 def default_signals() -> None:
     """Undo what the interpreter and the shim ask for about signals: an ignored one would stay ignored after exec."""
-    for number in signal.valid_signals():
-        if number not in _FIXED_SIGNALS and signal.getsignal(number) is not signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in _CHANGEABLE_SIGNALS:
+        if _signal.getsignal(number) != _signal.SIG_DFL:
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())

@@ -15,22 +15,16 @@ from carrack.kernel import mount, process
 from carrack.oci import runtime_spec
 from carrack.oci.runtime_spec import Linux, RuntimeSpec, SpecMount
 from carrack.runtime.cgroups.layout import Layout
+from carrack.runtime.device_steps import LinkDevices, MakeDevices, MakeDirectory, OpenConsole
 from carrack.runtime.mount_options import MountOptions, parse, propagation
+from carrack.runtime.mount_steps import BindCgroups, BindUnified, MountBind, MountFileSystem
 from carrack.runtime.steps import (
     AttachRoot,
-    BindCgroups,
-    BindUnified,
     DetachPropagation,
     EnterCgroup,
     EnterRoot,
-    LinkDevices,
-    MakeDevices,
-    MakeDirectory,
     MakeReadonly,
     MaskPaths,
-    MountBind,
-    MountFileSystem,
-    OpenConsole,
     RaiseLoopback,
     ReadonlyPaths,
     SetDomainname,

@@ -8,7 +8,6 @@ instead of EPERM, so that C libraries fall back as they do on an older kernel.
 from __future__ import annotations
 
 import errno
-import hashlib
 import struct
 
 import msgspec
@@ -97,7 +96,7 @@ _compiled: dict[bytes, bytes] = {}
 
 def compile(profile: Seccomp) -> bytes:
     """The profile as bytes for `load`; from memory when its like was compiled before. Raises InvalidParameter."""
-    key = hashlib.sha256(msgspec.json.encode(profile)).digest()
+    key = msgspec.json.encode(profile)
     found = _compiled.get(key)
     if found is None:
         found = _compiled[key] = _compile(profile)

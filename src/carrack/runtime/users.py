@@ -111,7 +111,7 @@ def _supplementary(text: bytes, name: bytes) -> tuple[int, ...]:
 
 
 def _lines(text: bytes) -> Iterator[list[bytes]]:
-    for line in text[:LARGEST_FILE].split(b"\n"):
+    for line in text[:LARGEST_FILE].split(b"\n") if len(text) > LARGEST_FILE else text.split(b"\n"):
         stripped = line.strip()
         if stripped and not stripped.startswith(b"#") and len(stripped) <= _LONGEST_LINE:
             yield stripped.split(b":")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from carrack.errors import SystemFailure
 from carrack.kernel import process as kernel_process
-from carrack.shim import messages, wire
+from carrack.shim import messages, open_files, wire
 from carrack.shim.messages import WorkerJob
 from carrack.shim.shim import Shim
 from carrack.shim.shim_order import Errand, ShimOrder, errands
@@ -18,6 +18,8 @@ from carrack.shim.worker import work
 def serve_order(sock: _socket.socket, payload: bytes, fds: list[int], set_title: Callable[[str], None]) -> int:
     """Be a shim or a worker until done; returns the exit status. `sock` is the connection that the order came by."""
     kernel_process.close_all_but((0, 1, 2, sock.fileno(), *fds))
+    open_files.raise_limit()
+    payload, fds = wire.unpack(payload, fds)
     order: Errand | messages.Message
     order_fd = -1
     if wire.is_sealed(payload, fds):

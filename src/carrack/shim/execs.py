@@ -9,6 +9,7 @@ from mmap import mmap
 from carrack.kernel import process as kernel_process
 from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.create import enter
+from carrack.shim import open_files
 from carrack.shim.loop import READ, Loop
 from carrack.shim.messages import Exec, ExecState
 from carrack.shim.pipes import make_pipes
@@ -53,6 +54,7 @@ class ExecSession:
         wanted, attach = self._order.process, self._order.attach
         seccomp = b"" if self._order.privileged else room.seccomp
         pipes = None if wanted.terminal else make_pipes(stdin=attach is not None and attach.stdin)
+        open_files.restore_limit()
         try:
             entered = enter(
                 room.pidfd,
@@ -68,6 +70,7 @@ class ExecSession:
                 pipes.close_own_ends()
             raise
         finally:
+            open_files.raise_limit()
             if pipes:
                 pipes.close_process_ends()
         self.pid, self.pidfd = entered.pid, entered.pidfd

@@ -22,7 +22,7 @@ from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import process as kernel_process
 from carrack.runtime import cgroups
 from carrack.runtime.create import Creation, StartFailed, create
-from carrack.shim import wire
+from carrack.shim import open_files, wire
 from carrack.shim.messages import StartOrder
 from carrack.shim.pipes import make_pipes
 
@@ -162,6 +162,7 @@ def _work(order_fd: int, sock: _socket.socket) -> NoReturn:
     code = 1
     try:
         kernel_process.close_all_but((0, 1, 2, order_fd, sock.fileno()))
+        open_files.restore_limit()
         _make(order_fd, sock)
         code = 0
     except StartFailed as failed:

@@ -359,10 +359,10 @@ class Shim:
             self._loop.call_later(RECORD_SECONDS, lambda: self._guests.waiters.answer_exit(exited))
 
     def _leave_if_alone(self) -> None:
-        """No daemon: stay only for those who wait for a removal, which only a daemon can tell."""
+        """No daemon: stay only for those who wait for a removal, while a daemon that could tell it can still find us."""
         if self._exited is not None:
             self._guests.waiters.answer_exit(self._exited)
-        if not self._guests.waiters.wait_for_removal:
+        if self._released or not self._guests.waiters.wait_for_removal:
             self._leave()
 
     def _forget(self, order: messages.Forget) -> None:
@@ -403,6 +403,7 @@ class Shim:
             return
         self._leaving = True
         self._streams.close()
+        self._guests.waiters.send_away()
         self._release()
         if self._conversation is not None:
             self._conversation.close()

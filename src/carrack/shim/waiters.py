@@ -40,6 +40,11 @@ class Waiters:
         """Tell everyone who is left, those who wait for the removal too."""
         self._answer(list(self._waiting), exited)
 
+    def send_away(self) -> None:
+        """Close the connections of those who can never be told."""
+        for waiter in tuple(self._waiting):
+            self._leave(waiter)
+
     def _answer(self, waiters: list[Outgoing], exited: Exited) -> None:
         body: dict[str, object] = {"StatusCode": exited.exit_code}
         if exited.error:

@@ -1,5 +1,6 @@
 """How one message of `messages.py` travels: one SOCK_SEQPACKET packet, JSON, descriptors beside it.
 
+Descriptors that one packet cannot carry wait in a bag: a socket, sent as the last one, whose queue holds them in more packets.
 A message over `PACKET_BYTES` (the kernel refuses packets over about 200 kB), and every one that may hold secrets, travels in a
 sealed memfd: the packet then only says so, and the memfd is the first descriptor. The receiver checks the seals, so that nobody
 can change or shrink what it is reading. Every received descriptor is close-on-exec. All functions work on blocking and on
@@ -27,8 +28,11 @@ T = TypeVar("T")
 PACKET_BYTES = 60_000
 MESSAGE_BYTES = 64 * 1024 * 1024
 DESCRIPTORS = 250
-"""The kernel's own bound is 253 (SCM_MAX_FD)."""
+"""In one packet; the kernel's own bound is 253 (SCM_MAX_FD)."""
+MOST_DESCRIPTORS = 20_000
+"""In a bag: a container may publish a wide range of ports."""
 
+_BAG = b"+"
 _SEALED = b'{"type":"sealed"}'
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _ANCILLARY_BYTES = _socket.CMSG_SPACE(DESCRIPTORS * 4)
@@ -42,19 +46,22 @@ class ConversationEnded(EOFError):
 
 
 class Packet:
-    """A message ready for sendmsg. Close it after sending: a memfd may belong to it."""
+    """A message ready for sendmsg. Close it after sending: a memfd or a bag may belong to it."""
 
-    __slots__ = ("_memfd", "fds", "payload")
+    __slots__ = ("_own", "fds", "payload")
 
     def __init__(self, message: Message, fds: Sequence[int] = (), *, sealed: bool = False) -> None:
-        if len(fds) > DESCRIPTORS - 1:
+        if len(fds) > MOST_DESCRIPTORS:
             raise SystemFailure(f"a message cannot carry {len(fds)} descriptors")
         self.payload = _encoder.encode(message)
         self.fds = tuple(fds)
-        self._memfd = -1
-        if sealed or len(self.payload) > PACKET_BYTES:
-            self._memfd = _sealed_memfd(self.payload)
-            self.payload, self.fds = _SEALED, (self._memfd, *self.fds)
+        self._own: list[int] = []
+        if sealed or len(self.payload) >= PACKET_BYTES:
+            self._own.append(_sealed_memfd(self.payload))
+            self.payload, self.fds = _SEALED, (self._own[0], *self.fds)
+        if len(self.fds) > DESCRIPTORS:
+            self._own.append(_bag(self.fds[DESCRIPTORS - 1 :]))
+            self.payload, self.fds = _BAG + self.payload, (*self.fds[: DESCRIPTORS - 1], self._own[-1])
 
     @property
     def ancillary(self) -> list[tuple[int, int, bytes]]:
@@ -62,9 +69,8 @@ class Packet:
         return ancillary(self.fds)
 
     def close(self) -> None:
-        if self._memfd >= 0:
-            os.close(self._memfd)
-            self._memfd = -1
+        close_all(self._own)
+        self._own = []
 
 
 def ancillary(fds: Sequence[int]) -> list[tuple[int, int, bytes]]:
@@ -87,11 +93,15 @@ def receive(sock: _socket.socket) -> tuple[Message, list[int]]:
     return open_packet(payload, fds)
 
 
-def receive_packet(sock: _socket.socket) -> tuple[bytes, list[int]]:
-    """The next packet unopened: the zygote hands it to a forked child so that its content is never read here."""
-    payload, ancillary, flags, _ = sock.recvmsg(PACKET_BYTES + 1, _ANCILLARY_BYTES, _socket.MSG_CMSG_CLOEXEC)
+def receive_packet(sock: _socket.socket, *, wait: bool = True) -> tuple[bytes, list[int]]:
+    """The next packet unopened: the zygote hands it to a forked child so that its content is never read here.
+
+    Without `wait` a socket never blocks, whatever another process that shares it has made of its flags.
+    """
+    how = _socket.MSG_CMSG_CLOEXEC | (0 if wait else _socket.MSG_DONTWAIT)
+    payload, messages_beside, flags, _ = sock.recvmsg(PACKET_BYTES + 1, _ANCILLARY_BYTES, how)
     fds: list[int] = []
-    for level, kind, content in ancillary:
+    for level, kind, content in messages_beside:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             fds.extend(struct.unpack(f"{len(content) // 4}i", content[: len(content) // 4 * 4]))
     if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC) or len(payload) > PACKET_BYTES:
@@ -106,6 +116,7 @@ def receive_packet(sock: _socket.socket) -> tuple[bytes, list[int]]:
 def open_packet(payload: bytes, fds: list[int]) -> tuple[Message, list[int]]:
     """Decode a received packet; closes every descriptor when it cannot be decoded."""
     try:
+        payload, fds = unpack(payload, fds)
         if not is_sealed(payload, fds):
             return decode(payload), fds
         message = read_sealed(fds[0])
@@ -114,6 +125,24 @@ def open_packet(payload: bytes, fds: list[int]) -> tuple[Message, list[int]]:
     except BaseException:
         close_all(fds)
         raise
+
+
+def unpack(payload: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
+    """Take the descriptors out of a packet's bag, when it has one. They are closed when that fails."""
+    if not payload.startswith(_BAG):
+        return payload, fds
+    try:
+        bag = _socket.socket(fileno=fds.pop())
+        try:
+            while True:
+                fds += receive_packet(bag, wait=False)[1]
+        except ConversationEnded:
+            return payload[len(_BAG) :], fds
+        finally:
+            bag.close()
+    except (IndexError, OSError, SystemFailure):
+        close_all(fds)
+        raise SystemFailure("a packet's bag of descriptors is none, or holds more than this process may have open") from None
 
 
 def is_sealed(payload: bytes, fds: Sequence[int]) -> bool:
@@ -158,6 +187,21 @@ def close_all(fds: Sequence[int]) -> None:
             os.close(fd)
         except OSError:
             pass
+
+
+def _bag(fds: Sequence[int]) -> int:
+    """A socket from which the descriptors can be received, and then the end."""
+    inside, outside = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    try:
+        outside.setblocking(False)
+        for start in range(0, len(fds), DESCRIPTORS):
+            outside.sendmsg([_BAG], ancillary(fds[start : start + DESCRIPTORS]), _socket.MSG_NOSIGNAL)
+    except BaseException:
+        inside.close()
+        raise
+    finally:
+        outside.close()
+    return inside.detach()
 
 
 def _sealed_memfd(content: bytes) -> int:

@@ -55,7 +55,7 @@ class Zygote:
     def _receive(self, fd: int) -> None:
         sock = self._connections[fd]
         try:
-            payload, fds = wire.receive_packet(sock)
+            payload, fds = wire.receive_packet(sock, wait=False)
         except BlockingIOError:
             return
         except (OSError, EOFError, SystemFailure):

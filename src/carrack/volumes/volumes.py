@@ -129,11 +129,18 @@ class Volumes:
             log.warning("volume %s: %s", volume.name, error.message)
 
     def reconcile(self, containers: Collection[str]) -> None:
-        """Forget the references of containers that are not among those that exist."""
+        """Forget the references of containers that are not among those that exist, and what was made for them alone."""
         with self._lock:
             known = {reference for volume in self._volumes.values() for reference in volume.references}
-            for container_id in known - set(containers):
+            gone = known - set(containers)
+            # Made for a container whose making was cut short: nobody was told of it, and nobody can name it.
+            unborn = [
+                v.name for v in self._volumes.values() if v.references and set(v.references) <= gone and ANONYMOUS_LABEL in v.labels
+            ]
+            for container_id in gone:
                 self.release(container_id)
+            for name in unborn:
+                self.remove(name, force=True)
 
     def remove(self, name: str, force: bool = False) -> None:
         """Remove a volume and what is in it; `force`: if it is there at all. Raises NotFound, Conflict, SystemFailure."""

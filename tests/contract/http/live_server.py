@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from carrack.http import Handler, Limits, Server, serve
+from carrack.http import Handler, Limits, Observer, Server, serve
 
 T = TypeVar("T")
 
@@ -23,7 +23,9 @@ class LiveServer:
         address: Path | None,
         limits: Limits | None = None,
         new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer
         self._handler = handler
         self._limits = limits
         self.loop = new_loop()
@@ -43,7 +45,7 @@ class LiveServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self.server = self.run(serve(self._handler, self.listener, limits=self._limits))
+        self.server = self.run(serve(self._handler, self.listener, limits=self._limits, observer=self._observer))
         return self
 
     def __exit__(self, *_: object) -> None:

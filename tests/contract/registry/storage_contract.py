@@ -213,6 +213,7 @@ class StorageContract:
         assert storage.tag("a", "v1") == before
         with pytest.raises(ManifestUnknown):
             storage.manifest("a", Digest.of(b"{}"))
+        assert Digest.of(b"{}") not in {blob.digest for blob in storage.blobs()}
 
     def test_parts_held_by_another_repository_only_are_missing(self, storage: Storage) -> None:
         digest = push_blob(storage, "a", b"layer")

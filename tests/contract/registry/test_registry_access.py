@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import signal
 import ssl
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import bcrypt
 import pytest
 
 from tests.contract.registry.live_registry import Client, LiveRegistry, sha256
+from tests.rig.waiting import until
 
 Start = Callable[..., LiveRegistry]
 DIGEST = sha256(b"x")
@@ -272,6 +274,20 @@ def test_over_tls_blobs_of_any_size_go_both_ways(start: Start, tmp_path: Path) -
     digest = client.push_blob("app", content)
     assert client.get(f"/v2/app/blobs/{digest}").body == content
     assert client.get(f"/v2/app/blobs/{digest}", Range="bytes=1-3").body == b"\1\2\3"
+
+
+def test_a_renewed_certificate_is_shown_after_sighup(start: Start, tmp_path: Path) -> None:
+    chain, key = certificate(tmp_path)
+    registry = start("--tls-cert", str(chain), "--tls-key", str(key))
+    address = ("127.0.0.1", registry.ports[0])
+    assert ssl.get_server_certificate(address).strip() == chain.read_text().strip()
+    certificate(tmp_path)
+    registry.process.send_signal(signal.SIGHUP)
+    until(lambda: ssl.get_server_certificate(address).strip() == chain.read_text().strip(), "the new certificate")
+    key.write_text("nonsense")
+    registry.process.send_signal(signal.SIGHUP)
+    until(lambda: "the old certificate stays" in registry.log.read_text(), "the refusal in the log")
+    assert ssl.get_server_certificate(address).strip() == chain.read_text().strip()
 
 
 def test_plain_http_is_not_served_where_tls_is(start: Start, tmp_path: Path) -> None:

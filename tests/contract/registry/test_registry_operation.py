@@ -10,10 +10,19 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from carrack.http import Limits
+from carrack.registry.auth.gate import Gate
+from carrack.registry.metrics import Metrics
+from carrack.registry.routes.call import Services
+from carrack.registry.server import RegistryServer
+from carrack.registry.storage.memory import MemoryStorage
+from carrack.registry.verification import Verifier
+from tests.contract.http.live_server import LiveServer
 from tests.contract.registry.live_registry import Client, LiveRegistry, sha256
 from tests.rig.waiting import until
 
@@ -148,6 +157,34 @@ def test_clients_beyond_the_limit_are_told_to_come_back(start: Start) -> None:
         for connection in held:
             connection.close()
     until(lambda: registry.client.get("/v2/").status == 200, "a free place")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_made(tmp_path: Path) -> None:
+    """The largest file a process may write stands for the disk's end; what was there stays, what fits goes on."""
+    registry = LiveRegistry(tmp_path / "root", prefix=("prlimit", "--fsize=2000000"))
+    try:
+        client = registry.client
+        kept = client.push_image("app", "v1")
+        content = bytes(3_000_000)
+        answer = client.ask("PUT", f"{client.start_upload('app')}?digest={sha256(content)}", content)
+        assert (answer.status, answer.code) == (500, "UNKNOWN")
+        assert client.head(f"/v2/app/blobs/{sha256(content)}").status == 404
+        assert client.get("/v2/app/manifests/v1").headers["Docker-Content-Digest"] == kept
+        client.push_blob("app", bytes(1_000_000))
+        assert registry.run("scrub")["corrupt"] == []
+    finally:
+        registry.close()
+
+
+def test_a_client_that_sends_nothing_more_is_given_up(tmp_path: Path) -> None:
+    storage = MemoryStorage()
+    server = RegistryServer(Services(storage, Verifier(storage, lambda: None), ThreadPoolExecutor(2)), Gate(None, None), Metrics())
+    upload_id = storage.start_upload("app")
+    with LiveServer(server.handle, None, Limits(body_seconds=0.05)) as live, live.connect() as connection:
+        connection.send(f"PATCH /v2/app/blobs/uploads/{upload_id} HTTP/1.1", "Host: x", "Content-Length: 9", body=b"half")
+        assert connection.head()[0] == "HTTP/1.1 400 Bad Request"
+        until(lambda: storage.upload_size("app", upload_id) == 4, "what came to be kept")
+        storage.open_upload("app", upload_id).close()
 
 
 # Stop
@@ -317,6 +354,33 @@ def test_a_path_that_plays_tricks_reaches_nothing(client: Client, path: str) -> 
         answer = client.ask(method, path, b"{}" if method != "GET" else None)
         assert answer.status in (400, 404, 405), (method, path, answer)
         assert "X-Header" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/%ff/tags/list",
+        "/v2/a/manifests/%ff",
+        "/v2/a/manifests/sha256:%ff",
+        "/v2/a/blobs/%fe%ff",
+        "/v2/a/blobs/uploads/%ff",
+        "/v2/_catalog?n=%ff",
+        "/v2/a/referrers/%ff",
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_in_the_specs_form(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status in (400, 404, 405)
+    assert answer.code
+
+
+def test_a_user_name_that_is_no_text_is_refused_and_logged(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("")
+    registry = start("--htpasswd", str(tmp_path / "users"))
+    assert registry.client.get("/v2/", Authorization="Basic //86eA==").status == 401  # bytes ff, ff, a colon, x
+    assert registry.client.get("/v2/%ff/tags/list", User_Agent="\xff").status == 400
+    registry.stop()
+    assert [json.loads(line)["status"] for line in registry.access_log.read_text().splitlines()] == [401, 400]
 
 
 def test_many_clients_pushing_one_image_at_once_all_succeed(client: Client, repo: str) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.contract.registry.live_registry import OCI_INDEX, OCI_MANIFEST, Client, sha256
+from tests.contract.registry.live_registry import OCI_INDEX, OCI_MANIFEST, Client, LiveRegistry, sha256
 
 ABSENT = sha256(b"nobody has this")
 
@@ -221,6 +221,22 @@ def test_an_index_that_refers_has_a_type_only_when_it_says_one(client: Client, r
     assert sorted(descriptor.get("artifactType", "") for descriptor in descriptors) == ["", "application/x"]
 
 
+def test_referrers_that_another_registry_took_are_found(shared_registry: LiveRegistry, repo: str) -> None:
+    """What was pushed before the API was there, or while registry:2 had the folder again, has no entry under its subject."""
+    client = shared_registry.client
+    image = client.push_image(repo, "v1")
+    folder = shared_registry.root / f"docker/registry/v2/repositories/{repo}"
+    for number in (1, 2):
+        assert len(client.get(f"/v2/{repo}/referrers/{image}").json["manifests"]) == number - 1
+        revisions = folder / "_manifests/revisions/sha256"
+        digest = client.push_image(repo, f"r{number}", f"r{number}", subject=subject_of(image))
+        encoded = digest.removeprefix("sha256:")
+        (folder / f"_referrers/sha256/{image.removeprefix('sha256:')}/sha256/{encoded}/link").unlink()
+        (revisions / encoded).rename(revisions / "away")  # and back: as a registry that knows only this directory would
+        (revisions / "away").rename(revisions / encoded)
+    assert len(client.get(f"/v2/{repo}/referrers/{image}").json["manifests"]) == 2
+
+
 def test_referrers_are_filtered_by_type(client: Client, repo: str) -> None:
     image = client.push_image(repo, "v1")
     for kind in ("application/a", "application/b"):
@@ -287,6 +303,18 @@ def test_a_method_that_is_not_offered_is_told_which_are(client: Client, method: 
     answer = client.ask(method, path)
     assert (answer.status, answer.code) == (405, "UNSUPPORTED")
     assert answer.headers["Allow"]
+
+
+def test_head_is_get_without_a_body_everywhere(client: Client, repo: str) -> None:
+    digest = client.push_image(repo, "v1")
+    upload = client.start_upload(repo)
+    paths = ["/v2/", "/v2/_catalog", f"/v2/{repo}/tags/list", f"/v2/{repo}/referrers/{digest}", f"/v2/{repo}/manifests/v1", upload]
+    for path in paths:
+        got, asked = client.get(path), client.head(path)
+        assert (asked.status, asked.body) == (got.status, b""), path
+        for name in ("Content-Length", "Content-Type", "Docker-Content-Digest", "ETag", "Range", "Location", "Link"):
+            if path != "/v2/_catalog":  # other tests push meanwhile
+                assert asked.headers.get(name) == got.headers.get(name), (path, name)
 
 
 def test_every_answer_names_the_protocol(client: Client, repo: str) -> None:

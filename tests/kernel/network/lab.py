@@ -27,7 +27,7 @@ MACHINE4, OUTSIDE4 = "198.51.100.1", "198.51.100.2"
 MACHINE6, OUTSIDE6 = "2001:db8:1::1", "2001:db8:1::2"
 SECOND4 = "198.51.100.77"
 """One more address of the machine."""
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 15.0
 SILENCE_SECONDS = 0.4
 """How long nothing must come before we say that nothing comes; each such test has a positive one beside it."""
 
@@ -227,7 +227,8 @@ class Lab:
             echo.close()
         try:
             for networks, database in self._opened:
-                networks.close(keep=False)
+                # The namespaces take everything with them; only the process of a name server has to be told.
+                networks.close(keep=networks.options.run_directory is None)
                 database.close()
         finally:
             for box in self.boxes:

@@ -67,7 +67,7 @@ def test_an_address_is_free_again_once_its_namespace_has_ended(lab: Lab, network
     first.end()
     with_event = networks._addresses._changed
     with with_event:
-        assert with_event.wait_for(lambda: not networks._addresses._resting, 5)
+        assert with_event.wait_for(lambda: not networks._addresses._resting, 15)
     assert lab.start(networks, "later").endpoint.ipv4 == first.endpoint.ipv4
 
 

@@ -89,11 +89,24 @@ def test_an_exec_cannot_start_in_a_descriptor_of_the_runtime(box: Box) -> None:
     assert all(each.error for each in told.execs)
 
 
-def test_a_mount_over_a_file_of_proc_is_not_followed_by_a_parameter(box: Box) -> None:
-    """[CVE-2025-52881] The value reaches the real file of the container's namespace."""
-    mounts = (*defaults.mounts(), SpecMount("/proc/sys/net", "tmpfs", "tmpfs"))
-    told = box.make(box.spec("true", mounts=mounts, linux={"sysctl": {"net.ipv4.ip_forward": "1"}}))
-    assert told.init.error == ""
+@pytest.mark.parametrize("path", ["/proc/sys/net", "/proc/self/attr", "/link/sys"])
+def test_nothing_can_be_mounted_inside_proc_by_whatever_name(box: Box, path: str) -> None:
+    """[CVE-2019-16884, CVE-2023-27561, CVE-2025-52881]"""
+    (box.image / "link").symlink_to("/proc")
+    told = box.make(box.spec("true", mounts=(*defaults.mounts(), SpecMount(path, "tmpfs", "tmpfs"))))
+    assert told.init.cause.endswith(f'"{path}" cannot be mounted because it is inside /proc')
+
+
+def test_proc_cannot_be_an_ordinary_directory(box: Box, tmp_path: Path) -> None:
+    """[CVE-2019-16884]"""
+    told = box.make(box.spec("true", mounts=(SpecMount("/proc", "bind", str(tmp_path), ("rbind",)),)))
+    assert told.init.cause == '"/proc" cannot be mounted because it is not of type proc'
+
+
+def test_the_files_of_proc_that_lxcfs_replaces_may_be_replaced(box: Box, tmp_path: Path) -> None:
+    (tmp_path / "uptime").write_text("1 1\n")
+    mounts = (*defaults.mounts(), SpecMount("/proc/uptime", "bind", str(tmp_path / "uptime"), ("bind",)))
+    assert box.run("cat /proc/uptime", mounts=mounts) == "1 1\n"
 
 
 @pytest.mark.parametrize("user", ["", "www-data"])

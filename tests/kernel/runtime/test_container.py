@@ -398,6 +398,18 @@ def test_an_exec_may_be_another_user_in_another_directory(box: Box) -> None:
     assert told.execs[0].output == "uid=33(www-data) gid=33(www-data) groups=33(www-data),99(extra)\n/tmp\n"
 
 
+def test_a_limit_of_one_process_leaves_room_for_an_exec(box: Box) -> None:
+    limited = program("sh", "-c", "ulimit -u", user=User(uid=4711), rlimits=(Rlimit("RLIMIT_NPROC", 1, 1),))
+    told = box.make(box.spec("sleep", "1000"), execs=(limited,), keep_init=True)
+    assert (told.execs[0].error, told.execs[0].output) == ("", "1\n")
+
+
+def test_dockers_least_memory_is_enough_to_start_and_to_exec(box: Box) -> None:
+    linux = {"resources": Resources(memory=MemoryLimits(limit=6 << 20, swap=6 << 20))}
+    told = box.make(box.spec("sleep", "1000", linux=linux), execs=(program("true"),) * 3, keep_init=True)
+    assert (told.init.error, told.init.oom_kills, [each.status for each in told.execs]) == ("", 0, [0, 0, 0])
+
+
 def test_an_exec_on_a_terminal_has_one_of_the_containers(box: Box) -> None:
     told = box.make(
         box.spec("sleep", "1000"), execs=(program("sh", "-c", "tty; echo $(cat /proc/$$/stat)", terminal=True),), keep_init=True

@@ -87,6 +87,7 @@ class Container:
     attached: list[tuple[m.Attach, socket.socket]] = field(default_factory=list)
     waiting: list[tuple[m.Wait, socket.socket]] = field(default_factory=list)
     fds: list[int] = field(default_factory=list)
+    held: list[socket.socket] = field(default_factory=list)
     trace: bool = False
     pid: int = 0
     shim_pid: int = 0
@@ -121,26 +122,41 @@ class Container:
             state_directory=str(self.directory),
             log=self.plan,
             open_stdin=self.open_stdin,
+            held_ports=len(self.held),
             stdin_once=self.stdin_once,
             attached=tuple(each for each, _ in self.attached),
             waiting=tuple(each for each, _ in self.waiting),
             trace=self.trace,
         )
 
+    def fail(self) -> m.StartFailed:
+        """Order a start that fails; whether before Go or after is a race that the program decides."""
+        self.order_shim()
+        message = self.receive()
+        if isinstance(message, m.Created):
+            self.send(m.Go())
+            message = self.receive()
+        assert isinstance(message, m.StartFailed), message
+        return message
+
     def create(self) -> m.Created:
         """Order the shim; returns when the namespaces exist."""
+        self.order_shim()
+        created = self.expect(m.Created)
+        self.pid = created.pid
+        self.shim_pid = _parent_of(created.pid)
+        return created
+
+    def order_shim(self) -> None:
         if hasattr(self, "conversation"):
             self.conversation.close()
         self.conversation, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.conversation.settimeout(SECONDS)
         clients = [each for _, each in (*self.attached, *self.waiting)]
-        order_start(self.harness.zygote.socket_path, self.order(), (theirs.fileno(), *(each.fileno() for each in clients)))
-        for each in (theirs, *clients):
+        handed = (theirs, *self.held, *clients)
+        order_start(self.harness.zygote.socket_path, self.order(), tuple(each.fileno() for each in handed))
+        for each in handed:
             each.close()
-        created = self.expect(m.Created)
-        self.pid = created.pid
-        self.shim_pid = _parent_of(created.pid)
-        return created
 
     def start(self) -> m.Started:
         self.create()

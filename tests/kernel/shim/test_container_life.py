@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -76,19 +77,16 @@ def test_an_earlier_runs_exit_is_forgotten_at_the_next_start(harness: Harness) -
 
 def test_a_program_that_does_not_exist_fails_with_127(harness: Harness) -> None:
     container = harness.container(("/bin/nonesuch",))
-    container.create()
-    container.send(m.Go())
-    failed = container.expect(m.StartFailed)
+    failed = container.fail()
     assert failed.exit_code == 127
     assert "no such file or directory" in failed.message
 
 
 def test_a_failed_start_leaves_nothing(harness: Harness) -> None:
     container = harness.container(("/bin/nonesuch",))
-    container.create()
-    container.send(m.Go())
-    container.expect(m.StartFailed)
-    wait_for_death(container.shim_pid)
+    container.fail()
+    with pytest.raises(EOFError):
+        container.receive()
     assert not Path(container.socket_path).exists()
     assert not os.path.isdir(cgroups.open(container.cgroup).directory("memory") or "/nonexistent")
 
@@ -153,6 +151,19 @@ def test_the_shim_is_named_after_its_container(harness: Harness) -> None:
     container = harness.container(("/bin/sleep", "1000"))
     container.start()
     assert Path(f"/proc/{container.shim_pid}/cmdline").read_bytes().rstrip(b"\0") == f"carrack-shim {container.id}".encode()
+
+
+def test_a_wide_range_of_ports_is_held_until_forget(harness: Harness) -> None:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(400)]
+    places = [each.getsockname() for each in sockets]
+    container = harness.container(("/bin/sh", "-c", "ulimit -n"), held=sockets)
+    container.start()
+    with pytest.raises(OSError, match="Address already in use"):
+        socket.create_server(places[-1])
+    container.wait_exit()
+    assert logged(container) == [b"%d\n" % resource.getrlimit(resource.RLIMIT_NOFILE)[0]]
+    container.forget()
+    socket.create_server(places[-1]).close()
 
 
 # ── attach ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -351,11 +362,21 @@ def test_who_waits_for_the_removal_is_told_at_the_removal(harness: Harness) -> N
     assert read_all(ours) == answer(5)
 
 
+def test_who_waits_for_a_removal_that_nobody_can_tell_any_more_does_not_keep_the_shim(harness: Harness) -> None:
+    ours, theirs = pair()
+    container = harness.container("exit 5", waiting=[(m.Wait(condition="removed"), theirs)])
+    container.start()
+    container.wait_exit()
+    assert container.ask(m.Forget()) == m.Done(0)
+    container.lose_daemon()
+    assert read_all(ours) == b""
+    wait_for_death(container.shim_pid)
+
+
 def test_a_failed_start_is_told_to_those_who_wait(harness: Harness) -> None:
     ours, theirs = pair()
     container = harness.container(("/bin/nonesuch",), waiting=[(m.Wait(condition="next-exit"), theirs)])
-    container.create()
-    container.send(m.Go())
+    container.fail()
     told = read_all(ours)
     assert b'"StatusCode":127' in told
     assert b"no such file" in told

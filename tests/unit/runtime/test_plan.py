@@ -10,21 +10,11 @@ from carrack.kernel import mount, process
 from carrack.oci.runtime_spec import Device, Linux, Namespace, Process, Root, RuntimeSpec, SpecMount
 from carrack.runtime import defaults
 from carrack.runtime.cgroups.layout import Hierarchy, Layout
+from carrack.runtime.device_steps import MakeDevices, OpenConsole
 from carrack.runtime.mount_options import parse
+from carrack.runtime.mount_steps import BindCgroups, MountBind, MountFileSystem
 from carrack.runtime.plan import Plan, plan
-from carrack.runtime.steps import (
-    BindCgroups,
-    EnterCgroup,
-    EnterRoot,
-    MakeDevices,
-    MakeReadonly,
-    MaskPaths,
-    MountBind,
-    MountFileSystem,
-    OpenConsole,
-    WriteSysctls,
-    sysctl_path,
-)
+from carrack.runtime.steps import EnterCgroup, EnterRoot, MakeReadonly, MaskPaths, WriteSysctls, sysctl_path
 
 V1 = Layout(1, (Hierarchy(("memory",), "/sys/fs/cgroup/memory"),), "")
 V2 = Layout(2, (), "/sys/fs/cgroup")

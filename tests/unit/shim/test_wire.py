@@ -113,6 +113,27 @@ def test_unknown_fields_of_a_later_version_are_ignored() -> None:
     assert wire.decode(b'{"type":"go","haste":true}') == m.Go()
 
 
-def test_more_descriptors_than_the_kernel_takes_are_refused_before_sending(pair: Pair) -> None:
+@pytest.mark.parametrize("count", [249, 250, 251, 600])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_more_descriptors_than_one_packet_takes_arrive_in_their_order(pair: Pair, count: int, sealed: bool) -> None:
+    opened = [os.open("/dev/null", os.O_RDONLY), os.open("/dev/zero", os.O_RDONLY)]
+    before = os.listdir("/proc/self/fd")
+    wire.send(pair[0], m.Go(), [opened[number % 3 == 0] for number in range(count)], sealed=sealed)
+    assert os.listdir("/proc/self/fd") == before
+    message, fds = wire.receive(pair[1])
+    zero = os.fstat(opened[1]).st_rdev
+    found = [os.fstat(fd).st_rdev == zero for fd in fds]
+    wire.close_all([*opened, *fds])
+    assert message == m.Go()
+    assert found == [number % 3 == 0 for number in range(count)]
+
+
+def test_a_bag_that_is_none_is_refused(pair: Pair) -> None:
+    pair[0].sendmsg([b'+{"type":"go"}'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, (0).to_bytes(4, "little"))])
+    with pytest.raises(SystemFailure, match="bag"):
+        wire.receive(pair[1])
+
+
+def test_more_descriptors_than_anything_needs_are_refused_before_sending(pair: Pair) -> None:
     with pytest.raises(SystemFailure, match="descriptors"):
-        wire.send(pair[0], m.Go(), [0] * wire.DESCRIPTORS)
+        wire.send(pair[0], m.Go(), [0] * (wire.MOST_DESCRIPTORS + 1))

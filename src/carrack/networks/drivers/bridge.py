@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import secrets
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
+from ipaddress import ip_interface, ip_network
 
 import msgspec
 
 from carrack.errors import Forbidden, InvalidParameter, NotImplementedHere, SystemFailure
 from carrack.kernel import netns, sysctl
 from carrack.kernel.netlink import Netlink
+from carrack.networks.drivers.interface import configure_inside, reason
 from carrack.networks.endpoint import Endpoint
 from carrack.networks.firewall import BridgeRules
 from carrack.networks.network import Network
@@ -32,13 +33,10 @@ GATEWAY_MODE = {4: "com.docker.network.bridge.gateway_mode_ipv4", 6: "com.docker
 INHIBIT4 = "com.docker.network.bridge.inhibit_ipv4"
 TRUSTED = "com.docker.network.bridge.trusted_host_interfaces"
 INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
-ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
 
 _GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _DIRECT = {"nat": "closed", "nat-unprotected": "open", "routed": "published", "isolated": "closed"}
 _BOOLEANS = ("1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False")
-_ANY4, _ANY6 = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
-_LOOPBACK = 1
 
 
 def gateway_mode(network: Network, version: int) -> str:
@@ -51,6 +49,7 @@ class BridgeDriver:
 
     name = "bridge"
     addressed = True
+    has_host_end = True
 
     def __init__(self, netlink: Netlink) -> None:
         self._netlink = netlink
@@ -125,8 +124,8 @@ class BridgeDriver:
 
     def _drop_addresses(self, network: Network, index: int, gateways: Collection[str]) -> None:
         wanted = {*gateways, *(pool.gateway for pool in network.pools)}
-        for owner, interface in self._netlink.addresses():
-            if owner == index and not interface.ip.is_link_local and str(interface.ip) not in wanted:
+        for _, interface in self._netlink.addresses(index):
+            if not interface.ip.is_link_local and str(interface.ip) not in wanted:
                 self._netlink.delete_address(index, interface)
 
     def rules(self, network: Network) -> BridgeRules:
@@ -179,7 +178,7 @@ class BridgeDriver:
                 peer_namespace_fd=namespace_fd, peer_mac=endpoint.mac, mtu=endpoint.mtu, master=master,
             )  # fmt: skip
         except OSError as error:
-            raise SystemFailure(f"cannot make the interface pair of endpoint {endpoint.name}: {_reason(error)}") from error
+            raise SystemFailure(f"cannot make the interface pair of endpoint {endpoint.name}: {reason(error)}") from error
         try:
             sysctl.write_if_there(1, "net", "ipv6", "conf", endpoint.host_interface, "disable_ipv6")
             index = self._netlink.get_link(endpoint.host_interface).index
@@ -187,9 +186,9 @@ class BridgeDriver:
             netns.inside(namespace_fd, lambda: configure_inside(endpoint, default_route=default_route))
         except OSError as error:
             self.unplug(network, endpoint)
-            raise SystemFailure(f"cannot set up the interface of endpoint {endpoint.name}: {_reason(error)}") from error
+            raise SystemFailure(f"cannot set up the interface of endpoint {endpoint.name}: {reason(error)}") from error
 
-    def unplug(self, network: Network, endpoint: Endpoint) -> None:
+    def unplug(self, network: Network, endpoint: Endpoint, namespace_fd: int = -1) -> None:
         """Delete the pair by its end on the host."""
         link = self._netlink.find_link(endpoint.host_interface)
         if link is None:
@@ -198,62 +197,7 @@ class BridgeDriver:
             self._netlink.delete_link(link.index)
         except OSError as error:
             if error.errno != errno.ENODEV:
-                raise SystemFailure(f"cannot remove interface {endpoint.host_interface}: {_reason(error)}") from error
-
-
-def configure_inside(endpoint: Endpoint, *, default_route: bool) -> None:
-    """Give an endpoint's interface its addresses and routes. Runs in a thread that stands in the container's namespace.
-
-    Nothing inside can be believed or named in a path: the namespace is new, or its container can change it at any time, and then
-    harms itself only.
-    """
-    name = endpoint.interface
-    if endpoint.ipv6:
-        for setting in ("accept_ra", "accept_dad", "disable_ipv6"):
-            sysctl.write_if_there(0, "net", "ipv6", "conf", name, setting)
-    else:
-        sysctl.write_if_there(1, "net", "ipv6", "conf", name, "disable_ipv6")
-    if endpoint.wish.mac:
-        # An address that is reused with another MAC: tell the neighbours when it comes up.
-        sysctl.write_if_there(1, "net", "ipv4", "conf", name, "arp_notify")
-    for key, value in endpoint_sysctls(endpoint.wish.driver_options):
-        sysctl.write(value, *(name if part == "IFNAME" else part for part in key))
-    with Netlink() as netlink:
-        index = netlink.get_link(name).index
-        if endpoint.ipv4:
-            netlink.add_address(index, ip_interface(f"{endpoint.ipv4}/{endpoint.prefix}"))
-        if endpoint.ipv6:
-            netlink.add_address(index, ip_interface(f"{endpoint.ipv6}/{endpoint.prefix6}"))
-        for address in endpoint.wish.link_local:
-            netlink.add_address(index, ip_interface(f"{address}/{16 if '.' in address else 64}"))
-        netlink.set_link(_LOOPBACK, up=True)
-        netlink.set_link(index, up=True)
-        if default_route:
-            add_default_routes(netlink, endpoint, index)
-
-
-def add_default_routes(netlink: Netlink, endpoint: Endpoint, index: int) -> None:
-    """Lead everything unknown to the endpoint's gateways."""
-    if endpoint.gateway:
-        netlink.add_route(_ANY4, gateway=_address(endpoint.gateway), index=index)
-    if endpoint.gateway6:
-        netlink.add_route(_ANY6, gateway=_address(endpoint.gateway6), index=index)
-
-
-def endpoint_sysctls(options: dict[str, str]) -> list[tuple[tuple[str, ...], str]]:
-    """The sysctls of an endpoint's driver options (API 1.46): ``net.ipv4.conf.IFNAME.log_martians=1,…``, as key parts and value.
-
-    Raises InvalidParameter unless each is a per-interface one of this endpoint: anything else would reach past it.
-    """
-    found = []
-    for item in filter(None, options.get(ENDPOINT_SYSCTLS, "").split(",")):
-        key, separator, value = item.partition("=")
-        parts = tuple(key.split("."))
-        sound = len(parts) == 5 and parts[0] == "net" and parts[3] == "IFNAME" and all(p.replace("_", "").isalnum() for p in parts)
-        if not separator or not sound:
-            raise InvalidParameter(f"invalid endpoint sysctl setting {item!r}: want net.<family>.<kind>.IFNAME.<name>=<value>")
-        found.append((parts, value))
-    return found
+                raise SystemFailure(f"cannot remove interface {endpoint.host_interface}: {reason(error)}") from error
 
 
 def _isolated(network: Network) -> bool:
@@ -272,14 +216,6 @@ def _isolated(network: Network) -> bool:
         except FileNotFoundError:
             return True
     return False
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
-
-
-def _address(text: str) -> IPv4Address | IPv6Address:
-    return ip_address(text)
 
 
 def _random_mac() -> str:

@@ -17,7 +17,9 @@ class Driver(Protocol):
 
     name: str
     addressed: bool
-    """Whether endpoints get addresses from the network's pools."""
+    """Whether endpoints get an interface of their own, with addresses from the network's pools."""
+    has_host_end: bool
+    """Whether that interface has another end on the host: its end is then told by the kernel, and ports can be published."""
 
     def complete(self, network: Network) -> Network:
         """Check a new network's options and fill in what the driver chooses. Touches nothing. Raises InvalidParameter."""
@@ -35,6 +37,9 @@ class Driver(Protocol):
         """Make the endpoint's interface in a container's network namespace, with its addresses and routes, up."""
         ...
 
-    def unplug(self, network: Network, endpoint: Endpoint) -> None:
-        """Remove the endpoint's interface now, from a container that lives on. One that is gone does not matter."""
+    def unplug(self, network: Network, endpoint: Endpoint, namespace_fd: int = -1) -> None:
+        """Remove the endpoint's interface now, from a container that lives on. One that is gone does not matter.
+
+        Without a host end that needs the container's namespace; without it the interface goes when that ends.
+        """
         ...

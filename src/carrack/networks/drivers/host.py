@@ -12,6 +12,7 @@ class HostDriver:
 
     name = "host"
     addressed = False
+    has_host_end = False
 
     def complete(self, network: Network) -> Network:
         if not network.predefined:
@@ -27,5 +28,5 @@ class HostDriver:
     def plug(self, network: Network, endpoint: Endpoint, namespace_fd: int, *, default_route: bool) -> None:
         pass
 
-    def unplug(self, network: Network, endpoint: Endpoint) -> None:
+    def unplug(self, network: Network, endpoint: Endpoint, namespace_fd: int = -1) -> None:
         pass

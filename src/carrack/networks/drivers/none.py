@@ -22,6 +22,7 @@ class NoneDriver:
 
     name = "null"
     addressed = False
+    has_host_end = False
 
     def complete(self, network: Network) -> Network:
         if not network.predefined:
@@ -37,5 +38,5 @@ class NoneDriver:
     def plug(self, network: Network, endpoint: Endpoint, namespace_fd: int, *, default_route: bool) -> None:
         loopback_up(namespace_fd)
 
-    def unplug(self, network: Network, endpoint: Endpoint) -> None:
+    def unplug(self, network: Network, endpoint: Endpoint, namespace_fd: int = -1) -> None:
         pass

@@ -53,17 +53,20 @@ def make_directory(path: str) -> None:
         return
 
 
-def remove_file(path: str) -> bool:
-    """Unlink durably; whether it was there. Its directory goes too when that leaves it empty."""
+def remove_file(path: str, *, durable: bool = True) -> bool:
+    """Unlink durably (unless it may as well come back); whether it was there. Its directory goes too when that leaves it empty."""
     directory = os.path.dirname(path)
     try:
         os.unlink(path)
-        sync_directory(directory)
-        os.rmdir(directory)
     except FileNotFoundError:
         return False
+    try:
+        os.rmdir(directory)
+        directory = os.path.dirname(directory)
     except OSError:
         pass  # the directory holds something else, or has just been filled again
+    if durable:
+        sync_directory(directory)
     return True
 
 

@@ -52,7 +52,7 @@ class FilesystemStorage(UploadFiles, SweepFiles):
         return self.open_stored(digest)
 
     def mount_blob(self, digest: Digest, source: str, target: str) -> int:
-        with self.locks.repository(source, exclusive=False), self.locks.repository(target, exclusive=False):
+        with self.locks.two_repositories(source, target):
             if not self.is_linked(self.layout.layer(source, digest)):
                 raise _blob_unknown(digest)
             with self.locks.content(digest, exclusive=False):
@@ -91,23 +91,31 @@ class FilesystemStorage(UploadFiles, SweepFiles):
                 raise _manifest_unknown(digest)
 
     def put_manifest(self, repository: str, push: ManifestPush) -> None:
+        with self.locks.repository(repository, exclusive=False):
+            self._judge(repository, push)  # so that a refusal has changed nothing
         with self.locks.content(push.digest, exclusive=False):
             self._write_content(push.digest, push.content)  # the slow part, before anybody has to wait for us
         with self.locks.repository(repository, exclusive=True):
-            for tag in push.tags:
-                push.check(tag, read_link(self.layout.tag(repository, tag)))
-            if not push.tags:
-                push.check("", push.digest if self.is_linked(self.layout.revision(repository, push.digest)) else None)
-            self._promise_references(repository, push.references)
+            self._judge(repository, push)
+            is_indexed = self._is_indexed(repository)
             with self.locks.content(push.digest, exclusive=False):
                 self._write_content(push.digest, push.content)
                 if push.subject is not None:
                     self.make_link(self.layout.referrer(repository, push.subject, push.digest), push.digest)
                 self.make_link(self.layout.revision(repository, push.digest), push.digest)
+            if is_indexed:
+                os.utime(self.layout.indexed_mark(repository))
             for tag in push.tags:
                 path = self.layout.tag(repository, tag)
                 if read_link(path) != push.digest:
                     write_file(path, str(push.digest).encode(), self.layout.staging)
+
+    def _judge(self, repository: str, push: ManifestPush) -> None:
+        for tag in push.tags:
+            push.check(tag, read_link(self.layout.tag(repository, tag)))
+        if not push.tags:
+            push.check("", push.digest if self.is_linked(self.layout.revision(repository, push.digest)) else None)
+        self._promise_references(repository, push.references)
 
     def _write_content(self, digest: Digest, content: bytes) -> None:
         """Store a manifest's bytes, or renew the lease of those that are there; under the content's lock."""
@@ -160,7 +168,10 @@ class FilesystemStorage(UploadFiles, SweepFiles):
             subject = stored_facts(read_file(self.layout.data(digest))).subject
         except (FileNotFoundError, ManifestInvalid):
             pass  # nothing to be read: it can be nobody's referrer
+        is_indexed = self._is_indexed(repository)
         remove_file(self.layout.revision(repository, digest))
+        if is_indexed:
+            os.utime(self.layout.indexed_mark(repository))
         if subject is not None:
             remove_file(self.layout.referrer(repository, subject, digest))
 
@@ -201,13 +212,22 @@ class FilesystemStorage(UploadFiles, SweepFiles):
     # Referrers
 
     def referrers(self, repository: str, subject: Digest) -> list[Digest]:
-        if not os.path.exists(self.layout.indexed_mark(repository)):
+        if not self._is_indexed(repository):
             self._index_referrers(repository)
         found = digests_in(self.layout.subject(repository, subject))
         return sorted(digest for digest in found if self.is_linked(self.layout.revision(repository, digest)))
 
+    def _is_indexed(self, repository: str) -> bool:
+        """Whether every manifest's subject has been looked at: nobody but us changed the revisions since the mark was last set."""
+        revisions = self.layout.revisions(repository)
+        try:
+            marked = os.stat(self.layout.indexed_mark(repository)).st_mtime_ns
+            return all(os.stat(f"{revisions}/{algorithm}").st_mtime_ns <= marked for algorithm in names_in(revisions))
+        except FileNotFoundError:
+            return False
+
     def _index_referrers(self, repository: str) -> None:
-        """Find, once, the referrers among manifests that were pushed to a registry without the API (spec, "Enabling ...")."""
+        """Find the referrers among manifests that a registry without the API took (spec, "Enabling the Referrers API")."""
         if not self.has_repository(repository):
             return
         with self.locks.repository(repository, exclusive=True):

@@ -63,7 +63,7 @@ class SweepFiles(Tree):
         if any(not is_older(path, touched_before) for path in (f"{directory}/data", directory) if os.path.exists(path)):
             return False
         # Without its data an upload is unknown to everybody, so the rest may go at leisure.
-        remove_file(f"{directory}/data")
+        remove_file(f"{directory}/data", durable=False)
         shutil.rmtree(directory, ignore_errors=True)
         return True
 
@@ -76,7 +76,7 @@ class SweepFiles(Tree):
                 return None
             if data_lease(state) >= leased_before:
                 return None
-            return state.st_size if remove_file(path) else None
+            return state.st_size if remove_file(path, durable=False) else None
 
     def open_stored(self, digest: Digest) -> OpenBlob:
         try:
