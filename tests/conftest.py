@@ -15,12 +15,13 @@ import pytest
 from tests.rig.archives import Recipe, busybox_entries, docker_archive, tar
 from tests.rig.carrackd import Carrackd
 from tests.rig.dockerd import Dockerd
-from tests.rig.engine import CommandLine, Engine, carrack_program, docker_program
+from tests.rig.engine import CommandLine, Engine, carrack_program, docker_major, docker_program
 from tests.rig.namespaces import HeldNamespace, Neighbour
 from tests.rig.ports import FreePort, free_ports
 
 MARKERS = (
     "both_clients: runs with the docker command line and with carrack",
+    "docker_since(major): the docker command line before that release does not offer this; carrack runs it always",
     "peer_lacks(reason): the dockerd we compare with is too old for this",
     "observes(*names): API routes (`POST /x`), commands (`docker ps`) and flags (`docker run --init`) whose effect the test sees",
 )
@@ -52,10 +53,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    lacks = item.get_closest_marker("peer_lacks")
     call = getattr(item, "callspec", None)
-    if lacks is not None and call is not None and call.params.get("engine_kind") == "dockerd":
+    params = call.params if call is not None else {}
+    lacks = item.get_closest_marker("peer_lacks")
+    if lacks is not None and params.get("engine_kind") == "dockerd":
         pytest.skip(f"dockerd 20.10: {lacks.args[0]}")
+    since = item.get_closest_marker("docker_since")
+    if since is not None and params.get("client_name") != "carrack" and docker_major() < since.args[0]:
+        pytest.skip(f"the docker command line here is {docker_major()}, this needs {since.args[0]}")
 
 
 @dataclass(frozen=True)

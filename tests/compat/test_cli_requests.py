@@ -19,6 +19,7 @@ from tests.rig.recorder import Recorded, Recorder
 DOCKER = shutil.which("docker")
 
 pytestmark = [
+    pytest.mark.docker_since(28),
     pytest.mark.skipif(DOCKER is None, reason="no docker command line on PATH"),
     pytest.mark.skipif(not Path(carrack_program()).exists(), reason="run scripts/setup"),
 ]
@@ -164,7 +165,7 @@ push --platform linux/amd64 a:1
 search --limit 5 --filter is-official=true x
 network ls --filter driver=bridge
 network create n
-network create -d macvlan --subnet 10.1.0.0/16 --ip-range 10.1.2.0/24 --gateway 10.1.0.1 --aux-address r=10.1.0.9 -o a=b --label c n
+network create -d macvlan --subnet 10.1.0.0/16 --ip-range 10.1.2.0/24 --gateway 10.1.0.1 --aux-address r=10.1.0.9 -o a=b n
 network create --internal --attachable --ipv6 --ipv4=false --scope local --ipam-driver d --ipam-opt x=y --config-from z n
 network create --subnet 10.1.0.0/16 --subnet fd00::/64 --gateway fd00::1 n
 network connect --ip 1.2.3.4 --ip6 ::1 --alias a,b --alias c --link l:m --link-local-ip 1.1.1.1 --driver-opt k=v --gw-priority 2 n c

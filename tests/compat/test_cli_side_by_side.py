@@ -14,6 +14,8 @@ from tests.conftest import EnginePool, Images
 from tests.rig.commands import Result
 from tests.rig.engine import CommandLine, Engine, carrack_program, docker_program
 
+pytestmark = pytest.mark.docker_since(28)  # the release whose words carrack speaks
+
 READING = """
 ps
 ps -a

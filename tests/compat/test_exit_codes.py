@@ -40,6 +40,7 @@ def test_a_path_that_does_not_exist_is_127(cli: CommandLine) -> None:
     assert 'exec: "/bin/no-such-command": stat /bin/no-such-command: no such file or directory' in ended.stderr
 
 
+@pytest.mark.docker_since(23)
 @pytest.mark.observes("docker run")
 @pytest.mark.parametrize("command", ["/etc/passwd", "/etc"])
 def test_what_cannot_be_executed_is_126(cli: CommandLine, command: str) -> None:

@@ -24,6 +24,7 @@ def test_ping_says_ok_and_what_the_engine_speaks(engine: Engine) -> None:
         assert "no-cache" in answer.headers["cache-control"]
 
 
+@pytest.mark.docker_since(23)
 @pytest.mark.observes("docker version", "docker version --format", "GET /version")
 def test_version_names_client_and_server(cli: CommandLine) -> None:
     shown = json.loads(cli.ok("version", "--format", "json"))
@@ -80,6 +81,7 @@ def test_image_prune_takes_dangling_images_and_with_all_unused_ones(cli: Command
     assert cli.ok("images", "--format", "{{.Repository}}") == "busybox"
 
 
+@pytest.mark.docker_since(23)
 @pytest.mark.observes("docker volume prune", "docker volume prune --force", "docker volume prune --all", "POST /volumes/prune")
 def test_volume_prune_takes_what_no_container_uses(cli: CommandLine) -> None:
     cli.ok("create", "-v", "used:/u", "busybox", "true")
@@ -110,6 +112,7 @@ def test_update_changes_cpus_and_restart_policy(cli: CommandLine) -> None:
     assert cli.ok("inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", "slower") == "on-failure"
 
 
+@pytest.mark.docker_since(23)
 @pytest.mark.peer_lacks("stop and restart take no signal before API 1.42")
 @pytest.mark.observes("docker stop --signal", "docker restart --signal", "docker restart --timeout")
 def test_stop_and_restart_may_be_told_the_signal(cli: CommandLine) -> None:

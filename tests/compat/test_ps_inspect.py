@@ -118,6 +118,7 @@ def test_ps_size_counts_what_the_container_wrote(cli: CommandLine) -> None:
     assert re.fullmatch(r"3(\.0\d?)?MB \(virtual [4-9][.\d]*MB\)", size)
 
 
+@pytest.mark.docker_since(23)
 @pytest.mark.observes("docker ps --format")
 def test_ps_formats_a_table_and_json(cli: CommandLine, fleet: dict[str, str]) -> None:
     assert cli.ok("ps", "--format", "table {{.Names}}\t{{.Image}}").split() == ["NAMES", "IMAGE", "runs", "busybox"]

@@ -279,6 +279,7 @@ def test_an_address_may_be_chosen_only_on_networks_of_ones_own(cli: CommandLine)
     assert "user specified IP address is supported" in ended.stderr
 
 
+@pytest.mark.docker_since(28)
 @pytest.mark.observes("docker run --quiet", "docker run --pull")
 def test_pull_never_and_quiet_run_what_is_there(cli: CommandLine) -> None:
     assert cli.ok("run", "--rm", "-q", "--pull", "never", "busybox", "echo", "here") == "here"

@@ -192,6 +192,12 @@ class TestFilesystemContent(ContentContract):
             with pytest.raises(DataCorrupt):
                 ask(HELLO)
 
+    def test_a_blob_that_a_power_failure_cut_short_is_replaced(self, store: FilesystemContent) -> None:
+        put(store, b"hello")
+        os.truncate(store.path(HELLO), 2)
+        put(store, b"hello")
+        assert store.read(HELLO, 10) == b"hello"
+
     def test_recover_removes_what_dead_writers_left_and_keeps_resumable_bytes(
         self, store: FilesystemContent, tmp_path: Path
     ) -> None:

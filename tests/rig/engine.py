@@ -2,12 +2,14 @@
 judge; `Dockerd` is the peer that keeps the judgement honest (``--peer dockerd`` runs the same tests on it)."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,15 @@ def docker_program() -> str:
     found = shutil.which("docker") or str(ROOT / ".peer/usr/bin/docker")
     assert os.access(found, os.X_OK), "no docker command line: run scripts/peer"
     return found
+
+
+@cache
+def docker_major() -> int:
+    """The release of the docker command line: 20, 28, …"""
+    said = run([docker_program(), "--version"]).ok()
+    match = re.search(r"version (\d+)\.", said)
+    assert match is not None, said
+    return int(match[1])
 
 
 def carrack_program() -> str:

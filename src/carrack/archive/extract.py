@@ -305,21 +305,26 @@ class Extractor:
                 if target is None:
                     if not create:
                         raise
-                    # A file, a device or a whiteout where a directory must be: the later entry wins.
                     self._replace_by_directory(fd, here, part, path)
                     here = path
                     continue
                 links += 1
-                if links > _LINKS_LIMIT:
-                    raise invalid(entry.name, "too many levels of symbolic links") from None
                 if target[:1] == b"/":
                     here = b""
-                waiting += [step for step in target.split(b"/") if step not in (b"", b".")][::-1]
-                if len(waiting) > _DEPTH_LIMIT:
-                    raise invalid(entry.name, "too deep") from None
+                waiting += self._steps(entry, target, links, len(waiting))
                 continue
             here = path
         return self._fd(here), here
+
+    @staticmethod
+    def _steps(entry: Entry, target: bytes, links: int, waiting: int) -> list[bytes]:
+        """Where a link leads, the last step first. Refuses a circle, and a way that grows without end."""
+        steps = [step for step in target.split(b"/") if step not in (b"", b".")][::-1]
+        if links > _LINKS_LIMIT:
+            raise invalid(entry.name, "too many levels of symbolic links")
+        if len(steps) + waiting > _DEPTH_LIMIT:
+            raise invalid(entry.name, "too deep")
+        return steps
 
     @staticmethod
     def _link_target(fd: int, name: bytes) -> bytes | None:
@@ -331,6 +336,7 @@ class Extractor:
             raise
 
     def _replace_by_directory(self, fd: int, parent: bytes, base: bytes, path: bytes) -> None:
+        """A file, a device or a whiteout where a directory must be: the later entry wins."""
         self._clear(fd, parent, base)
         os.mkdir(base, 0o755, dir_fd=fd)
         new = os.open(base, _OPEN_DIRECTORY, dir_fd=fd)

@@ -130,9 +130,14 @@ class FilesystemContent:
 
     def accept(self, file: Path, fd: int, digest: Digest) -> None:
         """Take a whole and verified file in; the writer does this itself."""
-        if self.has(digest):
+        try:
+            present = self.size(digest)
+        except NotFound:
+            present = -1
+        if present == os.fstat(fd).st_size:
             file.unlink()
             return
+        # Not there, or cut short by a power failure: then the new one takes its place.
         if self._sync:
             os.fdatasync(fd)
         file.rename(self.path(digest))

@@ -48,6 +48,9 @@ _INITS = ("/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/t
 """Where a static init of a container may be, best first."""
 
 
+_PARENT_LOOKS, _PARENT_LOOK_SECONDS = 40, 0.05
+
+
 class House:
     """A daemon that is built: the API to serve, and how to leave."""
 
@@ -70,7 +73,16 @@ class House:
         self._database.close()
         if not keep:
             await in_thread(zygote_process.dismiss_zygote, self._zygote_path)
-            await in_thread(cgroups.open(self._rooms.settings.cgroup_parent).remove)
+            await self._remove_cgroup_parent()
+
+    async def _remove_cgroup_parent(self) -> None:
+        """The last shims may be removing their own cgroups below it at this moment: a few looks."""
+        parent = cgroups.open(self._rooms.settings.cgroup_parent)
+        for _ in range(_PARENT_LOOKS):
+            await in_thread(parent.remove)
+            if not os.path.exists(parent.directory("pids")):
+                return
+            await asyncio.sleep(_PARENT_LOOK_SECONDS)
 
 
 async def build(config: DaemonConfig) -> House:

@@ -119,7 +119,7 @@ def _store(entry: Entry, path: str, reader: TarReader, content: ContentStore, le
     if match is not None:
         expected = Digest.parse(f"{match[1]}:{match[2]}")
         lease.add(expected)
-        if content.has(expected):
+        if content.has(expected) and content.size(expected) == entry.size:
             _verify(reader, expected)  # nothing to keep, but an archive that lies about itself is refused whatever we have
             return Member(expected, entry.size)
     with content.writer(lease, expected=expected) as writer:

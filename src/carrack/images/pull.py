@@ -108,7 +108,7 @@ class Pull:
         if not descriptor.media_type.endswith(("image.config.v1+json", "container.image.v1+json")):
             raise InvalidParameter(f"{self._reference.familiar} is no image but an artifact ({descriptor.media_type})")
         lease.add(descriptor.name)
-        if not self._store.content.has(descriptor.name):
+        if not self._here(descriptor):
             self._download(repository, lease, descriptor, silent=True)
         config = ImageConfig.decode(self._store.content.read(descriptor.name, CONFIG_LIMIT_BYTES))
         if len(config.diff_ids) != len(manifest.layers):
@@ -128,7 +128,7 @@ class Pull:
         for position, layer in enumerate(manifest.layers):
             lease.add(layer.name)
             chain = chain_id(config.diff_ids[: position + 1])
-            if chain is not None and self._store.snapshots.has(chain) and self._store.content.has(layer.name):
+            if chain is not None and self._store.snapshots.has(chain) and self._here(layer):
                 self._tell(Progress("Already exists", id=layer.name.short))
             else:
                 missing[position] = layer
@@ -182,12 +182,12 @@ class Pull:
     def _download(self, repository: Repository, lease: Lease, layer: Descriptor, silent: bool = False) -> None:
         """Have one blob here. Goes on where an earlier attempt broke off, by range."""
         content, digest = self._store.content, layer.name
-        if content.has(digest):
+        if self._here(layer):
             if not silent:
                 self._tell(Progress("Download complete", id=digest.short))
             return
         with self._store.alone(digest, self._cancel):
-            if not content.has(digest):
+            if not self._here(layer):
                 with content.writer(lease, expected=digest, key=f"blob {digest}") as writer:
                     self._receive(repository, layer, writer, silent)
                     if not silent:
@@ -195,6 +195,10 @@ class Pull:
                     writer.commit(size_bytes=layer.size)
         if not silent:
             self._tell(Progress("Download complete", id=digest.short))
+
+    def _here(self, blob: Descriptor) -> bool:
+        """Whether a blob is here, and as long as it must be: a power failure can cut short what was just written."""
+        return self._store.content.has(blob.name) and self._store.content.size(blob.name) == blob.size
 
     def _receive(self, repository: Repository, layer: Descriptor, writer: Writer, silent: bool) -> None:
         failures = 0

@@ -7,6 +7,7 @@ container's namespace does it anyway. Resting, it is given to nobody, so that tw
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -24,9 +25,13 @@ _REST_LIMIT_SECONDS = 5.0
 class Addresses:
     """Address use of all networks. Thread-safe; the lock is never held while the kernel is asked."""
 
-    def __init__(self, forget: Callable[[Address], None], delete_link: Callable[[str], None]) -> None:
+    def __init__(
+        self, forget: Callable[[Address], None], delete_link: Callable[[str], None], is_had: Callable[[str, str], bool]
+    ) -> None:
         self._forget = forget
         self._delete_link = delete_link
+        self._is_had = is_had
+        """Whether an endpoint of a network has an address: else it is merely on its way back."""
         self._allocators: dict[tuple[str, int], AddressAllocator] = {}
         self._resting: dict[str, list[tuple[str, Address]]] = {}
         self._changed = threading.Condition()
@@ -60,7 +65,7 @@ class Addresses:
             for version, wished in ((4, wish.ipv4), (6, wish.ipv6)):
                 allocator = self._allocators.get((network.id, version))
                 if allocator is not None:
-                    address = self._claim(allocator, ip_address(wished)) if wished else self._take_any(allocator)
+                    address = self._claim(network.id, allocator, ip_address(wished)) if wished else self._take_any(allocator)
                     taken[version] = str(address)
         except BaseException:
             self._free([(network.id, ip_address(text)) for text in taken.values()])
@@ -78,24 +83,29 @@ class Addresses:
                     return found[0]
                 return allocator.take()
 
-    def _claim(self, allocator: AddressAllocator, address: Address) -> Address:
-        with self._changed:
-            if allocator.claim(address):
-                return address
-            resting_on = next((link for link, ours in self._resting.items() if any(each == address for _, each in ours)), "")
-        if resting_on:
-            # Somebody wants exactly this one, often the same container that starts again: do not wait for the kernel.
-            self._delete_link(resting_on)
-            self.link_gone(resting_on)
+    def _claim(self, network_id: str, allocator: AddressAllocator, address: Address) -> Address:
+        """Take exactly this address; often it is wanted by the same container that starts again, whose last run is still ending."""
+        deadline = time.monotonic() + _REST_LIMIT_SECONDS
+        while True:
             with self._changed:
                 if allocator.claim(address):
                     return address
-        raise Forbidden("Address already in use")
+                resting_on = next((link for link, ours in self._resting.items() if (network_id, address) in ours), "")
+                if not resting_on:
+                    left = deadline - time.monotonic()
+                    if self._is_had(network_id, str(address)) or left <= 0:
+                        raise Forbidden("Address already in use")
+                    self._changed.wait(left)  # its endpoint is being released this moment
+                    continue
+            # Deleting the link does not wait for the end of the namespace.
+            self._delete_link(resting_on)
+            self.link_gone(resting_on)
 
     def rest(self, endpoint: Endpoint) -> None:
         """Give the endpoint's addresses back once its link is gone. The caller then checks that the link is there at all."""
         with self._changed:
             self._resting[endpoint.host_interface] = [(endpoint.network_id, address) for address in _addresses(endpoint)]
+            self._changed.notify_all()
 
     def link_gone(self, name: str) -> None:
         """A link is no more: what rested with it is free, and connections that were led to it are forgotten first."""

@@ -70,6 +70,13 @@ class Book:
             found = [endpoint for endpoint in self.endpoints.values() if endpoint.container_id == container_id]
         return sorted(found, key=_gateway_order)
 
+    def has_address(self, network_id: str, address: str) -> bool:
+        """Whether an endpoint of the network has this address; a gateway and the like are nobody's."""
+        pools = network.pools if (network := self.find(network_id)) else ()
+        if any(address == pool.gateway or address in pool.auxiliary_addresses.values() for pool in pools):
+            return True
+        return any(address in (endpoint.ipv4, endpoint.ipv6) for endpoint in self.endpoints_in(network_id))
+
     def current(self, endpoint: Endpoint) -> Endpoint:
         """The endpoint as it is by now; as it was given when it is known no more."""
         with self.lock:

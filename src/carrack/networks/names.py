@@ -20,7 +20,22 @@ from pathlib import Path
 from carrack.errors import SystemFailure
 from carrack.kernel import netns
 from carrack.kernel.nftables import Nftables
-from carrack.networks.dns.control import Answer, Drop, Hello, Order, Put, Refused, Retain, Serve, Stop, receive_answer, send
+from carrack.networks.dns.control import (
+    VERSION,
+    Answer,
+    Drop,
+    Fetch,
+    Hello,
+    Order,
+    Put,
+    Refused,
+    Retain,
+    Serve,
+    Stop,
+    receive_answer,
+    receive_answer_with_descriptors,
+    send,
+)
 from carrack.networks.dns.table import ContainerNames
 
 log = logging.getLogger(__name__)
@@ -47,7 +62,8 @@ class NameService:
     """The names process of one instance, as `Networks` orders it. Blocking, thread-safe."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / "names.sock"
+        # An older process goes on answering its containers while a newer one, of another version, answers those that follow.
+        self._path = directory / f"names-{VERSION}.sock"
         self._turn = threading.Lock()
         self._connection: socket.socket | None = None
         self._known: dict[str, ContainerNames] = {}
@@ -65,6 +81,7 @@ class NameService:
                 return
             self._adopt(connection)
             self._tell_everything()
+            self._take_back()
 
     def serve(self, container: ContainerNames, namespace_fd: int, pidfd: int = -1) -> None:
         """Answer a container from now on: its names, and its own questions. Again: only its names. Raises SystemFailure."""
@@ -145,6 +162,20 @@ class NameService:
         for order, fds in orders:
             if self._connection is None or self._try(order, fds) is None:
                 raise SystemFailure("the name server ends as soon as it is started")
+
+    def _take_back(self) -> None:
+        """After a start: get copies of the sockets again, so that the process could be replaced."""
+        for container_id in self._known:
+            assert self._connection is not None
+            try:
+                send(self._connection, Fetch(container_id))
+                answer, fds = receive_answer_with_descriptors(self._connection)
+            except (OSError, EOFError) as error:
+                raise SystemFailure("the name server ended while it was asked for its sockets") from error
+            if isinstance(answer, Refused) or len(fds) != 2:
+                log.warning("the name server does not answer container %s: it resolves names again after a restart", container_id)
+                continue
+            self._sockets[container_id] = (socket.socket(fileno=fds[0]), socket.socket(fileno=fds[1]))
 
     def _connect(self) -> socket.socket | None:
         connection = socket.socket(socket.AF_UNIX)

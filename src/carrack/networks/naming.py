@@ -31,7 +31,10 @@ class Naming:
         if self._service is not None:
             containers = sorted({endpoint.container_id for endpoint in self._book.endpoints.values()})
             found = [names for names in map(self._names_of, containers) if names is not None]
-            self._service.resume(found)
+            try:
+                self._service.resume(found)
+            except SystemFailure as error:
+                log.error("names of running containers: %s", error.message)
 
     def serve(self, container_id: str, netns_fd: int, pidfd: int) -> None:
         """A container was plugged into one more network. Raises SystemFailure."""

@@ -73,7 +73,7 @@ class Networks:
         self._firewall = Firewall(table_name(self.instance))
         self._bridges = BridgeDriver(self._netlink)
         self._drivers: dict[str, Driver] = {d.name: d for d in self._all_drivers()}
-        self._addresses = Addresses(self._conntrack.forget_address, self._delete_link)
+        self._addresses = Addresses(self._conntrack.forget_address, self._delete_link, self._book.has_address)
         self._publishing = Publishing(self._book, self._records, self._firewall, self._conntrack, self.options.ip)
         self._forwarding = ForwardingSwitch(self._records, self._firewall)
         self._beside_docker = BesideDocker(self.instance, self._firewall)

@@ -1,6 +1,6 @@
 """How one message of `messages.py` travels: one SOCK_SEQPACKET packet, JSON, descriptors beside it.
 
-Descriptors that one packet cannot carry wait in a bag: a socket, sent as the last descriptor, whose queue holds them in more packets.
+Descriptors that one packet cannot carry wait in a bag: a socket, sent as the last one, whose queue holds them in more packets.
 A message over `PACKET_BYTES` (the kernel refuses packets over about 200 kB), and every one that may hold secrets, travels in a
 sealed memfd: the packet then only says so, and the memfd is the first descriptor. The receiver checks the seals, so that nobody
 can change or shrink what it is reading. Every received descriptor is close-on-exec. All functions work on blocking and on

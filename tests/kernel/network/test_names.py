@@ -157,9 +157,9 @@ def eventually(happened: Callable[[], bool], seconds: float = 15.0) -> bool:
 
 
 def names_process(lab: Lab) -> int:
-    """The process that listens at names.sock, by the credentials of its socket."""
+    """The process that listens at names-1.sock, by the credentials of its socket."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.connect(str(lab._directory / "names.sock"))
+        probe.connect(str(lab._directory / "names-1.sock"))
         pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(pid)
 
@@ -307,7 +307,7 @@ def test_what_cannot_be_read_is_a_format_error(pair: tuple[Box, Box]) -> None:
 def test_without_a_user_defined_network_there_is_no_process(lab: Lab, tmp_path: Path) -> None:
     networks = lab.open(NetworkOptions(run_directory=tmp_path))
     lab.start(networks, "plain")
-    assert not (tmp_path / "names.sock").exists()
+    assert not (tmp_path / "names-1.sock").exists()
 
 
 def test_the_resolver_is_for_user_defined_networks_only(networks: Networks) -> None:
@@ -342,8 +342,25 @@ def test_a_name_server_that_dies_is_replaced_at_once(lab: Lab, pair: tuple[Box, 
     assert names_process(lab) != first
 
 
+def test_it_is_replaced_too_when_it_dies_under_a_later_daemon(
+    lab: Lab, networks: Networks, pair: tuple[Box, Box], tmp_path: Path
+) -> None:
+    web, client = pair
+    lab.shut(networks, keep=True)
+    lab.open(NetworkOptions(run_directory=tmp_path))
+    os.kill(names_process(lab), signal.SIGKILL)
+
+    def answered() -> bool:
+        try:
+            return ask(client.place, "web", patience=0.2) == (0, [web.endpoint.ipv4])
+        except OSError:
+            return False
+
+    assert eventually(answered)
+
+
 def test_the_socket_is_for_root_only(lab: Lab, pair: tuple[Box, Box], tmp_path: Path) -> None:
-    assert (tmp_path / "names.sock").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "names-1.sock").stat().st_mode & 0o777 == 0o600
 
 
 def test_the_name_server_does_not_keep_a_containers_namespace(lab: Lab, networks: Networks, pair: tuple[Box, Box]) -> None:
@@ -366,7 +383,7 @@ def test_with_a_pidfd_a_container_that_ends_is_left_though_no_daemon_is_there(la
     process.kill()
     process.wait()
     assert eventually(lambda: lab.kernel.find_link(endpoint.host_interface) is None)
-    assert eventually(lambda: not (lab._directory / "names.sock").exists()), "with nobody to answer it ended"
+    assert eventually(lambda: not (lab._directory / "names-1.sock").exists()), "with nobody to answer it ended"
 
 
 def test_the_process_ends_with_the_instance(lab: Lab, networks: Networks, pair: tuple[Box, Box]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from ipaddress import ip_network
 
@@ -145,6 +146,35 @@ def test_a_wished_address_is_had_again_at_once_by_a_container_that_restarts(lab:
     networks.unplug(first.endpoint)
     networks.release(first.id)  # its namespace is still ending
     assert lab.start(networks, "web", "mine", wish=EndpointWish(ipv4="10.5.9.9")).endpoint.ipv4 == "10.5.9.9"
+
+
+def test_a_wished_address_is_waited_for_while_its_endpoint_is_being_released(
+    lab: Lab, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(networks, "mine", "10.5.0.0/16")
+    first = lab.start(networks, "web", "mine", wish=EndpointWish(ipv4="10.5.9.9"))
+    taken_out, go_on = threading.Event(), threading.Event()
+    tell = networks._naming.tell
+
+    def slow_tell(container_id: str) -> None:
+        taken_out.set()
+        go_on.wait(15)
+        tell(container_id)
+
+    monkeypatch.setattr(networks._naming, "tell", slow_tell)
+    releasing = threading.Thread(target=networks.release, args=(first.id,))
+    releasing.start()
+    taken_out.wait(15)
+    threading.Timer(0.05, go_on.set).start()
+    endpoint = networks.allocate(networks.get("mine"), "web-again", EndpointWish(ipv4="10.5.9.9"))
+    releasing.join()
+    assert endpoint.ipv4 == "10.5.9.9"
+
+
+def test_the_gateways_address_cannot_be_wished(networks: Networks) -> None:
+    make(networks, "mine", "10.5.0.0/16")
+    with pytest.raises(Forbidden, match="Address already in use"):
+        networks.allocate(networks.get("mine"), "web", EndpointWish(ipv4="10.5.0.1"))
 
 
 def test_an_address_cannot_be_wished_in_a_subnet_that_was_chosen(networks: Networks) -> None:

@@ -1,7 +1,7 @@
 """The conversation between carrackd and the names process: the closed list of its messages, and how they travel.
 
-    carrackd ── Put · Serve (+ sockets) · Drop · Retain · Stop ──▶ names
-             ◀──────────────────── Done | Refused ─────────────────
+    carrackd ── Put · Serve (+ sockets) · Drop · Fetch · Retain · Stop ──▶ names
+             ◀──────────────── Done (+ sockets) | Refused ──────────────────
 
 Each message is a length and JSON on a unix stream socket; descriptors travel beside the first byte. Each is answered, so that a
 name can be looked up when the order that gave it has returned. Fields are only ever added, with defaults.
@@ -52,6 +52,12 @@ class Drop(_Message, frozen=True, tag="drop"):
     container_id: str
 
 
+class Fetch(_Message, frozen=True, tag="fetch"):
+    """Give copies of a container's two sockets beside the answer: to a carrackd that was away when they were made."""
+
+    container_id: str
+
+
 class Retain(_Message, frozen=True, tag="retain"):
     """Forget every container but these: after all of them were put."""
 
@@ -72,7 +78,7 @@ class Refused(_Message, frozen=True, tag="refused"):
     message: str
 
 
-Order = Hello | Put | Serve | Drop | Retain | Stop
+Order = Hello | Put | Serve | Drop | Fetch | Retain | Stop
 Answer = Done | Refused
 
 
@@ -99,6 +105,17 @@ def receive_answer(connection: socket.socket) -> Answer:
     """The answer to what was sent. Raises EOFError, OSError, msgspec.DecodeError."""
     answer: Answer = msgspec.json.decode(_body(connection, connection.recv(_LENGTH.size)), type=Answer)
     return answer
+
+
+def receive_answer_with_descriptors(connection: socket.socket) -> tuple[Answer, list[int]]:
+    """The answer to what was sent, and what came with it. Raises EOFError, OSError, msgspec.DecodeError."""
+    head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, _DESCRIPTORS)
+    try:
+        return msgspec.json.decode(_body(connection, head), type=Answer), list(fds)
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
 
 
 def _body(connection: socket.socket, head: bytes) -> bytes:

@@ -12,13 +12,28 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from carrack.kernel.process import set_name
 from carrack.networks.dns.control import VERSION as CONTROL_VERSION
-from carrack.networks.dns.control import Answer, Done, Drop, Hello, Order, Put, Refused, Retain, Serve, Stop, receive_order, send
+from carrack.networks.dns.control import (
+    Answer,
+    Done,
+    Drop,
+    Fetch,
+    Hello,
+    Order,
+    Put,
+    Refused,
+    Retain,
+    Serve,
+    Stop,
+    receive_order,
+    send,
+)
 from carrack.networks.dns.server import NameServer
 from carrack.networks.dns.table import NameTable
 
@@ -68,13 +83,17 @@ class Names:
             try:
                 while True:
                     order, fds = receive_order(connection)
-                    send(connection, self._on_loop(lambda order=order, fds=fds: self._obey(order, fds)))  # type: ignore[misc]
+                    answer = self._on_loop(partial(self._obey, order, fds))
+                    send(connection, answer, self._copies(order))
             except (EOFError, OSError, msgspec.DecodeError):
                 pass
         try:
             self._on_loop(self._left)
         except (CancelledError, RuntimeError):
             pass  # the loop has ended: so does the process
+
+    def _copies(self, order: Order) -> list[int]:
+        return self._server.sockets_of(order.container_id) if isinstance(order, Fetch) else []
 
     def _obey(self, order: Order, fds: list[int]) -> Answer:
         match order:
@@ -91,6 +110,9 @@ class Names:
             case Drop(container_id=container_id):
                 self._server.table.drop(container_id)
                 self._server.leave(container_id)
+            case Fetch(container_id=container_id):
+                if not self._server.sockets_of(container_id):
+                    return Refused(f"container {container_id} is not served")
             case Retain(container_ids=container_ids):
                 self._server.table.retain(container_ids)
                 self._server.retain(set(container_ids))

@@ -88,6 +88,11 @@ class NameServer:
             task.cancel()
         self._changed()
 
+    def sockets_of(self, container_id: str) -> list[int]:
+        """The descriptors of a container's sockets; none: it is not served."""
+        place = self._places.get(container_id)
+        return [place.datagrams.fileno(), place.listener.fileno()] if place else []
+
     def retain(self, container_ids: set[str]) -> None:
         """Leave every container but these."""
         for container_id in set(self._places) - container_ids:

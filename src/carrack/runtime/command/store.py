@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import select
 import shutil
 import time
 
@@ -161,8 +162,6 @@ def release_gate(path: str) -> None:
 
 
 def _until_no_reader(fd: int) -> None:
-    import select
-
     poll = select.poll()
     poll.register(fd, 0)
     poll.poll(10_000)

@@ -97,6 +97,15 @@ class TestPull:
         assert "Already exists" in house.pull(f"{registry.host}/app", "2")
         assert registry.requests["GET", "blobs"] == 2  # the other layer and the configuration
 
+    def test_a_blob_that_was_cut_short_is_fetched_again(self, house: House, registry: Registry) -> None:
+        packed = image(BASE)
+        registry.put("app", "1", packed)
+        house.pull(f"{registry.host}/app", "1")
+        blob = house.images.get(f"{registry.host}/app:1").layers[0].name
+        os.truncate(house.content.path(blob), 0)
+        house.pull(f"{registry.host}/app", "1")
+        house.content.verify(blob)
+
     def test_of_an_index_the_platform_that_runs_here_is_taken(self, house: House, registry: Registry) -> None:
         here, there = image(BASE), image(TOP, architecture="arm64")
         target = registry.put_index("app", "1", there, here)
