@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 
 from carrack.kernel import process
 from carrack.oci import runtime_spec
@@ -38,16 +39,21 @@ class Creation:
         self._order = order
         self._listener_fd = -1
 
-    def ready(self) -> None:
-        """Block until init waits for `go`. Raises StartFailed, everything undone."""
+    def ready(self, before_answer: Callable[[int], None] = lambda _: None) -> None:
+        """Block until init waits for `go`. Raises StartFailed, everything undone.
+
+        `before_answer` is called with the descriptor by which init will answer, each time before that is read; it may wait for it.
+        """
         self._complete_cgroup()
         try:
+            before_answer(self._answer.fileno())
             packet = self._receive()
             while packet[:1] in (init.HOOKS, init.CONSOLE, init.LISTENER):
                 if packet == init.HOOKS:
                     self._run_hooks()
                 elif packet == init.LISTENER:
                     self._hand_listener_over()
+                before_answer(self._answer.fileno())
                 packet = self._receive()
         except InitFailed as error:
             self.abandon()

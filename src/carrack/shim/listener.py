@@ -44,13 +44,15 @@ def accept(listening: _socket.socket) -> _socket.socket | None:
 
 
 class Listener:
-    def __init__(self, loop: Loop, path: str, on_connection: Callable[[_socket.socket], None]) -> None:
-        """Raises OSError."""
+    def __init__(
+        self, loop: Loop, path: str, on_connection: Callable[[_socket.socket], None], sock: _socket.socket | None = None
+    ) -> None:
+        """`sock`: what `bind` has given before. Raises OSError."""
         self._loop = loop
         self._path = path
         self._on_connection = on_connection
-        self._sock = bind(path)
-        self._inode = os.stat(path).st_ino
+        self._sock = sock or bind(path)
+        self._inode = os.stat(path).st_ino if os.path.exists(path) else 0
         loop.watch(self._sock.fileno(), READ, self._ready)
 
     def close(self) -> None:

@@ -1,233 +1,282 @@
 """The maker: a short-lived fork of a starting shim, which makes the container and goes.
 
-    shim ── fork ──▶ maker ── clone3(CLONE_PARENT) ──▶ init, the shim's own child
-      │◀─ Made + [pidfd, root, our ends of the pipes…, netns] ─│
-      │◀─ Ready + [console] ───────────────────────────────────│
-      │── go ──────────────────────────────────────────────────▶│
-      │◀─ Running, or Failed at any point ──────────────────────│  it exits
+    starting ──Created──▶ waiting for Go ──Started──▶ the container is handed over to the shim
+        └──StartFailed─────────┴──Abandon, or the daemon dies──▶ all is undone
 
-Making a container runs most of the runtime, and each page of memory that a process writes after its fork, be it a reference
-count, is a page of its own until it dies. The maker takes those pages with it, and the order's secrets: the shim never reads them.
+It holds the daemon's conversation until the program runs. Making a container runs most of the runtime, and the memory that this
+writes goes with the maker, as do the order's secrets: the shim never reads them.
 """
 
 from __future__ import annotations
 
 import _socket
 import os
-from typing import NamedTuple, NoReturn, TypeVar
-
-import msgspec
+import select
+import time
+from typing import NoReturn
 
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import process as kernel_process
 from carrack.runtime import cgroups
 from carrack.runtime.create import Creation, StartFailed, create
-from carrack.shim import open_files, wire
-from carrack.shim.messages import StartOrder
-from carrack.shim.pipes import make_pipes
+from carrack.runtime.creation import remove_cgroup
+from carrack.shim import exit_record, handover, listener, messages, open_files, tenancy, wire, worker
+from carrack.shim.aside import AsideCompressor
+from carrack.shim.guests import Guests
+from carrack.shim.handover import Container, Running
+from carrack.shim.logs.writer import open_log
+from carrack.shim.loop import Loop
+from carrack.shim.messages import Message, StartOrder, WorkerJob
+from carrack.shim.pipes import Pipes, make_pipes
+from carrack.shim.shim_order import ShimOrder, shim_orders
 
-_GO = b"go"
-R = TypeVar("R")
-
-
-class _Report(msgspec.Struct, frozen=True, tag=True):
-    pass
-
-
-class Made(_Report, frozen=True):
-    """Descriptors: pidfd and root; with pipes the input (if `has_input`), output and errors; the network namespace, if any."""
-
-    pid: int
-    console: bool
-    has_input: bool
-    user_namespace: bool
-    warnings: list[str]
+TAKEN_BACK = "the start was taken back"
 
 
-class Ready(_Report, frozen=True):
-    """Init waits for go. Descriptor: the pty's master, with a console."""
+class TakenBack(Exception):
+    """The daemon has abandoned the start, or died."""
 
 
-class Running(_Report, frozen=True):
-    warnings: list[str]
-    trace: list[tuple[str, int]]
+def work(order_fd: int, fds: list[int], orderer: _socket.socket, shim: _socket.socket, wake: select.epoll) -> NoReturn:
+    """The maker's whole life; `shim` is where it hands over, `wake` what the shim will sleep on.
 
+    Exit status 0: the daemon and every client have been told.
 
-class Failed(_Report, frozen=True):
-    message: str
-    cause: str
-    exit_code: int
-    kind: str
-
-
-_decoder: msgspec.json.Decoder[Made | Ready | Running | Failed] = msgspec.json.Decoder(Made | Ready | Running | Failed)
-_encoder = msgspec.json.Encoder()
-
-
-class Container(NamedTuple):
-    """A container that was made, by its descriptors."""
-
-    pid: int
-    pidfd: int
-    rootfs_fd: int
-    network_namespace_fd: int
-    """-1: the host's."""
-    input_fd: int
-    outputs: tuple[int, ...]
-    """Output and errors; nothing with a console."""
-    console: bool
-    user_namespace: bool
-    warnings: tuple[str, ...]
-
-    def close(self) -> None:
-        wire.close_all([fd for fd in (self.pidfd, self.rootfs_fd, self.network_namespace_fd) if fd >= 0])
-
-
-class Maker:
-    """The shim's side. Each step blocks until the maker has done it; StartFailed: it could not, and all is undone."""
-
-    def __init__(self, order_fd: int) -> None:
-        """Fork. `order_fd` is the StartOrder in its sealed memfd, closed here."""
-        self._sock, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            self._sock.close()
-            _work(order_fd, theirs)
-        self._pid = pid
-        theirs.close()
-        os.close(order_fd)
-
-    def made(self) -> Container:
-        report, fds = self._receive(Made)
-        pidfd, rootfs_fd, *rest = fds
-        input_fd = rest.pop(0) if report.has_input else -1
-        outputs = () if report.console else (rest.pop(0), rest.pop(0))
-        network_namespace_fd = rest.pop(0) if rest else -1
-        return Container(
-            report.pid,
-            pidfd,
-            rootfs_fd,
-            network_namespace_fd,
-            input_fd,
-            outputs,
-            report.console,
-            report.user_namespace,
-            tuple(report.warnings),
-        )
-
-    def ready(self) -> int:
-        """The console's descriptor; -1 without one."""
-        _, fds = self._receive(Ready)
-        return fds[0] if fds else -1
-
-    def go(self) -> Running:
-        try:
-            self._sock.send(_GO, _socket.MSG_NOSIGNAL)
-        except OSError:
-            pass  # what it had to say is read below
-        report, _ = self._receive(Running)
-        self._end()
-        return report
-
-    def abandon(self) -> None:
-        """Take everything back; returns when it is. Harmless after an end."""
-        self._end()
-
-    def _receive(self, kind: type[R]) -> tuple[R, list[int]]:
-        report: _Report
-        try:
-            payload, fds = wire.receive_packet(self._sock)
-            report = _decoder.decode(payload)
-        except (OSError, EOFError, msgspec.MsgspecError):
-            report, fds = Failed("the process that makes the container died", "", 128, SystemFailure.__name__), []
-        if isinstance(report, kind):
-            return report, fds
-        self._end()
-        if isinstance(report, Failed):
-            raise StartFailed(report.message, cause=report.cause, exit_code=report.exit_code, kind=report.kind)
-        raise SystemFailure(f"the process that makes the container said {type(report).__name__} instead of {kind.__name__}")
-
-    def _end(self) -> None:
-        self._sock.close()
-        if self._pid:
-            os.waitpid(self._pid, 0)
-            self._pid = 0
-
-
-# ── in the maker ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _work(order_fd: int, sock: _socket.socket) -> NoReturn:
-    """The maker's whole life."""
+    A worker's job that was too large for a packet is sealed too, and done here; `orderer` is told.
+    """
     code = 1
     try:
-        kernel_process.close_all_but((0, 1, 2, order_fd, sock.fileno()))
-        open_files.restore_limit()
-        _make(order_fd, sock)
+        kernel_process.close_all_but((0, 1, 2, order_fd, orderer.fileno(), shim.fileno(), wake.fileno(), *fds))
+        order = wire.read_sealed(order_fd)
+        if isinstance(order, WorkerJob):
+            worker.work(orderer, order, fds)
+        elif isinstance(order, StartOrder):
+            orderer.close()
+            open_files.restore_limit()
+            shim.send(order.container_id.encode())
+            _serve(order, fds, shim, wake)
+        else:
+            raise SystemFailure(f"not an order to a zygote: {type(order).__name__}")
         code = 0
-    except StartFailed as failed:
-        _send(sock, Failed(failed.message, failed.cause, failed.exit_code, failed.kind))
     except CarrackError as error:
-        _send(sock, Failed(error.message, error.message, 128, type(error).__name__))
-    except OSError as error:
-        _send(sock, Failed(f"failed to create task for container: {error}", str(error), 128, SystemFailure.__name__))
-    except Exception as error:  # the process's root: say it, and end
-        _send(sock, Failed(f"{type(error).__name__}: {error}", "", 128, SystemFailure.__name__))
+        os.write(2, f"carrack: {error.message}\n".encode())
     finally:
         os._exit(code)
 
 
-def _make(order_fd: int, sock: _socket.socket) -> None:
-    order = wire.read_sealed(order_fd)
-    if not isinstance(order, StartOrder):
-        raise SystemFailure("a shim is made by a StartOrder")
-    creation = _create(order, sock)
-    try:
-        creation.ready()
-    except BaseException:
-        creation.abandon()
-        raise
-    _send(sock, Ready(), [creation.console_fd] if creation.console_fd >= 0 else [])
-    if sock.recv(len(_GO)) != _GO:
-        creation.abandon()
+def bury(order_fd: int, fds: list[int]) -> None:
+    """In the shim, whose maker was killed: undo what it may have made, and tell."""
+    order = wire.decode_sealed(order_fd, shim_orders)
+    remove_cgroup(cgroups.open(order.cgroup))
+    _tell_failure(order, fds, _failed("the process that makes the container died", SystemFailure.__name__))
+
+
+def _serve(order: StartOrder, fds: list[int], shim: _socket.socket, wake: select.epoll) -> None:
+    if order.version > messages.VERSION:
+        reason = f"the zygote speaks protocol version {messages.VERSION}, the order {order.version}"
+        _tell_failure(order, fds, StartFailed(reason, cause=reason, exit_code=128, kind="Unavailable"))
         return
-    creation.go()
-    _send(sock, Running(list(creation.warnings), list(creation.trace)))
-
-
-def _create(order: StartOrder, sock: _socket.socket) -> Creation:
-    """Up to Made."""
-    spec = order.spec
-    console = spec.process is not None and spec.process.terminal
-    pipes = None if console else make_pipes(stdin=order.open_stdin)
-    creation = create(
-        spec,
-        rootfs=order.rootfs,
-        cgroup=cgroups.plan(order.cgroup, spec.linux.resources if spec.linux else None),
-        stdio=pipes.stdio if pipes else None,
-        console=console,
-        seccomp_filter=order.seccomp,
-        container_id=order.container_id,
-        sibling=True,
-        trace=order.trace,
-    )
-    fds = [creation.pidfd, creation.rootfs_fd]
-    if pipes:
-        fds += [fd for fd in (pipes.input_fd, *pipes.outputs) if fd >= 0]
-    if creation.network_namespace_fd >= 0:
-        fds.append(creation.network_namespace_fd)
-    user_namespace = spec.linux is not None and any(each.type == "user" for each in spec.linux.namespaces)
-    has_input = pipes is not None and pipes.input_fd >= 0
-    _send(sock, Made(creation.pid, console, has_input, user_namespace, list(creation.warnings)), fds)
-    if pipes:
-        pipes.close_process_ends()
-        pipes.close_own_ends()
-    return creation
-
-
-def _send(sock: _socket.socket, report: _Report, fds: list[int] | None = None) -> None:
-    """Nobody to hear it is no error: then the shim has gone, and init with it."""
+    making = _Making(order, fds[0])
     try:
-        sock.sendmsg([_encoder.encode(report)], wire.ancillary(fds or []), _socket.MSG_NOSIGNAL)
+        container = making.make()
+    except TakenBack:
+        making.undo()
+        _send_away(order, fds, messages.Exited(128, time.time_ns(), error=TAKEN_BACK))
+    except StartFailed as failed:
+        making.undo()
+        _tell_failure(order, fds, failed)
+    except CarrackError as error:
+        making.undo()
+        _tell_failure(order, fds, _failed(error.message, type(error).__name__))
+    except OSError as error:
+        making.undo()
+        _tell_failure(order, fds, _failed(f"failed to create task for container: {error}", SystemFailure.__name__))
+    except Exception as error:  # the process's root: say it, and end
+        making.undo()
+        _tell_failure(order, fds, _failed(f"{type(error).__name__}: {error}", SystemFailure.__name__))
+    else:
+        _watch(wake, order, fds, container)
+        handover.send(shim, container)
+
+
+def _watch(wake: select.epoll, order: StartOrder, fds: list[int], container: Container) -> None:
+    """Fill what wakes the shim. Clients that wait wake it when they leave; those that attached have it awake at once."""
+    at_once = select.EPOLLOUT if order.attached or container.early else 0
+    wake.register(fds[0], select.EPOLLIN | at_once)
+    for fd in (container.listener_fd, container.pidfd, *container.outputs, container.out_of_memory_fd):
+        if fd >= 0:
+            wake.register(fd, select.EPOLLIN)
+    for fd in fds[len(fds) - len(order.waiting) :]:
+        wake.register(fd, select.EPOLLRDHUP)
+
+
+class _Making:
+    """One start under way: what exists so far, and how to take it back."""
+
+    def __init__(self, order: StartOrder, conversation_fd: int) -> None:
+        self._order = order
+        self._daemon = _socket.socket(fileno=os.dup(conversation_fd))
+        self._early: list[tuple[bytes, list[int]]] = []
+        self._told_to_go = False
+        self._creation: Creation | None = None
+        self._pipes: Pipes | None = None
+        self._tenancy_fd = -1
+        self._listening: _socket.socket | None = None
+
+    def make(self) -> Container:
+        """Everything up to Started. Raises TakenBack, StartFailed, CarrackError or OSError: call `undo` then."""
+        order = self._order
+        self._tenancy_fd = tenancy.take(order.state_directory)
+        exit_record.remove(order.state_directory)
+        self._creation = creation = self._create()
+        self._listening = listener.bind(order.socket_path)
+        open_log(order.log, AsideCompressor(Loop()))  # the shim opens it for itself: here a log that cannot be stops the start
+        self._tell(
+            messages.Created(creation.pid, tuple(creation.warnings)),
+            [fd for fd in (creation.pidfd, creation.network_namespace_fd) if fd >= 0],
+        )
+        told = len(creation.warnings)
+        try:
+            creation.ready(self._listen_until)
+        except StartFailed:
+            self._wait_for_go()  # the daemon is told when it asks
+            raise
+        memory_fd = creation.cgroup.watch_out_of_memory()
+        self._wait_for_go()
+        creation.go()
+        started_at = time.time_ns()
+        self._tell(messages.Started(started_at, tuple(creation.warnings[told:]), tuple(creation.trace) if order.trace else ()))
+        return self._container(creation, started_at, memory_fd, self._listening)
+
+    def undo(self) -> None:
+        """Kill init and take everything back; reaping init is its parent's, the shim's. Call it once."""
+        if self._creation is not None:
+            self._creation.abandon()
+        if self._listening is not None:
+            self._listening.close()
+            try:
+                os.unlink(self._order.socket_path)
+            except FileNotFoundError:
+                pass
+        if self._tenancy_fd >= 0:
+            os.close(self._tenancy_fd)
+        for _, fds in self._early:
+            wire.close_all(fds)
+
+    def _create(self) -> Creation:
+        order = self._order
+        spec = order.spec
+        console = spec.process is not None and spec.process.terminal
+        self._pipes = pipes = None if console else make_pipes(stdin=order.open_stdin)
+        creation = create(
+            spec,
+            rootfs=order.rootfs,
+            cgroup=cgroups.plan(order.cgroup, spec.linux.resources if spec.linux else None),
+            stdio=pipes.stdio if pipes else None,
+            console=console,
+            seccomp_filter=order.seccomp,
+            container_id=order.container_id,
+            sibling=True,
+            trace=order.trace,
+        )
+        if pipes:
+            pipes.close_process_ends()
+        return creation
+
+    def _container(self, creation: Creation, started_at: int, memory_fd: int, listening: _socket.socket) -> Container:
+        pipes, linux = self._pipes, self._order.spec.linux
+        running = Running(
+            creation.pid,
+            started_at,
+            console=pipes is None,
+            user_namespace=linux is not None and any(each.type == "user" for each in linux.namespaces),
+            watches_memory=memory_fd >= 0,
+            has_input=pipes is not None and pipes.input_fd >= 0,
+            has_network_namespace=creation.network_namespace_fd >= 0,
+            early=tuple((payload, len(fds)) for payload, fds in self._early),
+        )
+        return Container(
+            running,
+            listening.fileno(),
+            creation.pidfd,
+            tuple(pipes.outputs) if pipes else (creation.console_fd,),
+            memory_fd,
+            creation.rootfs_fd,
+            self._tenancy_fd,
+            pipes.input_fd if pipes else -1,
+            creation.network_namespace_fd,
+            tuple(self._early),
+        )
+
+    # ── the daemon ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self, message: Message, fds: list[int] | None = None) -> None:
+        """Nobody to hear it is found out by who listens next."""
+        try:
+            wire.send(self._daemon, message, fds or ())
+        except OSError:
+            pass
+
+    def _wait_for_go(self) -> None:
+        while not self._told_to_go:
+            self._listen()
+
+    def _listen_until(self, answer_fd: int) -> None:
+        """Hear the daemon while init is at work, until that has something to say."""
+        poll = select.poll()
+        poll.register(answer_fd, select.POLLIN)
+        poll.register(self._daemon, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._daemon.fileno() in ready:
+                self._listen()
+            if answer_fd in ready:
+                return
+
+    def _listen(self) -> None:
+        """One packet. What is neither Go nor Abandon is for the shim."""
+        try:
+            payload, fds = wire.receive_packet(self._daemon)
+        except (OSError, EOFError, SystemFailure):
+            raise TakenBack from None
+        if payload == _GO:
+            self._told_to_go = True
+        elif payload == _ABANDON:
+            raise TakenBack
+        else:
+            self._early.append((payload, fds))
+
+
+_GO = wire.encode(messages.Go())
+_ABANDON = wire.encode(messages.Abandon())
+
+
+def _tell_failure(order: StartOrder | ShimOrder, fds: list[int], failed: StartFailed) -> None:
+    """To the daemon first, then to who waits."""
+    daemon = _socket.socket(fileno=os.dup(fds[0]))
+    try:
+        wire.send(daemon, messages.StartFailed(failed.message, failed.exit_code, failed.kind))
     except OSError:
         pass
+    daemon.close()
+    _send_away(order, fds, messages.Exited(failed.exit_code, time.time_ns(), error=failed.message))
+
+
+def _send_away(order: StartOrder | ShimOrder, fds: list[int], exited: messages.Exited) -> None:
+    """Answer those who wait; the daemon still has the connections of those who attached."""
+    waiting = fds[1 + order.held_ports + len(order.attached) :]
+    wire.close_all(fds[: len(fds) - len(waiting)])
+    if not waiting:
+        return
+    loop = Loop()
+    guests = Guests(loop, order.log)
+    for wait, fd in zip(order.waiting, waiting, strict=True):
+        guests.waiters.add(wait.condition, fd)
+    guests.on_empty = loop.stop
+    guests.waiters.answer_all(exited)
+    if not guests.empty:
+        loop.run()
+
+
+def _failed(message: str, kind: str) -> StartFailed:
+    return StartFailed(message, cause=message, exit_code=128, kind=kind)

@@ -1,10 +1,9 @@
-"""A container's shim: the process beside it from its start to the end of its last client.
+"""A container's shim, awake: the process beside it from its start to the end of its last client.
 
-    starting ──Created──▶ waiting for Go ──Started──▶ running ──init ends──▶ exited ──Forget──▶ left
-        └──StartFailed─────────┴──Abandon, or the daemon dies──▶ left
+    asleep (`sleeper.py`) ──the first event──▶ running ──init ends──▶ exited ──Forget──▶ left
 
-It makes the container, keeps its streams, log, execs and exit status, and answers whichever carrackd is connected. Without one it
-goes on alone; init dies with it (law 5). After its start it imports and opens no code (law 1).
+It keeps the container's streams, log, execs and exit status, and answers whichever carrackd is connected. Without one it goes on
+alone; init dies with it (law 5). It imports and opens no code (law 1).
 """
 
 from __future__ import annotations
@@ -18,20 +17,19 @@ from mmap import mmap
 from carrack.errors import CarrackError, Conflict, NotFound
 from carrack.kernel import process as kernel_process
 from carrack.runtime import cgroups
-from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.create import StartFailed
-from carrack.shim import exit_record, messages, tenancy, wire
+from carrack.shim import exit_record, messages, wire
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.conversation import Conversation
 from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, reap
 from carrack.shim.framing import STDERR, STDOUT
 from carrack.shim.guests import Guests
+from carrack.shim.handover import Container
 from carrack.shim.listener import Listener
 from carrack.shim.logs.writer import open_log
 from carrack.shim.loop import READ, Loop
-from carrack.shim.maker import Container, Maker
 from carrack.shim.messages import Message
-from carrack.shim.shim_order import ShimOrder
+from carrack.shim.shim_order import shim_orders
 from carrack.shim.streams import BUFFER_BYTES, Streams
 
 SIGKILL = 9
@@ -43,118 +41,55 @@ RECORD_SECONDS = 2.0
 class Shim:
     """One container. `run` returns when there is nothing left to do."""
 
-    def __init__(self, order: ShimOrder, order_fd: int, fds: list[int]) -> None:
-        """`order_fd`: the whole StartOrder, sealed. `fds` as it describes them; the conversation first."""
+    def __init__(self, order_fd: int, fds: list[int], container: Container) -> None:
+        """`order_fd`: the whole StartOrder, sealed. `fds` as it describes them, the conversation first; -1: has gone."""
+        self._order = order = wire.decode_sealed(order_fd, shim_orders)
+        os.close(order_fd)
+        self._container = container
         self._loop = Loop()
-        self._order = order
-        self._order_fd = order_fd
         self._buffer = mmap(-1, BUFFER_BYTES)
-        sock = _socket.socket(fileno=fds.pop(0))
-        self._conversation: Conversation | None = Conversation(self._loop, sock, self._on_message, self._on_daemon_gone)
-        self._held_ports = [fds.pop(0) for _ in range(order.held_ports)]
-        self._guests = Guests(self._loop, order.log)
-        self._attached = [(each, fds.pop(0)) for each in order.attached]
-        for wait in order.waiting:
-            self._guests.waiters.add(wait.condition, fds.pop(0))
-        wire.close_all(fds)
         self._streams = Streams(self._loop, self._buffer, close_input_with_client=order.stdin_once)
+        self._guests = Guests(self._loop, order.log)
         self._execs: dict[str, ExecSession] = {}
-        self._listener: Listener | None = None
-        self._maker: Maker | None = None
-        self._container: Container | None = None
-        self._cgroup: Cgroup | None = None
-        self._room: Room | None = None
-        self._tenancy_fd = -1
-        self._out_of_memory_fd = -1
+        self._cgroup = cgroups.open(order.cgroup)
+        self._room = Room(container.pidfd, self._cgroup, order.seccomp, user_namespace=container.running.user_namespace)
         self._out_of_memory_kills = 0
-        self._started_at = 0
+        self._started_at = container.running.started_at_nanoseconds
         self._init_ended = False
         self._exited: messages.Exited | None = None
         """How init ended, once its output is complete and everyone may be told."""
         self._released = False
         self._leaving = False
+        sock = _socket.socket(fileno=fds.pop(0))
+        self._conversation: Conversation | None = Conversation(self._loop, sock, self._on_message, self._on_daemon_gone)
+        self._held_ports = [fds.pop(0) for _ in range(order.held_ports)]
+        listening = _socket.socket(fileno=container.listener_fd)
+        self._listener = Listener(self._loop, order.socket_path, self._on_connection, listening)
+        self._begin(fds)
 
     def run(self) -> None:
-        try:
-            self._start()
-        except StartFailed as failed:
-            self._start_failed(failed)
-        except CarrackError as error:
-            self._start_failed(_failed(error.message, type(error).__name__))
-        except OSError as error:
-            self._start_failed(_failed(f"failed to create task for container: {error}", "SystemFailure"))
         self._loop.run()
 
-    # ── start ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _start(self) -> None:
-        order = self._order
-        self._tenancy_fd = tenancy.take(order.state_directory)
-        exit_record.remove(order.state_directory)
-        self._maker = Maker(self._order_fd)
-        try:
-            self._listener = Listener(self._loop, order.socket_path, self._on_connection)
-            self._streams.log = open_log(order.log, AsideCompressor(self._loop))
-            self._streams.on_detached = lambda: self._report(messages.Detached())
-            self._container = container = self._maker.made()
-        except BaseException:
-            self._maker.abandon()
-            raise
-        if not container.console:
-            self._streams.use_pipes(container.input_fd, dict(zip(container.outputs, (STDOUT, STDERR), strict=True)))
-        self._report(messages.Created(container.pid, container.warnings), self._living_fds())
-
-    def _go(self) -> None:
-        container, maker = self._container, self._maker
-        if container is None or maker is None or self._started_at:
-            return
-        try:
-            console_fd = maker.ready()
-            if container.console:
-                self._streams.use_terminal(console_fd)
-            for options, sock_fd in self._attached:
-                self._guests.attach(self._streams, options, sock_fd, owns_stream=True)
-            self._attached = []
-            running = maker.go()
-        except StartFailed as failed:
-            self._start_failed(failed)
-            return
-        self._maker = None
-        self._started_at = time.time_ns()
-        self._watch_running(container)
-        trace = tuple(running.trace) if self._order.trace else ()
-        self._report(messages.Started(self._started_at, tuple(running.warnings), trace))
-
-    def _watch_running(self, container: Container) -> None:
+    def _begin(self, fds: list[int]) -> None:
+        """Take up the streams and everyone who was there before."""
+        container, streams = self._container, self._streams
+        streams.log = open_log(self._order.log, AsideCompressor(self._loop))
+        streams.on_detached = lambda: self._report(messages.Detached())
+        if container.running.console:
+            streams.use_terminal(container.outputs[0])
+        else:
+            streams.use_pipes(container.input_fd, dict(zip(container.outputs, (STDOUT, STDERR), strict=True)))
+        for options in self._order.attached:
+            self._guests.attach(streams, options, fds.pop(0), owns_stream=True)
+        for wait, sock_fd in zip(self._order.waiting, fds, strict=True):
+            if sock_fd >= 0:
+                self._guests.waiters.add(wait.condition, sock_fd)
         self._loop.watch(container.pidfd, READ, self._on_init_end, vital=True)
-        self._cgroup = cgroup = cgroups.open(self._order.cgroup)
-        self._room = Room(container.pidfd, cgroup, self._order.seccomp, user_namespace=container.user_namespace)
-        self._out_of_memory_fd = cgroup.watch_out_of_memory()
-        if self._out_of_memory_fd >= 0:
-            self._loop.watch(self._out_of_memory_fd, READ, self._on_out_of_memory)
-
-    def _start_failed(self, failed: StartFailed) -> None:
-        """What the maker made is undone; tell, and leave."""
-        self._report(messages.StartFailed(failed.message, failed.exit_code, failed.kind))
-        self._exited = messages.Exited(failed.exit_code, time.time_ns(), error=failed.message)
-        self._never_began(self._exited)
-
-    def _abandon(self) -> None:
-        """The start is taken back."""
-        if self._container is not None:
-            kernel_process.send_signal(self._container.pidfd, SIGKILL)
-        if self._maker is not None:
-            self._maker.abandon()
-        self._never_began(messages.Exited(128, time.time_ns(), error="the start was taken back"))
-
-    def _never_began(self, exited: messages.Exited) -> None:
-        if self._container is not None:
-            reap(self._container.pid)  # it has been killed
-        for _, sock_fd in self._attached:
-            os.close(sock_fd)
-        self._attached = []
-        self._guests.waiters.answer_all(exited)
-        self._leave()
+        if container.out_of_memory_fd >= 0:
+            self._loop.watch(container.out_of_memory_fd, READ, self._on_out_of_memory)
+        for payload, beside in container.early:
+            if self._conversation is not None:
+                self._on_message(self._conversation, *wire.open_packet(payload, beside))
 
     # ── the daemon ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -164,7 +99,7 @@ class Shim:
 
     def _living_fds(self) -> list[int]:
         container = self._container
-        if container is None or self._init_ended:
+        if self._init_ended:
             return []
         return [fd for fd in (container.pidfd, container.network_namespace_fd) if fd >= 0]
 
@@ -175,9 +110,7 @@ class Shim:
         if conversation is not self._conversation:
             return
         self._conversation = None
-        if not self._started_at and self._exited is None:
-            self._abandon()
-        elif self._exited is not None:
+        if self._exited is not None:
             self._leave_if_alone()
 
     def _on_message(self, conversation: Conversation, message: Message, fds: list[int]) -> None:
@@ -198,10 +131,9 @@ class Shim:
         if self._conversation is not None and self._conversation is not conversation:
             self._conversation.close()
         self._conversation = conversation
-        container = self._container
         status = messages.Status(
             container_id=self._order.container_id,
-            pid=container.pid if container is not None and not self._init_ended else 0,
+            pid=0 if self._init_ended else self._container.running.pid,
             started_at_nanoseconds=self._started_at,
             exited=self._exited,
             execs=tuple(each.state for each in self._execs.values()),
@@ -212,10 +144,6 @@ class Shim:
     def _obey(self, message: Message, fds: list[int]) -> None:
         """One order of the daemon; `fds` are used up."""
         match message:
-            case messages.Go():
-                self._go()
-            case messages.Abandon():
-                self._abandon()
             case messages.Forget():
                 self._forget(message)
             case messages.Attach() if fds:
@@ -263,15 +191,14 @@ class Shim:
         if order.exec_id:
             self._exec_session(order.exec_id).signal(order.signal)
             return
-        container, cgroup = self._container, self._cgroup
-        if container is None or self._init_ended:
+        if self._init_ended:
             raise ProcessLookupError
-        if not order.everyone or cgroup is None:
-            kernel_process.send_signal(container.pidfd, order.signal)
+        if not order.everyone:
+            kernel_process.send_signal(self._container.pidfd, order.signal)
         elif order.signal == SIGKILL:
-            cgroup.kill()
+            self._cgroup.kill()
         else:
-            for pid in cgroup.processes():
+            for pid in self._cgroup.processes():
                 try:
                     os.kill(pid, order.signal)
                 except ProcessLookupError:
@@ -284,7 +211,7 @@ class Shim:
         session = ExecSession(self._loop, self._buffer, order, self._exec_ended)
         session.streams.on_detached = lambda: self._report(messages.Detached(order.exec_id))
         try:
-            if self._room is None or self._init_ended:
+            if self._init_ended:
                 raise Conflict(f"container {self._order.container_id} is not running")
             session.start(self._room)
         except (StartFailed, CarrackError, OSError) as error:
@@ -307,12 +234,12 @@ class Shim:
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_out_of_memory(self, _: int) -> None:
-        os.read(self._out_of_memory_fd, 4096)
+        os.read(self._container.out_of_memory_fd, 4096)
         self._look_for_kills(KILL_LOOKS)
 
     def _look_for_kills(self, looks: int) -> None:
         """The event comes before the kernel has chosen and killed a process; so look again, a few times."""
-        if self._cgroup is None or self._released:
+        if self._released:
             return
         kills = self._cgroup.out_of_memory_kills()
         if kills > self._out_of_memory_kills:
@@ -323,10 +250,8 @@ class Shim:
 
     def _on_init_end(self, _: int) -> None:
         container, cgroup = self._container, self._cgroup
-        if container is None or cgroup is None:
-            return
         self._loop.forget(container.pidfd)
-        exit_code = reap(container.pid)
+        exit_code = reap(container.running.pid)
         self._init_ended = True
         kills = max(self._out_of_memory_kills, cgroup.out_of_memory_kills())
         exited = messages.Exited(exit_code, time.time_ns(), kills > 0, started_at_nanoseconds=self._started_at)
@@ -384,18 +309,20 @@ class Shim:
         if self._released:
             return
         self._released = True
-        if self._out_of_memory_fd >= 0:
-            self._loop.forget(self._out_of_memory_fd)
-            os.close(self._out_of_memory_fd)
+        container = self._container
+        if container.out_of_memory_fd >= 0:
+            self._loop.forget(container.out_of_memory_fd)
         wire.close_all(self._held_ports)
-        if self._cgroup is not None:
-            self._cgroup.remove()
-        if self._container is not None:
-            self._container.close()
-        if self._listener is not None:
-            self._listener.close()
-        if self._tenancy_fd >= 0:
-            os.close(self._tenancy_fd)
+        self._cgroup.remove()
+        self._listener.close()
+        fds = (
+            container.out_of_memory_fd,
+            container.pidfd,
+            container.rootfs_fd,
+            container.network_namespace_fd,
+            container.tenancy_fd,
+        )
+        wire.close_all([fd for fd in fds if fd >= 0])
 
     def _leave(self) -> None:
         """Release everything; the process ends when its last client has got what is theirs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from carrack.shim.messages import Attach, CopyUp, LogPlan, RemoveTree, UnpackLayer, Wait
+from carrack.shim.messages import Attach, LogPlan, Wait
 
 
 class ShimOrder(msgspec.Struct, frozen=True, tag_field="type", tag="start"):
@@ -24,5 +24,4 @@ class ShimOrder(msgspec.Struct, frozen=True, tag_field="type", tag="start"):
     version: int = 1
 
 
-Errand = ShimOrder | UnpackLayer | CopyUp | RemoveTree
-errands: msgspec.json.Decoder[Errand] = msgspec.json.Decoder(Errand)
+shim_orders: msgspec.json.Decoder[ShimOrder] = msgspec.json.Decoder(ShimOrder)

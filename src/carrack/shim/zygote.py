@@ -7,6 +7,7 @@ container's environment or secret stays in this process. It has one thread, is n
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _socket
 import gc
 import os
@@ -17,7 +18,7 @@ from typing import NoReturn
 from carrack.errors import SystemFailure
 from carrack.kernel import memory, title
 from carrack.kernel import process as kernel_process
-from carrack.shim import everything, wire
+from carrack.shim import everything, open_files, wire
 from carrack.shim.errand import serve_order
 from carrack.shim.listener import Listener
 from carrack.shim.loop import READ, Loop
@@ -73,7 +74,7 @@ class Zygote:
         """Never returns: the child ends here."""
         code = 70
         try:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # not by its enumerations: this is every shim's memory
             os.setsid()
             self._connections.pop(sock.fileno())
             for other in self._connections.values():
@@ -96,6 +97,7 @@ def main(socket_path: str, build: str, ready_fd: int) -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     kernel_process.set_dumpable(False)
+    open_files.raise_limit()
     everything.warm_up()
     forbid_imports()
     zygote = Zygote(socket_path, build)
