@@ -72,15 +72,17 @@ class Conversation:
             self._loop.change(self._fd, READ)
 
     def _receive(self) -> None:
-        while self.open:
-            try:
-                message, fds = wire.receive(self._sock)
-            except BlockingIOError:
-                return
-            except (OSError, EOFError, SystemFailure):
-                self._ended()
-                return
-            self._on_message(self, message, fds)
+        """One message: the next has to wait for whoever else has something to say."""
+        if not self.open:
+            return
+        try:
+            message, fds = wire.receive(self._sock)
+        except BlockingIOError:
+            return
+        except (OSError, EOFError, SystemFailure):
+            self._ended()
+            return
+        self._on_message(self, message, fds)
 
     def _ended(self) -> None:
         if self.open:

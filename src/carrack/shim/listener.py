@@ -15,10 +15,7 @@ _BACKLOG = 8
 
 def bind(path: str) -> _socket.socket:
     """A listening, non-blocking SEQPACKET socket that only root may connect to; what lay at the path is removed."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+    remove(path)
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
     before = os.umask(0o177)
     try:
@@ -27,6 +24,13 @@ def bind(path: str) -> _socket.socket:
         os.umask(before)
     sock.listen(_BACKLOG)
     return sock
+
+
+def remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def accept(listening: _socket.socket) -> _socket.socket | None:
@@ -65,9 +69,9 @@ class Listener:
         except FileNotFoundError:
             pass
 
-    def let_go(self) -> None:
-        """In a forked child: close the socket, which goes on in the parent."""
-        self._sock.close()
+    @property
+    def fd(self) -> int:
+        return self._sock.fileno()
 
     def _ready(self, _: int) -> None:
         sock = accept(self._sock)

@@ -78,6 +78,10 @@ class Loop:
     def stop(self) -> None:
         self._stopped = True
 
+    @property
+    def fd(self) -> int:
+        return self._epoll.fileno()
+
     def close(self) -> None:
         self._epoll.close()
 

@@ -68,6 +68,7 @@ def bury(order_fd: int, fds: list[int]) -> None:
     """In the shim, whose maker was killed: undo what it may have made, and tell."""
     order = wire.decode_sealed(order_fd, shim_orders)
     remove_cgroup(cgroups.open(order.cgroup))
+    listener.remove(order.socket_path)
     _tell_failure(order, fds, _failed("the process that makes the container died", SystemFailure.__name__))
 
 
@@ -154,10 +155,7 @@ class _Making:
             self._creation.abandon()
         if self._listening is not None:
             self._listening.close()
-            try:
-                os.unlink(self._order.socket_path)
-            except FileNotFoundError:
-                pass
+            listener.remove(self._order.socket_path)
         if self._tenancy_fd >= 0:
             os.close(self._tenancy_fd)
         for _, fds in self._early:

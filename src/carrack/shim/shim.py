@@ -73,14 +73,20 @@ class Shim:
     def _begin(self, fds: list[int]) -> None:
         """Take up the streams and everyone who was there before."""
         container, streams = self._container, self._streams
-        streams.log = open_log(self._order.log, AsideCompressor(self._loop))
+        try:
+            streams.log = open_log(self._order.log, AsideCompressor(self._loop))
+        except (CarrackError, OSError) as error:  # the maker could: a log lost since must not end the container
+            _say(f"the log of {self._order.container_id} cannot be opened: {error}")
         streams.on_detached = lambda: self._report(messages.Detached())
         if container.running.console:
             streams.use_terminal(container.outputs[0])
         else:
             streams.use_pipes(container.input_fd, dict(zip(container.outputs, (STDOUT, STDERR), strict=True)))
         for options in self._order.attached:
-            self._guests.attach(streams, options, fds.pop(0), owns_stream=True)
+            try:
+                self._guests.attach(streams, options, fds.pop(0), owns_stream=True)
+            except CarrackError as error:
+                _say(f"a client of {self._order.container_id} cannot attach: {error.message}")
         for wait, sock_fd in zip(self._order.waiting, fds, strict=True):
             if sock_fd >= 0:
                 self._guests.waiters.add(wait.condition, sock_fd)
@@ -337,6 +343,10 @@ class Shim:
         self._guests.on_empty = self._loop.stop
         if self._guests.empty:
             self._loop.stop()
+
+
+def _say(text: str) -> None:
+    os.write(2, f"carrack: {text}\n".encode())
 
 
 def _failed(message: str, kind: str) -> StartFailed:

@@ -13,15 +13,16 @@ from __future__ import annotations
 import _socket
 import os
 import select
-from collections.abc import Callable
 
+from carrack.kernel import title
 from carrack.shim import handover, maker, wire
 from carrack.shim.shim import Shim
 
-_NAME_BYTES = 4096
+_NAME_BYTES = 400
+_REHEARSALS = 20
 
 
-def serve(order_fd: int, fds: list[int], orderer: _socket.socket, set_title: Callable[[str], None]) -> int:
+def serve(order_fd: int, fds: list[int], orderer: _socket.socket, title_area: tuple[int, int]) -> int:
     """Live through one container, ordered by the StartOrder in `order_fd`; `fds` as it describes them. Returns the exit status."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     wake = select.epoll()
@@ -33,7 +34,7 @@ def serve(order_fd: int, fds: list[int], orderer: _socket.socket, set_title: Cal
     orderer.close()
     container_id = ours.recv(_NAME_BYTES)
     if container_id:
-        set_title("carrack-shim " + container_id.decode())
+        title.set_title(title_area, "carrack-shim " + container_id.decode())
     if not ours.recv(1, _socket.MSG_PEEK):
         return _nothing_runs(pid, order_fd, fds)
     os.waitpid(pid, 0)
@@ -47,7 +48,7 @@ def serve(order_fd: int, fds: list[int], orderer: _socket.socket, set_title: Cal
 def _sleep(wake: select.epoll, fds: list[int]) -> None:
     """Until something happens. A client that waits and goes, as that of `docker run -d` does, is let go meanwhile: -1 instead."""
     while True:
-        for fd, events in wake.poll():
+        for fd, events in wake.poll(-1, 1):
             if not events & select.EPOLLRDHUP:
                 wake.close()
                 return
@@ -61,8 +62,23 @@ def _nothing_runs(pid: int, order_fd: int, fds: list[int]) -> int:
     _, status = os.waitpid(pid, 0)
     if status != 0:
         maker.bury(order_fd, fds)
+        return 1  # init, if it still is, dies with this process
     try:
         while True:
             os.waitpid(-1, 0)  # init, which has been killed
     except ChildProcessError:
         return 0
+
+
+def rehearse(area: tuple[int, int], name: str) -> None:
+    """In the zygote, before its first fork: what is done for the first time writes to more memory than what is done again."""
+    for _ in range(_REHEARSALS):
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        wake = select.epoll()
+        wake.register(ours.fileno(), select.EPOLLOUT)
+        theirs.send(name.encode())
+        title.set_title(area, ours.recv(_NAME_BYTES).decode())
+        _sleep(wake, [])
+        theirs.close()
+        ours.recv(1, _socket.MSG_PEEK)
+        ours.close()

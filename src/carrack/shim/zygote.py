@@ -18,13 +18,14 @@ from typing import NoReturn
 from carrack.errors import SystemFailure
 from carrack.kernel import memory, title
 from carrack.kernel import process as kernel_process
-from carrack.shim import everything, open_files, wire
+from carrack.shim import everything, open_files, sleeper, wire
 from carrack.shim.errand import serve_order
 from carrack.shim.listener import Listener
 from carrack.shim.loop import READ, Loop
 from carrack.shim.messages import Greeting, Leave
 
 READY = b"+"
+_NAME = "carrack-zygote"
 _LEAVE = wire.encode(Leave())
 
 
@@ -35,7 +36,8 @@ class Zygote:
         self._greeting = Greeting(os.getpid(), build)
         self._connections: dict[int, _socket.socket] = {}
         self._listener = Listener(self._loop, socket_path, self._connected)
-        title.set_title(self._title_area, "carrack-zygote")
+        self._own_fds = (self._listener.fd, self._loop.fd)
+        sleeper.rehearse(self._title_area, _NAME)
 
     def run(self) -> None:
         """Serve until told to leave."""
@@ -76,12 +78,13 @@ class Zygote:
         try:
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # not by its enumerations: this is every shim's memory
             os.setsid()
-            self._connections.pop(sock.fileno())
-            for other in self._connections.values():
-                other.close()
-            self._listener.let_go()
-            self._loop.close()
-            code = serve_order(sock, payload, fds, lambda text: title.set_title(self._title_area, text))
+            ordered_by = sock.fileno()
+            for fd in self._connections:
+                if fd != ordered_by:
+                    os.close(fd)
+            for fd in self._own_fds:
+                os.close(fd)
+            code = serve_order(sock, payload, fds, self._title_area)
         except Exception as error:  # the process's root: say it, and end
             os.write(2, f"carrack: {type(error).__name__}: {error}\n".encode())
         finally:
