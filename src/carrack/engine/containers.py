@@ -354,7 +354,11 @@ class Containers:
             over = self._rooms.table.find(container.id) is None
             if over or (condition is WaitCondition.NOT_RUNNING and not container.state.running):
                 finish(fd, last_chunk(exit_document(container)))
-            elif live.shim is not None and container.state.status in LIVE:
+            elif (
+                live.shim is not None
+                and container.state.status in LIVE
+                and (condition is not WaitCondition.REMOVED or container.host_config.auto_remove)
+            ):
                 await self._life.hand_on(live.shim, lambda number: Wait(number, condition.value), fd)
             else:
                 live.waiting.append(HeldWait(condition, fd))
