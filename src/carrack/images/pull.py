@@ -22,6 +22,7 @@ from carrack.distribution.repository import Repository
 from carrack.distribution.transport import TransportFailure
 from carrack.errors import DataCorrupt, Forbidden, InvalidParameter, NotFound, Unauthorized
 from carrack.images.index import canonical
+from carrack.images.layers import check_depth
 from carrack.images.progress import Progress
 from carrack.images.store import CONFIG_LIMIT_BYTES, ImageStore, NewImage, write_bytes
 from carrack.images.transfer import Tell, check
@@ -113,6 +114,7 @@ class Pull:
         config = ImageConfig.decode(self._store.content.read(descriptor.name, CONFIG_LIMIT_BYTES))
         if len(config.diff_ids) != len(manifest.layers):
             raise InvalidParameter(f"invalid manifest: {len(manifest.layers)} layers for {len(config.diff_ids)} diff_ids")
+        check_depth(config.diff_ids)
         if self._platform is not None and not self._platform.matches(config.platform):
             raise NotFound(
                 f"image with reference {self._reference.familiar} was found but its platform ({config.platform}) "
