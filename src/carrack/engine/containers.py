@@ -156,6 +156,7 @@ class Containers:
         container.name = new
         self._rooms.table.release_name(old, container.id)
         await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
+        await in_thread(self._rooms.networks.rename, container.id, new)
         self._life.tell(container, "rename", {"oldName": f"/{old}"})
 
     async def prune(self, filters: Filters) -> Pruned:
