@@ -111,7 +111,11 @@ class Containers:
             ref, _, mode = source.partition(":")
             if mode not in ("", "ro", "rw", "z", "Z"):
                 raise InvalidParameter(f"invalid mode for volumes-from: {mode}")
-            for point in self.get(ref).mounts:
+            try:
+                shared = self.get(ref)
+            except NotFound as error:
+                raise InvalidParameter(error.message) from error  # a 404 would have the command line pull the image
+            for point in shared.mounts:
                 if point.type in ("bind", "volume"):
                     writable = point.writable and mode != "ro"
                     found.append(msgspec.structs.replace(point, writable=writable, copy_up=False, anonymous=False))
@@ -129,7 +133,12 @@ class Containers:
             raise creation.reference_conflict(container, ref)
         live.removing = True
         try:
+            if force and container.state.status in LIVE:
+                container.stopped_by_user = True
+                await self._life.kill_now(container, live)  # without the lock: a stop that waits must not delay it
             async with live.lock:
+                if container.state.running and not force:
+                    raise creation.reference_conflict(container, ref)
                 container.stopped_by_user = True
                 live.cancel_restart()
                 if container.state.status in LIVE:
@@ -207,13 +216,11 @@ class Containers:
         container = self.get(ref)
         number = request.parse_signal(signal) if signal else 0
         live = self._life.live(container)
-        if container.state.status is Status.RESTARTING:
-            self._life.give_up_restart(container, live)
+        if await self._life.halted_restart(container, live):
             return
         if container.state.status not in LIVE:
             raise NotModified("container is already stopped")
-        async with live.lock:
-            await self._life.end(container, live, number, timeout_seconds)
+        await self._life.end(container, live, number, timeout_seconds)  # without the lock: a second stop may be in more haste
         self._life.tell(container, "stop")
 
     async def restart(self, ref: str, *, signal: str = "", timeout_seconds: int | None = None) -> None:
@@ -240,8 +247,7 @@ class Containers:
         container = self.get(ref)
         number = request.parse_signal(signal or "KILL")
         live = self._life.live(container)
-        if container.state.status is Status.RESTARTING and number in (SIGKILL, stop_signal(container)):
-            self._life.give_up_restart(container, live)
+        if number in (SIGKILL, stop_signal(container)) and await self._life.halted_restart(container, live):
             return
         if container.state.status not in LIVE or live.shim is None:
             raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")

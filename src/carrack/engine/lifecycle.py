@@ -122,7 +122,7 @@ class Lifecycle:
             live.cancel_health()
             if live.shim is not None:
                 live.shim.close()
-            live.drop_clients(live.attached, live.waiting)
+            live.close_clients()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -140,7 +140,7 @@ class Lifecycle:
             prepared = await in_thread(launch.prepare, container, rooms, specification.Places("", namespace_of=self._init_pid))
             trace.mark("addresses, ports, files")
             assert prepared.order is not None
-            attached, waiting = list(live.attached), live.for_shim(auto_remove=container.host_config.auto_remove)
+            attached, waiting = tuple(live.attached), tuple(live.waiting)
             order = launch.with_clients(prepared.order, attached, waiting)
             clients = [client.fd for client in attached] + [client.fd for client in waiting]
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
@@ -164,7 +164,7 @@ class Lifecycle:
             log.debug("start of %s, in microseconds: %s", container.id[:12], steps)
         for port in prepared.held:
             port.close()
-        live.drop_clients(attached, waiting)
+        late = live.drop_clients(attached, waiting)
         live.shim = shim
         live.ended.clear()
         state = container.state
@@ -179,7 +179,8 @@ class Lifecycle:
         self.tell(container, "start")
         for listener in self.on_started:
             listener(container, live)
-        self._hand_latecomers(container, live, shim)
+        for client_fd, order_for in late:
+            self.spawn(self.hand_on(shim, order_for, client_fd))
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
         await asyncio.wrap_future(recorded)
 
@@ -246,10 +247,13 @@ class Lifecycle:
         except TimeoutError:
             await self.kill_now(container, live)
         await live.settled.wait()
+        self._give_up_restart(container, live)
 
     async def signal(self, container: Container, live: Live, number: int, *, everyone: bool = False) -> None:
         """Send a signal to the container's init; a paused container is let go on to receive a deadly one."""
         if live.shim is None:
+            if live.ended.is_set():
+                return
             raise Conflict(f"container {container.id} is not running")
         self.tell(container, "kill", {"signal": str(number)})
         try:
@@ -271,14 +275,25 @@ class Lifecycle:
         except TimeoutError:
             raise SystemFailure(f"tried to kill container {container.id}, but did not receive an exit event") from None
         await live.settled.wait()
+        if container.stopped_by_user:
+            self._give_up_restart(container, live)
 
-    def give_up_restart(self, container: Container, live: Live) -> None:
-        """Stop between two tries of a restart policy."""
+    async def halted_restart(self, container: Container, live: Live) -> bool:
+        """Stop a container between two tries of its restart policy. False when it is not between them: a try that is under way
+        is let begin first, for then it can be ended."""
+        if container.state.status is not Status.RESTARTING:
+            return False
+        async with live.lock:
+            return self._give_up_restart(container, live)
+
+    def _give_up_restart(self, container: Container, live: Live) -> bool:
+        if container.state.status is not Status.RESTARTING:
+            return False
         container.stopped_by_user = True
         live.cancel_restart()
-        if container.state.status is Status.RESTARTING:
-            self.become(container, Status.EXITED)
+        self.become(container, Status.EXITED)
         self._answer_waiting(container, live, lambda condition: condition is not WaitCondition.REMOVED)
+        return True
 
     async def take_away(self, container: Container, live: Live, *, volumes: bool) -> None:
         """Remove a container that has no process: layer, directory, anonymous volumes if asked, record; answer those who wait."""
