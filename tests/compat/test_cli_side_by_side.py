@@ -480,6 +480,7 @@ def test_both_do_the_same(pair: Pair, images: Images, line: str) -> None:
         pair.clear(images.base_archive)
         pair.furnish()
         done = shape(client(*words))
+        pair.docker("wait", "gone", "made")  # what was started again ends by itself
         after = [
             sorted(normal(pair.docker.ok(*look)).splitlines())
             for look in (

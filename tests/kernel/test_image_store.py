@@ -220,6 +220,9 @@ class TestBadArchives:
         evil = image("app:1", layers=(BASE, tar(entry("../evil", b"x")), TOP))
         self.refuse(house, tarballs.docker_archive(evil), InvalidParameter, "outside of the archive's root")
 
+    def test_more_layers_than_can_be_mounted(self, house: House) -> None:
+        self.refuse(house, tarballs.docker_archive(image("app:1", layers=(BASE,) * 501)), InvalidParameter, "max depth exceeded")
+
     def test_more_layers_than_the_configuration_has(self, house: House) -> None:
         packed = image("app:1")
         packed.compressed = [BASE, TOP, TOP]

@@ -16,6 +16,7 @@ import pytest
 
 from carrack.errors import CarrackError, DataCorrupt, InvalidParameter, NotFound, Unauthorized, Unavailable
 from carrack.images.remove import Untagged
+from carrack.images.transfer import Watching
 from carrack.oci.platform import Platform
 from tests.rig.house import House
 from tests.rig.registry_double import Registry
@@ -220,13 +221,48 @@ for line in house.puller.pull({f"{registry.host}/app"!r}, "1", None, ""):
         registry.put("app", "1", image(BASE))
         registry.gate = threading.Event()
         watching = house.puller.pull(f"{registry.host}/app", "1", None, "")
-        next(watching)
-        watching.close()  # type: ignore[attr-defined]
+        assert isinstance(watching, Watching)
+        waiting = threading.Thread(target=lambda: list(watching))
+        waiting.start()
+        watching.close()
+        waiting.join(20)
+        assert not waiting.is_alive()
         registry.gate.set()
         for thread in threading.enumerate():
             if thread.name == "transfer":
                 thread.join(20)
         assert house.images.list(all=True) == []
+
+    def test_one_of_two_watchers_may_leave(self, house: House, registry: Registry) -> None:
+        registry.put("app", "1", image(BASE))
+        registry.gate = threading.Event()
+        first = house.puller.pull(f"{registry.host}/app", "1", None, "")
+        second = house.puller.pull(f"{registry.host}/app", "1", None, "")
+        assert isinstance(first, Watching)
+        first.close()
+        registry.gate.set()
+        assert [line.status for line in second][-1].startswith("Status: Downloaded newer image")
+        assert list(first) == []
+
+
+def test_each_order_is_an_event_as_docker_tells_it(house: House, registry: Registry) -> None:
+    packed = image(BASE)
+    registry.put("team/app", "1", packed)
+    name = f"{registry.host}/team/app"
+    house.pull(name, "1")
+    house.push(name, "1")
+    house.images.tag(f"{name}:1", "copy:2")
+    house.images.remove("copy:2")
+    house.images.remove(f"{name}:1")
+    assert house.events == [
+        ("pull", f"{name}:1", name),
+        ("push", f"{name}:1", name),
+        ("tag", packed.id, "copy:2"),
+        ("untag", packed.id, packed.id),
+        ("untag", packed.id, packed.id),
+        ("untag", packed.id, packed.id),
+        ("delete", packed.id, packed.id),
+    ]
 
 
 class TestHostileRegistry:

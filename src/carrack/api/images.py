@@ -24,6 +24,7 @@ from carrack.images.image import Image
 from carrack.images.images import HistoryLine, Images, Pruned
 from carrack.images.progress import Progress
 from carrack.images.remove import Removal
+from carrack.images.transfer import Watching
 from carrack.oci.descriptor import PlatformDocument
 from carrack.oci.platform import Platform
 from carrack.oci.reference import Reference
@@ -158,7 +159,7 @@ class Streams:
         platforms = _platform_documents(request) if at_least(request.version, "1.48") else ()
         lines = self._images.load(BlockingReader(request.stream()), platforms)
         shown = (line for line in lines if line.stream or not quiet)
-        return StreamResponse(200, _lines(shown, request.version), _JSON)
+        return StreamResponse(200, _ProgressDocuments(in_steps(shown), request.version), _JSON)
 
     async def create(self, request: Request) -> StreamResponse:
         query = request.query
@@ -214,26 +215,55 @@ class Streams:
 
 async def _begun(lines: Iterator[Progress], version: str) -> StreamResponse:
     """A progress stream once it has begun: what fails before its first line is told by the status, as Docker does."""
-    first = await in_thread(next, lines, None)
-    return StreamResponse(200, _lines(_joined(first, lines), version), _JSON)
-
-
-async def _lines(lines: Iterator[Progress], version: str) -> AsyncIterator[bytes]:
-    """A progress stream as bytes; a failure is its last line, for the status has long been sent."""
     steps = in_steps(lines)
     try:
-        async for line in steps:
-            yield encode(image_json.progress(line, version))
-    except CarrackError as error:
-        yield encode(image_json.error(error.message))
-    finally:
-        await steps.aclose()  # type: ignore[attr-defined]
+        first = await anext(steps, None)
+    except BaseException:
+        await _close(steps)
+        raise
+    return StreamResponse(200, _ProgressDocuments(steps, version, first, lines), _JSON)
 
 
-def _joined(first: Progress | None, rest: Iterator[Progress]) -> Iterator[Progress]:
-    if first is not None:
-        yield first
-    yield from rest
+class _ProgressDocuments:
+    """A progress stream as bytes; a failure is its last line, for the status has long been sent.
+
+    A class, so that closing it before its first step ends the work, too.
+    """
+
+    def __init__(
+        self, steps: AsyncIterator[Progress], version: str, first: Progress | None = None, lines: Iterator[Progress] | None = None
+    ) -> None:
+        self._steps = steps
+        self._lines = lines
+        self._version = version
+        self._first = first
+        self._failed = False
+
+    def __aiter__(self) -> _ProgressDocuments:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._failed:
+            raise StopAsyncIteration
+        line, self._first = self._first, None
+        try:
+            if line is None:
+                line = await anext(self._steps)
+        except CarrackError as error:
+            self._failed = True
+            return encode(image_json.error(error.message))
+        return encode(image_json.progress(line, self._version))
+
+    async def aclose(self) -> None:
+        if isinstance(self._lines, Watching):
+            self._lines.close()  # at once: the step that waits in it may wait long
+        await _close(self._steps)
+
+
+async def _close(steps: AsyncIterator[Progress]) -> None:
+    close = getattr(steps, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _filters(request: Request) -> ImageFilters:

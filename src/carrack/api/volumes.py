@@ -61,6 +61,7 @@ def routes(volumes: Volumes) -> list[Route]:
         Route("POST", "/volumes/prune", orders.prune, since="1.25"),
         Route("GET", "/volumes/{name}", orders.inspect),
         Route("DELETE", "/volumes/{name}", orders.remove),
+        Route("PUT", "/volumes/{name}", orders.update, since="1.42"),
     ]
 
 
@@ -128,6 +129,9 @@ class Orders:
     async def remove(self, request: Request) -> Response:
         await in_thread(self._volumes.remove, request.params["name"], request.query.flag("force"))
         return Response(204)
+
+    async def update(self, request: Request) -> Response:
+        raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
     async def prune(self, request: Request) -> Response:
         """Before 1.42 every unused volume goes, since then only anonymous ones unless `all` is asked for."""

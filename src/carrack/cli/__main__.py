@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from carrack.cli.catalogue import ALIASES, GROUPS, TOP, load
-from carrack.cli.console import ReaderGone
+from carrack.cli.console import ReaderGone, fill_standard_streams
 from carrack.cli.failure import PROGRAM, CommandFailure, FlagError
 from carrack.cli.flags import parse, parse_table
 from carrack.cli.session import Session
@@ -32,6 +32,7 @@ GLOBAL_FLAGS = """
 
 def main() -> int:
     """Runs the command line of this process and returns its exit code."""
+    fill_standard_streams()
     try:
         code = run(sys.argv[1:])
     except ReaderGone:

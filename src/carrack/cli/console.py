@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import os
 
+from carrack.cli.failure import CommandFailure
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 FLUSH_BYTES = 32768
+
+
+def fill_standard_streams() -> None:
+    """Opens /dev/null where we were started without a standard stream, or the next socket would be taken for it."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
 
 
 class ReaderGone(Exception):
@@ -71,7 +82,7 @@ class Output:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Writes all of `data`, waiting when the descriptor is not blocking. Raises ReaderGone."""
+    """Writes all of `data`, waiting when the descriptor is not blocking. Raises ReaderGone, CommandFailure (a full disk)."""
     view = memoryview(data)
     while view:
         try:
@@ -80,6 +91,9 @@ def write_all(fd: int, data: bytes) -> None:
             _wait_writable(fd)
         except BrokenPipeError:
             raise ReaderGone from None
+        except OSError as error:
+            name = {1: "/dev/stdout", 2: "/dev/stderr"}.get(fd, "file")
+            raise CommandFailure(f"write {name}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _wait_writable(fd: int) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from carrack.engine.shims import Shim
+import msgspec
+
+from carrack.engine.shims import Numbered, Shim
 from carrack.engine.streams import WaitCondition
-from carrack.shim.messages import Attach
+from carrack.shim.messages import Attach, Wait
+
+LateClient = tuple[int, Callable[[int], Numbered]]
+"""A client's descriptor and the order that hands it to a shim."""
 
 
 @dataclass(slots=True)
@@ -58,11 +63,27 @@ class Live:
             self.health.cancel()
             self.health = None
 
-    def drop_clients(self) -> None:
-        """The shim has its own descriptors of everyone who waited: close ours."""
-        for fd in [client.fd for client in self.attached] + [client.fd for client in self.waiting]:
+    def drop_clients(self, attached: Collection[HeldAttach] = (), waiting: Collection[HeldWait] = ()) -> list[LateClient]:
+        """The shim has its own descriptors of these: close ours. Those who came later are handed to the caller."""
+        for fd in [client.fd for client in attached] + [client.fd for client in waiting]:
             os.close(fd)
+        late: list[LateClient] = [
+            (each.fd, lambda number, order=each.order: msgspec.structs.replace(order, sequence=number))  # type: ignore[misc]
+            for each in self.attached
+            if each not in attached
+        ]
+        late += [
+            (each.fd, lambda number, condition=each.condition: Wait(number, condition.value))  # type: ignore[misc]
+            for each in self.waiting
+            if each not in waiting
+        ]
         self.attached, self.waiting = [], []
+        return late
+
+    def close_clients(self) -> None:
+        """Nobody will answer them any more."""
+        for fd, _ in self.drop_clients():
+            os.close(fd)
 
     def drop_attached(self) -> None:
         """End the sessions of those who attached; nothing will come."""

@@ -11,11 +11,19 @@ from typing import Protocol
 
 from carrack.archive.layer import UnpackReport
 from carrack.content import ContentStore
-from carrack.errors import DataCorrupt, NotFound
+from carrack.errors import DataCorrupt, InvalidParameter, NotFound
 from carrack.oci.digest import Digest, chain_id
 from carrack.snapshots import Layer, Snapshotter
 
+DEPTH_LIMIT = 500
+"""OVL_MAX_STACK of the kernel."""
 _ATTEMPTS = 5
+
+
+def check_depth(diff_ids: Sequence[Digest]) -> None:
+    """Refuse a stack that overlayfs could not mount, before anything is fetched for it."""
+    if len(diff_ids) > DEPTH_LIMIT:
+        raise InvalidParameter(f"max depth exceeded: {len(diff_ids)} layers, at most {DEPTH_LIMIT} can be mounted")
 
 
 class LayerUnpacker(Protocol):
@@ -43,6 +51,7 @@ class LayerBuilder:
         When one fails the others of the stack are finished or given up before this raises: InvalidParameter, DataCorrupt,
         SystemFailure. The caller gives back what is in `made` and does not come to be recorded.
         """
+        check_depth(diff_ids)
         for attempt in range(_ATTEMPTS):
             try:
                 self._ensure(diff_ids, blobs, made)

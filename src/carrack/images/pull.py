@@ -22,6 +22,7 @@ from carrack.distribution.repository import Repository
 from carrack.distribution.transport import TransportFailure
 from carrack.errors import DataCorrupt, Forbidden, InvalidParameter, NotFound, Unauthorized
 from carrack.images.index import canonical
+from carrack.images.layers import check_depth
 from carrack.images.progress import Progress
 from carrack.images.store import CONFIG_LIMIT_BYTES, ImageStore, NewImage, write_bytes
 from carrack.images.transfer import Tell, check
@@ -77,7 +78,7 @@ class Pull:
         after = image.config_digest
         self._tell(Progress(f"Digest: {target.digest}"))
         self._tell(Progress(f"Status: {_outcome(before == after)} for {name.familiar}"))
-        self._store.tell("pull", self._store.index.get(after), name.familiar)
+        self._store.tell("pull", self._store.index.get(after), name.familiar_repository, actor=name.familiar)
 
     def _fetch(self, repository: Repository, lease: Lease, target: Descriptor, content: bytes) -> NewImage:
         document = decode_manifest(content, target.media_type)
@@ -113,6 +114,7 @@ class Pull:
         config = ImageConfig.decode(self._store.content.read(descriptor.name, CONFIG_LIMIT_BYTES))
         if len(config.diff_ids) != len(manifest.layers):
             raise InvalidParameter(f"invalid manifest: {len(manifest.layers)} layers for {len(config.diff_ids)} diff_ids")
+        check_depth(config.diff_ids)
         if self._platform is not None and not self._platform.matches(config.platform):
             raise NotFound(
                 f"image with reference {self._reference.familiar} was found but its platform ({config.platform}) "

@@ -15,7 +15,7 @@ from carrack.errors import DataCorrupt, InvalidParameter, NotFound, Unavailable
 from carrack.images.images import Images
 from carrack.images.index import canonical
 from carrack.images.progress import Progress
-from carrack.images.transfer import Tell, Transfers
+from carrack.images.transfer import Tell, Transfers, Watching
 from carrack.oci.descriptor import Descriptor, Index, PlatformDocument, decode_manifest
 from carrack.oci.digest import Digest
 from carrack.oci.image_config import ImageConfig
@@ -94,12 +94,12 @@ class Puller:
         def work(each: Reference, tell: Tell, cancel: threading.Event) -> None:
             Push(self._images.store, registries, each, platform, who, tell, cancel).run()
 
-        def stream() -> Iterator[Progress]:
-            for each in names:
-                key = ("push", str(each), platform, who)
-                yield from self._transfers.watch(key, lambda tell, cancel, each=each: work(each, tell, cancel))  # type: ignore[misc]
+        def begin(each: Reference) -> Watching:
+            return self._transfers.watch(("push", str(each), platform, who), lambda tell, cancel: work(each, tell, cancel))
 
-        return stream()
+        if len(names) == 1:
+            return begin(names[0])
+        return (line for each in names for line in begin(each))
 
     def login(self, server: str, username: str, password: str, identity_token: str = "") -> None:
         """Find out whether a registry knows these credentials. Raises Unauthorized, Unavailable, InvalidParameter."""

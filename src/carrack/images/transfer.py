@@ -20,23 +20,40 @@ class Transfers:
         self._lock = threading.Lock()
         self._running: dict[Hashable, _Transfer] = {}
 
-    def watch(self, key: Hashable, work: Work) -> Iterator[Progress]:
-        """Begin a transfer, or join the same that runs already; its progress from the beginning, then its failure if it fails."""
+    def watch(self, key: Hashable, work: Work) -> Watching:
+        """Begin a transfer, or join the same that runs already."""
         while True:
             with self._lock:
                 transfer = self._running.get(key)
                 if transfer is None:
                     transfer = self._running[key] = _Transfer(work, lambda: self._forget(key))
-            if transfer.join():
-                break
-        try:
-            yield from transfer.progress()
-        finally:
-            transfer.leave()
+            watching = Watching(transfer)
+            if transfer.join(watching):
+                return watching
 
     def _forget(self, key: Hashable) -> None:
         with self._lock:
             self._running.pop(key, None)
+
+
+class Watching(Iterator[Progress]):
+    """One client's view of a transfer: its progress from the beginning, then its failure if it fails.
+
+    Closed by who watches, from any thread, even while another waits in it.
+    """
+
+    def __init__(self, transfer: _Transfer) -> None:
+        self._transfer = transfer
+        self._seen = 0
+
+    def __next__(self) -> Progress:
+        line = self._transfer.line(self._seen, self)
+        self._seen += 1
+        return line
+
+    def close(self) -> None:
+        """Watch no longer. The last who leaves ends the transfer. Idempotent."""
+        self._transfer.leave(self)
 
 
 class _Transfer:
@@ -47,42 +64,42 @@ class _Transfer:
         self._ended = ended
         self._changed = threading.Condition()
         self._told: list[Progress] = []
-        self._watchers = 0
+        self._watchers: set[Watching] = set()
         self._done = False
         self._failure: CarrackError | None = None
         self._cancel = threading.Event()
         self._started = False
 
-    def join(self) -> bool:
-        """Be one more watcher; False when it is being given up."""
+    def join(self, watching: Watching) -> bool:
+        """Let one more watch; False, after its end, when it is being given up."""
         with self._changed:
             if self._cancel.is_set():
                 self._changed.wait_for(lambda: self._done)
                 return False
-            self._watchers += 1
+            self._watchers.add(watching)
             if not self._started:
                 self._started = True
                 threading.Thread(target=self._run, name="transfer", daemon=True).start()
             return True
 
-    def leave(self) -> None:
+    def leave(self, watching: Watching) -> None:
         with self._changed:
-            self._watchers -= 1
+            self._watchers.discard(watching)
             if not self._watchers and not self._done:
                 self._cancel.set()
+            self._changed.notify_all()
 
-    def progress(self) -> Iterator[Progress]:
-        seen = 0
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda seen=seen: self._done or len(self._told) > seen)  # type: ignore[misc]
-                fresh, done = self._told[seen:], self._done
-            yield from fresh
-            seen += len(fresh)
-            if done and seen == len(self._told):
-                break
-        if self._failure is not None:
-            raise self._failure
+    def line(self, number: int, watching: Watching) -> Progress:
+        """A line of the progress, once it is told. Raises StopIteration behind the last one, or the transfer's failure."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._done or len(self._told) > number or watching not in self._watchers)
+            if watching not in self._watchers:
+                raise StopIteration
+            if number < len(self._told):
+                return self._told[number]
+            if self._failure is not None:
+                raise self._failure
+            raise StopIteration
 
     def _tell(self, line: Progress) -> None:
         with self._changed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 
 import msgspec
 
@@ -59,6 +60,8 @@ class Networks:
         self._shaping = threading.Lock()  # one network is made or removed at a time
         service = NameService(options.run_directory) if options.run_directory is not None else None
         self._naming = Naming(self._book, service, options.dns)
+        self._recording: dict[str, Future[None]] = {}
+        """Records of endpoints on their way to the disk: `plug` waits for them."""
         self._is_open = False
 
     # ── the daemon's start and end ─────────────────────────────────────────────────────────────────────────────────────
@@ -148,7 +151,7 @@ class Networks:
             self._addresses.restore(endpoint)
             self._publishing.restore(endpoint)
         if dead:
-            self._records.remove_endpoints(dead)
+            self._records.remove_endpoints(dead).result()
 
     def _delete_strays(self, links: dict[str, Link]) -> None:
         """Delete links of ours on our bridges that no record names."""
@@ -308,7 +311,7 @@ class Networks:
         endpoint = endpoint_for(network, container_id, wish, addresses, linked=driver.addressed, host_end=driver.has_host_end)
         try:
             endpoint = self._enter(network, endpoint)
-            self._records.put_endpoint(endpoint)
+            self._recording[endpoint.id] = self._records.put_endpoint(endpoint)
         except BaseException:
             self._book.take_out(container_id, endpoint.id)
             self._addresses.give_back(endpoint)
@@ -337,6 +340,8 @@ class Networks:
         With the `pidfd` of its init the name server lets go of the container when it ends, though no daemon is there to say so.
         """
         network = self.get(endpoint.network_id)
+        if (recording := self._recording.pop(endpoint.id, None)) is not None:
+            recording.result()
         first = self.endpoints(endpoint.container_id)[:1]
         default_route = bool(first) and first[0].id == endpoint.id
         self._drivers[network.driver].plug(network, endpoint, netns_fd, default_route=default_route)
@@ -367,6 +372,7 @@ class Networks:
         """Forget a container's endpoints (or one of them); their addresses rest until the links are gone. Idempotent."""
         found = self._book.take_out(container_id, endpoint_id)
         for endpoint in found:
+            self._recording.pop(endpoint.id, None)
             self._publishing.unpublish(endpoint)
         if not endpoint_id:
             self._publishing.release(container_id)
@@ -387,7 +393,7 @@ class Networks:
         for endpoint in self.endpoints(container_id):
             renamed = msgspec.structs.replace(endpoint, wish=msgspec.structs.replace(endpoint.wish, container_name=name))
             self._book.replace(renamed)
-            self._records.put_endpoint(renamed)
+            self._records.put_endpoint(renamed).result()
         self._naming.tell(container_id)
 
     # ── ports ──────────────────────────────────────────────────────────────────────────────────────────────────────────

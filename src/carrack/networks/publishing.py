@@ -119,7 +119,7 @@ class Publishing:
             changed = self._book.current(endpoint)
             changed = msgspec.structs.replace(changed, publications=(*changed.publications, *added))
             self._book.replace(changed)
-        self._records.put_endpoint(changed)
+        self._records.put_endpoint(changed).result()
         self._firewall.publish(_forwardings(changed, added))
         for port in added:
             if port.protocol == "udp" and port.host_port:

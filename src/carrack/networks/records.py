@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import msgspec
 
@@ -13,7 +14,7 @@ from carrack.state.database import Database
 
 
 class Records:
-    """Networks and endpoints on disk. A write has happened when the call returns."""
+    """Networks and endpoints on disk. A write has happened when the call returns, or when the future that it returns is done."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -39,20 +40,26 @@ class Records:
     def remove_network(self, network_id: str) -> None:
         self._write(lambda connection: connection.execute("DELETE FROM networks WHERE id = ?", (network_id,)))
 
-    def put_endpoint(self, endpoint: Endpoint) -> None:
+    def put_endpoint(self, endpoint: Endpoint) -> Future[None]:
+        """The record of an endpoint; to be awaited before the first kernel object that it names is made."""
         document = msgspec.json.encode(endpoint)
-        self._write(
-            lambda connection: connection.execute(
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.execute(
                 "INSERT INTO endpoints (id, network_id, container_id, document) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET document = excluded.document",
                 (endpoint.id, endpoint.network_id, endpoint.container_id, document),
             )
-        )
 
-    def remove_endpoints(self, endpoint_ids: list[str]) -> None:
-        self._write(
-            lambda connection: connection.executemany("DELETE FROM endpoints WHERE id = ?", [(each,) for each in endpoint_ids])
-        )
+        return self.database.write(change)
+
+    def remove_endpoints(self, endpoint_ids: list[str]) -> Future[None]:
+        """Nothing waits for it: an endpoint whose record outlives it is found without a link at the next start."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM endpoints WHERE id = ?", [(each,) for each in endpoint_ids])
+
+        return self.database.write(change)
 
     def forwarding_boot(self, version: int) -> str:
         """The boot in which this instance turned forwarding on; empty: it did not."""

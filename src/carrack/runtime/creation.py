@@ -66,8 +66,8 @@ class Creation:
         started = time.monotonic_ns()
         try:
             self._answer.send(init.GO)
-        except OSError:
-            self._fail(b"")
+        except (BrokenPipeError, ConnectionResetError):
+            self._fail(self._receive())
         packet = self._receive()
         if packet:
             self._fail(packet)
@@ -122,7 +122,8 @@ class Creation:
         try:
             packet, descriptors, _, _ = socket.recv_fds(self._answer, init.LONGEST, 1)
         except ConnectionResetError:
-            return b""
+            # init ended with a packet of ours unread: that is told once, before what it had to say itself
+            packet, descriptors, _, _ = socket.recv_fds(self._answer, init.LONGEST, 1)
         for fd in descriptors:
             os.set_inheritable(fd, False)
             if packet == init.LISTENER:

@@ -153,7 +153,9 @@ class Shim:
         for _, sock_fd in self._attached:
             os.close(sock_fd)
         self._attached = []
-        self._guests.waiters.answer_all(exited)
+        if self._conversation is None:  # else the daemon still holds those who wait, and knows what is true for them
+            self._guests.waiters.answer_all(exited)
+        self._guests.waiters.let_go()
         self._leave()
 
     # ── the daemon ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -453,7 +453,7 @@ def test_what_a_dead_daemon_allocated_and_never_plugged_is_forgotten(lab: Lab) -
 def test_a_link_that_no_record_names_is_deleted_at_the_next_start(lab: Lab) -> None:
     networks = lab.open()
     box = lab.start(networks, "orphan")
-    networks._records.remove_endpoints([box.endpoint.id])
+    networks._records.remove_endpoints([box.endpoint.id]).result()
     reopen_after_kill(lab, networks)
     assert lab.kernel.find_link(box.endpoint.host_interface) is None
 

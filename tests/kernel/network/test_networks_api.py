@@ -298,6 +298,11 @@ def test_a_volume_that_cannot_be_is_refused(service: Service, body: object, stat
     assert service.volumes.list() == []
 
 
+def test_only_volumes_of_a_cluster_can_be_updated(service: Service) -> None:
+    status, document = service.ask("PUT", "/v1.43/volumes/mine?version=1", {})
+    assert (status, document) == (503, {"message": "volume update only valid for cluster volumes, but swarm is unavailable"})
+
+
 def test_a_volume_in_use_is_a_conflict(service: Service) -> None:
     service.volumes.create("mine", "local", {}, {})
     service.volumes.acquire("mine", "abc")

@@ -41,6 +41,14 @@ def test_ps_loads_these_modules_and_no_other() -> None:
         assert modules_of(["ps"], recorder) == BUDGET.read_text().split()
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_a_stream_that_was_closed_for_us_is_not_taken_by_the_connection(closed: str) -> None:
+    with Recorder(answers={"GET /containers/json": []}) as recorder:
+        script = f"exec {ROOT}/.venv/bin/carrack ps -q {closed}"
+        done = subprocess.run(["sh", "-c", script], env=recorder.environment(), capture_output=True, check=False, timeout=20)
+        assert (done.returncode, [request.path for request in recorder.take()]) == (0, ["/containers/json"])
+
+
 HEAVY = set("re json socket ssl typing enum dataclasses collections asyncio signal subprocess tarfile msgspec".split())
 SHORT = ("ps", "images", "network ls", "volume ls", "stop a", "logs a", "rm a", "run -d x", "inspect a")
 

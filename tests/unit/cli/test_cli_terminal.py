@@ -136,6 +136,11 @@ def test_a_failure_of_the_daemon_in_the_stream_ends_the_command() -> None:
     attachment.close()
 
 
+def test_a_full_disk_is_the_commands_failure() -> None:
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(CommandFailure, match="no space left on device"):
+        write_all(full.fileno(), b"x")
+
+
 def test_a_reader_that_went_away_is_noticed() -> None:
     reading, writing = os.pipe()
     os.close(reading)

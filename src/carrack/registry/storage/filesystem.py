@@ -56,8 +56,7 @@ class FilesystemStorage(UploadFiles, SweepFiles):
             if not self.is_linked(self.layout.layer(source, digest)):
                 raise _blob_unknown(digest)
             with self.locks.content(digest, exclusive=False):
-                self.promise_stored(digest)
-                self.make_link(self.layout.layer(target, digest), digest)
+                self.link_stored(self.layout.layer(target, digest), digest)
         return self.stored_size(digest)
 
     def unlink_blob(self, repository: str, digest: Digest) -> None:
@@ -102,7 +101,7 @@ class FilesystemStorage(UploadFiles, SweepFiles):
                 self._write_content(push.digest, push.content)
                 if push.subject is not None:
                     self.make_link(self.layout.referrer(repository, push.subject, push.digest), push.digest)
-                self.make_link(self.layout.revision(repository, push.digest), push.digest)
+                self.link_stored(self.layout.revision(repository, push.digest), push.digest)
             if is_indexed:
                 os.utime(self.layout.indexed_mark(repository))
             for tag in push.tags:

@@ -25,7 +25,7 @@ from carrack.registry.names import is_upload_id
 from carrack.registry.storage import Buffer, UploadWriter
 from carrack.registry.storage.digesting import digest_of_fd
 from carrack.registry.storage.durable import make_directory, move_file
-from carrack.registry.storage.tree import Tree, renew_data
+from carrack.registry.storage.tree import Tree
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -143,12 +143,11 @@ class _FileUpload:
         with tree.locks.repository(self._repository, exclusive=False), tree.locks.content(digest, exclusive=False):
             directory = layout.upload(self._repository, self._id)
             try:
-                renew_data(f"{directory}/data")
                 # Even when the bytes are there already: these were verified just now, so a corrupt copy is healed.
                 move_file(f"{directory}/data", layout.data(digest))
             except FileNotFoundError:
                 raise _unknown(self._id) from None
-            tree.make_link(layout.layer(self._repository, digest), digest)
+            tree.link_stored(layout.layer(self._repository, digest), digest)
         self._hasher = None
         self.close()
         shutil.rmtree(directory, ignore_errors=True)

@@ -72,6 +72,15 @@ class Tree:
         except FileNotFoundError:
             raise BlobUnknown("blob unknown to registry", detail={"digest": str(digest)}) from None
 
+    def link_stored(self, path: str, digest: Digest) -> None:
+        """Link to stored bytes; under the repository's and the content's lock. Raises BlobUnknown.
+
+        Their lease is renewed last: a mark that did not see the link began before that, so its sweep finds the lease younger.
+        """
+        self.promise_stored(digest)
+        self.make_link(path, digest)
+        self.promise_stored(digest)
+
     def make_link(self, path: str, digest: Digest) -> None:
         """Make a link, or renew the lease of the one that is there; under the repository's lock."""
         if os.path.exists(path) and os.path.getsize(path) == len(str(digest)):
