@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.rig.engine import CommandLine
+from tests.rig.namespaces import Neighbour
 
 pytestmark = pytest.mark.both_clients
 
@@ -56,10 +57,12 @@ def test_networks_are_closed_to_each_other(cli: CommandLine) -> None:
 
 
 @pytest.mark.observes("docker network create --internal")
-def test_an_internal_network_has_no_way_out(cli: CommandLine) -> None:
+def test_an_internal_network_has_no_way_out(cli: CommandLine, neighbour: Neighbour) -> None:
     cli.ok("network", "create", "--internal", "closed")
-    idle(cli, "one", "--network", "closed")
-    assert "default" not in cli.ok("exec", "one", "ip", "route")
+    idle(cli, "inside", "--network", "closed")
+    idle(cli, "outside")
+    assert reaches(cli, "outside", neighbour.address)
+    assert not reaches(cli, "inside", neighbour.address)
 
 
 @pytest.mark.observes("docker network connect", "docker network disconnect", "docker network connect --alias")
