@@ -140,7 +140,7 @@ class Lifecycle:
             prepared = await in_thread(launch.prepare, container, rooms, specification.Places("", namespace_of=self._init_pid))
             trace.mark("addresses, ports, files")
             assert prepared.order is not None
-            attached, waiting = tuple(live.attached), tuple(live.waiting)
+            attached, waiting = list(live.attached), live.for_shim(auto_remove=container.host_config.auto_remove)
             order = launch.with_clients(prepared.order, attached, waiting)
             clients = [client.fd for client in attached] + [client.fd for client in waiting]
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
@@ -164,7 +164,7 @@ class Lifecycle:
             log.debug("start of %s, in microseconds: %s", container.id[:12], steps)
         for port in prepared.held:
             port.close()
-        late = live.drop_clients(attached, waiting)
+        live.drop_clients(attached, waiting)
         live.shim = shim
         live.ended.clear()
         state = container.state
@@ -179,8 +179,7 @@ class Lifecycle:
         self.tell(container, "start")
         for listener in self.on_started:
             listener(container, live)
-        for client_fd, order_for in late:
-            self.spawn(self.hand_on(shim, order_for, client_fd))
+        self._hand_latecomers(container, live, shim)
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
         await asyncio.wrap_future(recorded)
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-
-from carrack.engine.shims import Numbered, Shim
+from carrack.engine.shims import Shim
 from carrack.engine.streams import WaitCondition
-from carrack.shim.messages import Attach, Wait
-
-LateClient = tuple[int, Callable[[int], Numbered]]
-"""A client's descriptor and the order that hands it to a shim."""
-
+from carrack.shim.messages import Attach
 
 @dataclass(slots=True)
 class HeldAttach:
@@ -63,27 +57,20 @@ class Live:
             self.health.cancel()
             self.health = None
 
-    def drop_clients(self, attached: Collection[HeldAttach] = (), waiting: Collection[HeldWait] = ()) -> list[LateClient]:
-        """The shim has its own descriptors of these: close ours. Those who came later are handed to the caller."""
+    def for_shim(self, *, auto_remove: bool) -> list[HeldWait]:
+        """Those of the waiting whom a shim can answer: a removal is told by it only when the exit brings the removal about."""
+        return [client for client in self.waiting if auto_remove or client.condition is not WaitCondition.REMOVED]
+
+    def drop_clients(self, attached: list[HeldAttach], waiting: list[HeldWait]) -> None:
+        """The shim has its own descriptors of everyone it was handed: close ours. Others may have come meanwhile."""
         for fd in [client.fd for client in attached] + [client.fd for client in waiting]:
             os.close(fd)
-        late: list[LateClient] = [
-            (each.fd, lambda number, order=each.order: msgspec.structs.replace(order, sequence=number))  # type: ignore[misc]
-            for each in self.attached
-            if each not in attached
-        ]
-        late += [
-            (each.fd, lambda number, condition=each.condition: Wait(number, condition.value))  # type: ignore[misc]
-            for each in self.waiting
-            if each not in waiting
-        ]
-        self.attached, self.waiting = [], []
-        return late
+        self.attached = [client for client in self.attached if client not in attached]
+        self.waiting = [client for client in self.waiting if client not in waiting]
 
     def close_clients(self) -> None:
         """Nobody will answer them any more."""
-        for fd, _ in self.drop_clients():
-            os.close(fd)
+        self.drop_clients(list(self.attached), list(self.waiting))
 
     def drop_attached(self) -> None:
         """End the sessions of those who attached; nothing will come."""
