@@ -11,6 +11,7 @@ from carrack.engine.shims import Shim
 from carrack.engine.streams import WaitCondition
 from carrack.shim.messages import Attach
 
+
 @dataclass(slots=True)
 class HeldAttach:
     """A client that attached before the start. The descriptor is ours until the shim has it."""
