@@ -122,7 +122,7 @@ class Lifecycle:
             live.cancel_health()
             if live.shim is not None:
                 live.shim.close()
-            live.close_clients()
+            live.drop_clients(live.attached, live.waiting)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

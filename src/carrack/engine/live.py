@@ -69,10 +69,6 @@ class Live:
         self.attached = [client for client in self.attached if client not in attached]
         self.waiting = [client for client in self.waiting if client not in waiting]
 
-    def close_clients(self) -> None:
-        """Nobody will answer them any more."""
-        self.drop_clients(list(self.attached), list(self.waiting))
-
     def drop_attached(self) -> None:
         """End the sessions of those who attached; nothing will come."""
         for client in self.attached:

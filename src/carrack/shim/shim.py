@@ -150,6 +150,9 @@ class Shim:
     def _never_began(self, exited: messages.Exited) -> None:
         if self._container is not None:
             reap(self._container.pid)  # it has been killed
+            group = cgroups.open(self._order.cgroup)  # the maker could not remove it while init was there
+            group.kill()
+            group.remove()
         for _, sock_fd in self._attached:
             os.close(sock_fd)
         self._attached = []
