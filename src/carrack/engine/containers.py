@@ -254,9 +254,10 @@ class Containers:
         if number in (SIGKILL, stop_signal(container)):
             container.stopped_by_user = True
             self._rooms.table.save(container)
-        await self._life.signal(container, live, number)
         if number == SIGKILL:
             await self._life.kill_now(container, live)
+        else:
+            await self._life.signal(container, live, number)
 
     async def pause(self, ref: str) -> None:
         """Freeze every process of a container. Raises Conflict."""
