@@ -216,3 +216,13 @@ def test_a_zygote_that_was_killed_is_replaced(own: CommandLine) -> None:
     os.kill(zygote.pid, signal.SIGKILL)
     assert own.ok("run", "--rm", "busybox", "echo", "again") == "again"
     assert own.ok("exec", "lives", "echo", "inside") == "inside"
+
+
+def test_a_network_namespace_is_held_by_descriptors_and_never_mounted(own: CommandLine) -> None:
+    """Law 9: what no mount holds, no crash can leave behind; and the namespace is there for the next daemon all the same."""
+    own.ok("run", "-d", "--name", "lives", "busybox", "sleep", "1000")
+    crash(own.engine)
+    namespace = os.readlink(f"/proc/{own.ok('inspect', '-f', '{{.State.Pid}}', 'lives')}/ns/net")
+    mounted = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - nsfs " in line]
+    assert not [line for line in mounted if namespace in line]
+    assert own.ok("exec", "lives", "readlink", "/proc/self/ns/net") == namespace
