@@ -2,7 +2,8 @@
 
 A line is a pattern, `!` in front brings back, the last line that applies decides, and a folder's verdict holds for what is in it.
 Blanks at both ends go, `#` at the very start is a comment, a leading slash means nothing, `..` is resolved. A file named like the
-Dockerfile with `.dockerignore` behind takes the place of the common one. Source: Docker's manual, "Build context", ".dockerignore files".
+Dockerfile with `.dockerignore` behind takes the place of the common one. Source: Docker's manual, "Build context", ".dockerignore
+files".
 """
 
 from __future__ import annotations

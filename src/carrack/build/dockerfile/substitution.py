@@ -1,9 +1,9 @@
 """Which parts of which instruction take variables, and the instruction with them filled in.
 
-ADD, COPY, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR do; a heredoc of ADD and COPY does unless its name is
-quoted, and its quotes mean nothing. RUN, CMD, ENTRYPOINT, HEALTHCHECK, SHELL and ONBUILD leave `$` to the shell; RUN's mounts are
-the exception, read by `mounts.read_mount`. FROM and ARG have scopes of their own (`arguments`, `stages`). Every part of one instruction sees the
-variables as they were before it. Source: Dockerfile reference, "Environment replacement".
+ADD, COPY, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR do; a heredoc of ADD and COPY does unless its name is quoted,
+and its quotes mean nothing. RUN, CMD, ENTRYPOINT, HEALTHCHECK, SHELL and ONBUILD leave `$` to the shell; RUN's mounts are the
+exception, read by `mounts.read_mount`. FROM and ARG have scopes of their own (`arguments`, `stages`). Every part of one
+instruction sees the variables as they were before it. Source: Dockerfile reference, "Environment replacement".
 """
 
 from __future__ import annotations
