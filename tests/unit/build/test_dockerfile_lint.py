@@ -69,3 +69,7 @@ def test_a_malformed_check_directive_is_refused_at_its_line() -> None:
 
 def test_a_tidy_file_has_no_warning() -> None:
     assert found('ARG TAG=1\nFROM a:$TAG AS b\nWORKDIR /x\nENV a=b PUBLIC_KEY=c\nEXPOSE 80/tcp\nCMD ["x"]') == []
+
+
+def test_a_chosen_shell_makes_the_shell_form_fine() -> None:
+    assert found('FROM a AS b\nSHELL ["bash", "-c"]\nFROM b\nCMD x') == []

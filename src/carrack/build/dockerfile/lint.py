@@ -19,6 +19,7 @@ from carrack.build.dockerfile.instruction import (
     Instruction,
     Label,
     Maintainer,
+    Shell,
     Workdir,
 )  # fmt: skip
 from carrack.build.dockerfile.instructions_of import instruction_of
@@ -68,8 +69,11 @@ def _findings(file: Dockerfile) -> Iterator[_Finding]:
         yield from _from(file, stage)
         yield from _repeated(stage)
         yield from _workdirs(file, stage)
+        shell_chosen = any(isinstance(each, Shell) for below in _chain(file, stage)[1:] for each in below.instructions)
         for instruction in stage.instructions:
-            yield from _alone(instruction)
+            shell_chosen = shell_chosen or isinstance(instruction, Shell)
+            if not (shell_chosen and isinstance(instruction, (Cmd, Entrypoint))):  # who chose a shell means to use it
+                yield from _alone(instruction)
 
 
 def _casing(everything: list[Instruction]) -> Iterator[_Finding]:
@@ -140,11 +144,17 @@ def _repeated(stage: Stage) -> Iterator[_Finding]:
             last[type(each)] = each
 
 
-def _workdirs(file: Dockerfile, stage: Stage) -> Iterator[_Finding]:
-    """A relative WORKDIR before any absolute one, in the stage or in those it rests on."""
+def _chain(file: Dockerfile, stage: Stage) -> list[Stage]:
+    """The stage and those it rests on, nearest first."""
     chain = [stage]
     while chain[-1].base.stage >= 0:
         chain.append(file.stages[chain[-1].base.stage])
+    return chain
+
+
+def _workdirs(file: Dockerfile, stage: Stage) -> Iterator[_Finding]:
+    """A relative WORKDIR before any absolute one, in the stage or in those it rests on."""
+    chain = _chain(file, stage)
     absolute = any(
         isinstance(each, Workdir) and each.path.startswith(("/", "$")) for below in chain[1:] for each in below.instructions
     )
