@@ -194,3 +194,17 @@ def test_a_bind_on_a_missing_source_by_mount_is_refused(docker_cli: CommandLine)
     ended = docker_cli("create", "--mount", "type=bind,source=/no/such/path,target=/x", "busybox", "true")
     assert ended.code == 1
     assert "bind source path does not exist: /no/such/path" in ended.stderr
+
+
+@pytest.mark.observes("docker run --network")
+def test_joining_a_container_that_is_not_there_is_the_starts_error(cli: CommandLine) -> None:
+    cli.ok("create", "--name", "lonely", "--network", "container:nobody", "busybox", "true")
+    assert "No such container: nobody" in cli("start", "lonely").stderr
+    cli.ok("rm", "lonely")
+
+
+@pytest.mark.observes("docker run --volumes-from")
+def test_volumes_of_a_container_that_is_not_there_are_refused_without_a_pull(cli: CommandLine) -> None:
+    ended = cli("run", "--rm", "--volumes-from", "nobody", "busybox", "true")
+    assert (ended.code, "Unable to find image" in ended.stderr) == (125, False)
+    assert "No such container: nobody" in ended.stderr

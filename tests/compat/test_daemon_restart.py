@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from carrack.shim.zygote_process import greet
 from tests.conftest import MakeEngine
 from tests.rig.carrackd import Carrackd
 from tests.rig.engine import CommandLine, Engine, docker_program
@@ -204,3 +206,23 @@ def test_many_crashes_in_a_row_leave_nothing_half_made(own: CommandLine) -> None
     until(lambda: not [path for path in Path("/sys/fs/cgroup").glob(f"*/{engine.cgroup}/*/") if path.is_dir()], "cgroups to go")
     until(lambda: not list(Path(f"/sys/class/net/{engine.bridge}/brif").glob("*")), "links to go")
     assert not list((engine.data_root / "containers").iterdir())
+
+
+def test_a_zygote_that_was_killed_is_replaced(own: CommandLine) -> None:
+    own.ok("run", "-d", "--name", "lives", "busybox", "sleep", "1000")
+    assert isinstance(own.engine, Carrackd)
+    zygote = greet(str(own.engine.exec_root / "zygote.sock"))
+    assert zygote is not None
+    os.kill(zygote.pid, signal.SIGKILL)
+    assert own.ok("run", "--rm", "busybox", "echo", "again") == "again"
+    assert own.ok("exec", "lives", "echo", "inside") == "inside"
+
+
+def test_a_network_namespace_is_held_by_descriptors_and_never_mounted(own: CommandLine) -> None:
+    """Law 9: what no mount holds, no crash can leave behind; and the namespace is there for the next daemon all the same."""
+    own.ok("run", "-d", "--name", "lives", "busybox", "sleep", "1000")
+    crash(own.engine)
+    namespace = os.readlink(f"/proc/{own.ok('inspect', '-f', '{{.State.Pid}}', 'lives')}/ns/net")
+    mounted = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - nsfs " in line]
+    assert not [line for line in mounted if namespace in line]
+    assert own.ok("exec", "lives", "readlink", "/proc/self/ns/net") == namespace

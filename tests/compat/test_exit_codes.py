@@ -131,3 +131,15 @@ def test_inspect_of_an_unknown_object_is_named(cli: CommandLine) -> None:
     assert ended.code == 1
     assert "no such object: nobody" in ended.stderr.lower()
     assert ended.stdout == "[]\n"
+
+
+@pytest.mark.observes("docker run --rm")
+def test_a_failed_start_says_why_once(cli: CommandLine) -> None:
+    ended = cli("run", "--rm", "busybox", "no-such-command")
+    assert ended.stderr.count("no-such-command") == 1
+
+
+@pytest.mark.observes("docker run --interactive")
+def test_a_command_that_leaves_input_unread_ends_well(cli: CommandLine) -> None:
+    ended = cli("run", "--rm", "-i", "busybox", "head", "-c", "1", stdin=b"x" * 3_000_000)
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "x", "")

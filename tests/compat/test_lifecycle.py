@@ -208,3 +208,32 @@ def test_a_paused_container_stands_still(cli: CommandLine) -> None:
 def _children(pid: int) -> list[str]:
     with open(f"/proc/{pid}/task/{pid}/children") as listing:
         return listing.read().split()
+
+
+@pytest.mark.observes("docker stop")
+def test_two_stops_at_once_both_succeed(cli: CommandLine) -> None:
+    ready(cli, "asked-twice", "trap 'sleep 0.3; exit 3' TERM; echo ready; while :; do sleep 0.1; done")
+    with cli.pipes("stop", "asked-twice") as first, cli.pipes("stop", "asked-twice") as second:
+        assert (first.wait(), second.wait()) == (0, 0)
+    assert cli.ok("inspect", "--format", STATE, "asked-twice") == "exited 3"
+
+
+@pytest.mark.observes("docker rm --force")
+def test_rm_by_force_does_not_wait_for_a_stop_that_waits(cli: CommandLine) -> None:
+    ready(cli, "patient", "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done")
+    with cli.pipes("logs", "-f", "patient") as log, cli.pipes("stop", "-t", "60", "patient"):
+        log.expect("asked")
+        before = time.monotonic()
+        cli.ok("rm", "-f", "patient")
+        assert time.monotonic() - before < 10
+
+
+@pytest.mark.observes("docker stop", "docker run --restart")
+def test_stop_in_the_midst_of_restarts_is_the_end_of_them(cli: CommandLine) -> None:
+    cli.ok("run", "-d", "--name", "restless", "--restart", "always", "busybox", "false")
+    for _ in range(5):
+        cli.ok("stop", "restless")
+        count = cli.ok("inspect", "--format", "{{.State.Status}} {{.RestartCount}}", "restless")
+        assert count.startswith("exited")
+        assert cli.ok("inspect", "--format", "{{.State.Status}} {{.RestartCount}}", "restless") == count
+        cli.ok("start", "restless")

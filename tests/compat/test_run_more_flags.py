@@ -272,6 +272,7 @@ def test_domainname_follows_the_hostname(cli: CommandLine) -> None:
     assert "ship.example.org ship" in seen.replace("\t", " ")
 
 
+@pytest.mark.docker_since(23)  # the older one names the network `default`, which makes it one of the user's own
 @pytest.mark.observes("docker run --ip")
 def test_an_address_may_be_chosen_only_on_networks_of_ones_own(cli: CommandLine) -> None:
     ended = cli("run", "--rm", "--ip", "10.9.9.9", "busybox", "true")

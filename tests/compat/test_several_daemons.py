@@ -96,6 +96,16 @@ def test_a_daemon_that_ends_with_no_containers_leaves_nothing(make_engine: MakeE
     assert not settled(set(), look=engine.traces)
 
 
+def test_a_start_that_the_network_refuses_leaves_nothing(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    assert isinstance(engine, Carrackd)
+    cli_of(engine).ok("run", "--rm", "--network", "none", "busybox", "true")
+    run(["ip", "link", "delete", engine.bridge]).ok()
+    before = engine.traces()
+    assert cli_of(engine)("run", "--rm", "busybox", "true").code == 125
+    assert not settled(before, look=engine.traces)
+
+
 def test_a_second_daemon_on_the_same_data_root_is_refused(make_engine: MakeEngine) -> None:
     first, second = make_engine(), make_engine(start=False)
     second.data_root = first.data_root
@@ -114,6 +124,16 @@ def test_a_second_daemon_with_the_same_pidfile_is_refused(make_engine: MakeEngin
     assert first.process is not None
     assert str(first.process.pid) in said
     assert first.pidfile.read_text().strip() == str(first.process.pid)
+
+
+def test_a_second_daemon_of_the_same_instance_is_refused(make_engine: MakeEngine) -> None:
+    first, second = make_engine(), make_engine(start=False)
+    second.token, token = first.token, second.token
+    said = failed_start(second)
+    second.token = token
+    assert first.process is not None
+    assert str(first.process.pid) in said
+    assert cli_of(first).ok("run", "--rm", "busybox", "echo", "unharmed") == "unharmed"
 
 
 def test_a_stale_pidfile_is_no_obstacle(make_engine: MakeEngine) -> None:

@@ -78,7 +78,7 @@ def test_a_death_by_kill_tells_signal_and_code(cli: CommandLine) -> None:
         cli.ok("kill", "victim")
         events.expect('"Action":"die".*\n')
         told = [json.loads(line) for line in events.seen.splitlines()]
-    kill = next(event for event in told if event["Action"] == "kill")
+    (kill,) = (event for event in told if event["Action"] == "kill")
     die = next(event for event in told if event["Action"] == "die")
     assert {event["Type"] for event in told} == {"container"}
     assert (kill["Action"], kill["Actor"]["Attributes"]["signal"]) == ("kill", "9")

@@ -245,6 +245,26 @@ for line in house.puller.pull({f"{registry.host}/app"!r}, "1", None, ""):
         assert list(first) == []
 
 
+def test_each_order_is_an_event_as_docker_tells_it(house: House, registry: Registry) -> None:
+    packed = image(BASE)
+    registry.put("team/app", "1", packed)
+    name = f"{registry.host}/team/app"
+    house.pull(name, "1")
+    house.push(name, "1")
+    house.images.tag(f"{name}:1", "copy:2")
+    house.images.remove("copy:2")
+    house.images.remove(f"{name}:1")
+    assert house.events == [
+        ("pull", f"{name}:1", name),
+        ("push", f"{name}:1", name),
+        ("tag", packed.id, "copy:2"),
+        ("untag", packed.id, packed.id),
+        ("untag", packed.id, packed.id),
+        ("untag", packed.id, packed.id),
+        ("delete", packed.id, packed.id),
+    ]
+
+
 class TestHostileRegistry:
     def refuse(self, house: House, registry: Registry, kind: type[CarrackError], message: str) -> None:
         with pytest.raises(kind, match=message):

@@ -263,3 +263,13 @@ def test_a_login_is_tried_at_the_registry(daemon: Daemon) -> None:
         for password, wanted in (("right", 200), ("wrong", 401)):
             body = json.dumps({"username": "me", "password": password, "serveraddress": registry.host}).encode()
             assert daemon.ask("POST", "/v1.43/auth", body, "Content-Type: application/json")[0] == wanted
+
+
+def test_a_search_asks_the_registry_that_the_term_names(daemon: Daemon) -> None:
+    with Registry().serving() as registry:
+        registry.put("team/app", "1", Packed([BASE]))
+        path = f"/v1.43/images/search?term={registry.host}/app"
+        wanted = {"name": "team/app", "description": "", "star_count": 3, "is_official": False, "is_automated": False}
+        assert daemon.json(path) == [wanted]
+        assert daemon.json(f"{path}&{query(filters={'stars': ['4']})}") == []
+        assert daemon.json(f"{path}&{query(filters={'is-official': ['false']})}") == [wanted]

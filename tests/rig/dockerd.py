@@ -104,4 +104,6 @@ class Dockerd(Engine):
                     continue
                 if marked in words and int(name) != os.getpid():
                     inside.append(int(name))
+        for listing in CGROUP_ROOT.glob(f"pids/{self.token}/*/cgroup.procs"):  # containers whose shim was killed
+            inside += [int(pid) for pid in listing.read_text().split()]
         return sorted(set(inside))

@@ -91,6 +91,9 @@ class Engine(ABC):
         """Remove every container, volume and own network, and every image but those kept (by id)."""
         for row in self.api("GET", "/containers/json?all=1").json:
             self.api("DELETE", f"/containers/{row['Id']}?force=1&v=1")
+        for row in self.api("GET", "/networks").json:
+            if row["Name"] not in {"bridge", "host", "none"}:
+                self.api("DELETE", f"/networks/{row['Id']}")
         for row in self.api("GET", "/volumes").json.get("Volumes") or []:
             self.api("DELETE", f"/volumes/{row['Name']}?force=1")
         for row in self.api("GET", "/images/json?all=1").json:

@@ -14,6 +14,7 @@ from pathlib import Path
 from carrack import __version__
 from carrack.daemon import wiring
 from carrack.daemon.config import DaemonConfig
+from carrack.daemon.instance import hold_instance
 from carrack.daemon.listeners import open_listener
 from carrack.errors import SystemFailure
 from carrack.http import Server, serve
@@ -29,12 +30,13 @@ def run(config: DaemonConfig) -> None:
         stream=sys.stderr,
         format='time="%(asctime)s" level=%(levelname)s msg="%(message)s" logger=%(name)s',
     )
-    _prepare_roots(config)
-    _write_pidfile(config.pidfile)
-    try:
-        _new_loop()(_serve(config))
-    finally:
-        config.pidfile.unlink(missing_ok=True)
+    with hold_instance(config.instance):
+        _prepare_roots(config)
+        _write_pidfile(config.pidfile)
+        try:
+            _new_loop()(_serve(config))
+        finally:
+            config.pidfile.unlink(missing_ok=True)
 
 
 def _new_loop() -> Callable[[Awaitable[None]], None]:

@@ -223,7 +223,7 @@ def _run_job(zygote_path: str, job: WorkerJob, fds: Sequence[int]) -> WorkerDone
 
 
 def _connect(path: str) -> socket.socket:
-    return zygote_process.connect(path)
+    return zygote_process.reach(path)
 
 
 def _uses(table: Table, image: Digest) -> list[ContainerUse]:

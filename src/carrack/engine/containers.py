@@ -111,7 +111,11 @@ class Containers:
             ref, _, mode = source.partition(":")
             if mode not in ("", "ro", "rw", "z", "Z"):
                 raise InvalidParameter(f"invalid mode for volumes-from: {mode}")
-            for point in self.get(ref).mounts:
+            try:
+                shared = self.get(ref)
+            except NotFound as error:
+                raise InvalidParameter(error.message) from error  # a 404 would have the command line pull the image
+            for point in shared.mounts:
                 if point.type in ("bind", "volume"):
                     writable = point.writable and mode != "ro"
                     found.append(msgspec.structs.replace(point, writable=writable, copy_up=False, anonymous=False))
@@ -129,7 +133,12 @@ class Containers:
             raise creation.reference_conflict(container, ref)
         live.removing = True
         try:
+            if force and container.state.status in LIVE:
+                container.stopped_by_user = True
+                await self._life.kill_now(container, live)  # without the lock: a stop that waits must not delay it
             async with live.lock:
+                if container.state.running and not force:
+                    raise creation.reference_conflict(container, ref)
                 container.stopped_by_user = True
                 live.cancel_restart()
                 if container.state.status in LIVE:
@@ -156,6 +165,7 @@ class Containers:
         container.name = new
         self._rooms.table.release_name(old, container.id)
         await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
+        await in_thread(self._rooms.networks.rename, container.id, new)
         self._life.tell(container, "rename", {"oldName": f"/{old}"})
 
     async def prune(self, filters: Filters) -> Pruned:
@@ -206,13 +216,11 @@ class Containers:
         container = self.get(ref)
         number = request.parse_signal(signal) if signal else 0
         live = self._life.live(container)
-        if container.state.status is Status.RESTARTING:
-            self._life.give_up_restart(container, live)
+        if await self._life.halted_restart(container, live):
             return
         if container.state.status not in LIVE:
             raise NotModified("container is already stopped")
-        async with live.lock:
-            await self._life.end(container, live, number, timeout_seconds)
+        await self._life.end(container, live, number, timeout_seconds)  # without the lock: a second stop may be in more haste
         self._life.tell(container, "stop")
 
     async def restart(self, ref: str, *, signal: str = "", timeout_seconds: int | None = None) -> None:
@@ -239,17 +247,17 @@ class Containers:
         container = self.get(ref)
         number = request.parse_signal(signal or "KILL")
         live = self._life.live(container)
-        if container.state.status is Status.RESTARTING and number in (SIGKILL, stop_signal(container)):
-            self._life.give_up_restart(container, live)
+        if number in (SIGKILL, stop_signal(container)) and await self._life.halted_restart(container, live):
             return
         if container.state.status not in LIVE or live.shim is None:
             raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
         if number in (SIGKILL, stop_signal(container)):
             container.stopped_by_user = True
             self._rooms.table.save(container)
-        await self._life.signal(container, live, number)
         if number == SIGKILL:
             await self._life.kill_now(container, live)
+        else:
+            await self._life.signal(container, live, number)
 
     async def pause(self, ref: str) -> None:
         """Freeze every process of a container. Raises Conflict."""
@@ -354,7 +362,11 @@ class Containers:
             over = self._rooms.table.find(container.id) is None
             if over or (condition is WaitCondition.NOT_RUNNING and not container.state.running):
                 finish(fd, last_chunk(exit_document(container)))
-            elif live.shim is not None and container.state.status in LIVE:
+            elif (
+                live.shim is not None
+                and container.state.status in LIVE
+                and (condition is not WaitCondition.REMOVED or container.host_config.auto_remove)
+            ):
                 await self._life.hand_on(live.shim, lambda number: Wait(number, condition.value), fd)
             else:
                 live.waiting.append(HeldWait(condition, fd))

@@ -145,8 +145,7 @@ def _networks(create: CreateRequest, rooms: Rooms) -> dict[str, EndpointSettings
     """The networks the container will join, with what was asked of each. Raises NotFound, InvalidParameter."""
     mode = create.host_config.network_mode
     if mode.startswith("container:"):
-        rooms.table.get(mode.partition(":")[2])
-        return {}
+        return {}  # one that is not there is the start's error, as with dockerd
     asked = {name: settings or EndpointSettings() for name, settings in (create.networking_config.endpoints_config or {}).items()}
     if mode in ("host", "none") and len(asked) > (mode in asked):
         raise InvalidParameter("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
@@ -187,7 +186,10 @@ def _hostname(config: ContainerConfig, host: HostConfig, container_id: str, room
             raise InvalidParameter(f"invalid hostname: {config.hostname!r}")
         return config.hostname
     if host.network_mode.startswith("container:"):
-        return rooms.table.get(host.network_mode.partition(":")[2]).config.hostname
+        try:
+            return rooms.table.get(host.network_mode.partition(":")[2]).config.hostname
+        except NotFound:
+            return container_id[:12]
     return os.uname().nodename if shares else container_id[:12]
 
 

@@ -29,6 +29,7 @@ from carrack.errors import CarrackError, Conflict, InvalidParameter, NotFound, S
 from carrack.runtime import cgroups
 from carrack.shim.messages import (
     Abandon,
+    Attach,
     Detached,
     ExecExited,
     Exited,
@@ -38,6 +39,7 @@ from carrack.shim.messages import (
     Signal,
     Started,
     StartFailed,
+    Wait,
 )
 from carrack.shim.messages import Created as InitCreated
 
@@ -120,7 +122,7 @@ class Lifecycle:
             live.cancel_health()
             if live.shim is not None:
                 live.shim.close()
-            live.drop_clients()
+            live.drop_clients(live.attached, live.waiting)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -138,8 +140,9 @@ class Lifecycle:
             prepared = await in_thread(launch.prepare, container, rooms, specification.Places("", namespace_of=self._init_pid))
             trace.mark("addresses, ports, files")
             assert prepared.order is not None
-            order = launch.with_clients(prepared.order, live.attached, live.waiting)
-            clients = [client.fd for client in live.attached] + [client.fd for client in live.waiting]
+            attached, waiting = list(live.attached), live.for_shim(auto_remove=container.host_config.auto_remove)
+            order = launch.with_clients(prepared.order, attached, waiting)
+            clients = [client.fd for client in attached] + [client.fd for client in waiting]
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
             trace.mark("order")
             pid = await self._make_init(container, prepared, shim, trace)
@@ -161,7 +164,7 @@ class Lifecycle:
             log.debug("start of %s, in microseconds: %s", container.id[:12], steps)
         for port in prepared.held:
             port.close()
-        live.drop_clients()
+        live.drop_clients(attached, waiting)
         live.shim = shim
         live.ended.clear()
         state = container.state
@@ -176,8 +179,19 @@ class Lifecycle:
         self.tell(container, "start")
         for listener in self.on_started:
             listener(container, live)
+        self._hand_latecomers(container, live, shim)
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
         await asyncio.wrap_future(recorded)
+
+    def _hand_latecomers(self, container: Container, live: Live, shim: Shim) -> None:
+        """Give the shim those who attached or began to wait while it was starting."""
+        waiting = live.for_shim(auto_remove=container.host_config.auto_remove)
+        for client in live.attached:
+            self.spawn(self.hand_on(shim, _numbered(client.order), client.fd))
+        for waiter in waiting:
+            self.spawn(self.hand_on(shim, _numbered(Wait(condition=waiter.condition.value)), waiter.fd))
+        live.attached = []
+        live.waiting = [waiter for waiter in live.waiting if waiter not in waiting]
 
     async def _make_init(self, container: Container, prepared: Launch, shim: Shim, trace: _Trace) -> int:
         """Wait for the namespaces and join them to the networks."""
@@ -232,10 +246,13 @@ class Lifecycle:
         except TimeoutError:
             await self.kill_now(container, live)
         await live.settled.wait()
+        self._give_up_restart(container, live)
 
     async def signal(self, container: Container, live: Live, number: int, *, everyone: bool = False) -> None:
         """Send a signal to the container's init; a paused container is let go on to receive a deadly one."""
         if live.shim is None:
+            if live.ended.is_set():
+                return
             raise Conflict(f"container {container.id} is not running")
         self.tell(container, "kill", {"signal": str(number)})
         try:
@@ -257,14 +274,25 @@ class Lifecycle:
         except TimeoutError:
             raise SystemFailure(f"tried to kill container {container.id}, but did not receive an exit event") from None
         await live.settled.wait()
+        if container.stopped_by_user:
+            self._give_up_restart(container, live)
 
-    def give_up_restart(self, container: Container, live: Live) -> None:
-        """Stop between two tries of a restart policy."""
+    async def halted_restart(self, container: Container, live: Live) -> bool:
+        """Stop a container between two tries of its restart policy. False when it is not between them: a try that is under way
+        is let begin first, for then it can be ended."""
+        if container.state.status is not Status.RESTARTING:
+            return False
+        async with live.lock:
+            return self._give_up_restart(container, live)
+
+    def _give_up_restart(self, container: Container, live: Live) -> bool:
+        if container.state.status is not Status.RESTARTING:
+            return False
         container.stopped_by_user = True
         live.cancel_restart()
-        if container.state.status is Status.RESTARTING:
-            self.become(container, Status.EXITED)
+        self.become(container, Status.EXITED)
         self._answer_waiting(container, live, lambda condition: condition is not WaitCondition.REMOVED)
+        return True
 
     async def take_away(self, container: Container, live: Live, *, volumes: bool) -> None:
         """Remove a container that has no process: layer, directory, anonymous volumes if asked, record; answer those who wait."""
@@ -474,6 +502,10 @@ class _Opening:
             report(message)
         if self._lost:
             lose()
+
+
+def _numbered(order: Attach | Wait) -> Callable[[int], Attach | Wait]:
+    return lambda number: msgspec.structs.replace(order, sequence=number)
 
 
 def stop_signal(container: Container) -> int:

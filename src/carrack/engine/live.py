@@ -58,11 +58,16 @@ class Live:
             self.health.cancel()
             self.health = None
 
-    def drop_clients(self) -> None:
-        """The shim has its own descriptors of everyone who waited: close ours."""
-        for fd in [client.fd for client in self.attached] + [client.fd for client in self.waiting]:
+    def for_shim(self, *, auto_remove: bool) -> list[HeldWait]:
+        """Those of the waiting whom a shim can answer: a removal is told by it only when the exit brings the removal about."""
+        return [client for client in self.waiting if auto_remove or client.condition is not WaitCondition.REMOVED]
+
+    def drop_clients(self, attached: list[HeldAttach], waiting: list[HeldWait]) -> None:
+        """The shim has its own descriptors of everyone it was handed: close ours. Others may have come meanwhile."""
+        for fd in [client.fd for client in attached] + [client.fd for client in waiting]:
             os.close(fd)
-        self.attached, self.waiting = [], []
+        self.attached = [client for client in self.attached if client not in attached]
+        self.waiting = [client for client in self.waiting if client not in waiting]
 
     def drop_attached(self) -> None:
         """End the sessions of those who attached; nothing will come."""

@@ -59,7 +59,10 @@ def check(request: CreateRequest, machine: Machine) -> list[str]:
         _check_sysctl(key, host)
     exposed(request, host)
     wanted(request, host)
-    return check_resources(host, machine)
+    warnings = check_resources(host, machine)
+    if host.network_mode == "host" and (host.publish_all_ports or host.port_bindings):
+        warnings.append("Published ports are discarded when using host network mode")
+    return warnings
 
 
 def check_resources(resources: Resources, machine: Machine) -> list[str]:

@@ -109,9 +109,11 @@ async def _reunite(life: Lifecycle, execs: Execs, container: Container) -> None:
 
 
 def _clear(life: Lifecycle) -> None:
-    """Remove directories, sockets and cgroups that no record names. Blocking."""
+    """Remove directories, sockets, endpoints and uses of volumes that no record names. Blocking."""
     rooms = life.rooms
     known = {container.id for container in rooms.table}
+    rooms.networks.reconcile(known)
+    rooms.volumes.reconcile(known)
     containers = rooms.directories.data_root / "containers"
     for entry in _entries(containers):
         if entry.name not in known:

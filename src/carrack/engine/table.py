@@ -60,9 +60,9 @@ class Table:
         found = self._by_id.get(ref)
         if found is not None:
             return found
-        named = self._id_of_name.get(ref.removeprefix("/"))
-        if named is not None:
-            return self._by_id[named]
+        named = self._by_id.get(self._id_of_name.get(ref.removeprefix("/"), ""))
+        if named is not None:  # a name alone may be reserved for a container that is still being made
+            return named
         matches = [identity for identity in self._by_id if identity.startswith(ref)]
         if len(matches) == 1:
             return self._by_id[matches[0]]

@@ -61,7 +61,7 @@ def import_image(
             store.release([made.chain_id])
             raise
     image = store.index.get(config_blob.name)
-    store.tell("import", image, names[0].familiar if names else str(image.id))
+    store.tell("import", image, str(image.id))
     return image
 
 

@@ -78,7 +78,7 @@ class Pull:
         after = image.config_digest
         self._tell(Progress(f"Digest: {target.digest}"))
         self._tell(Progress(f"Status: {_outcome(before == after)} for {name.familiar}"))
-        self._store.tell("pull", self._store.index.get(after), name.familiar)
+        self._store.tell("pull", self._store.index.get(after), name.familiar_repository, actor=name.familiar)
 
     def _fetch(self, repository: Repository, lease: Lease, target: Descriptor, content: bytes) -> NewImage:
         document = decode_manifest(content, target.media_type)

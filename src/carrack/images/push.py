@@ -87,7 +87,7 @@ class Push:
         self._note(image, target, blobs)
         self._tell(Progress(f"{name.tag}: digest: {target.digest} size: {target.size}"))
         self._tell(Progress(aux={"Tag": name.tag, "Digest": target.digest, "Size": target.size}))
-        self._store.tell("push", image, name.familiar)
+        self._store.tell("push", image, name.familiar_repository, actor=name.familiar)
 
     def _content(self, image: Image) -> tuple[Descriptor, list[Descriptor], dict[Digest, Descriptor]]:
         """What goes out: the target, the manifests (those it refers to first), the blobs they name."""

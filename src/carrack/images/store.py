@@ -136,9 +136,9 @@ class ImageStore:
                 if not entry.users:
                     del self._fetching[digest]
 
-    def tell(self, action: str, image: Image, name: str = "") -> None:
-        """An image's event, with its labels, as Docker's attributes have it."""
-        self.emit("image", action, str(image.id), {**image.labels, **({"name": name} if name else {})})
+    def tell(self, action: str, image: Image, name: str = "", *, actor: str = "") -> None:
+        """An image's event, with its labels, as Docker's attributes have it. The actor is the image's id unless given."""
+        self.emit("image", action, actor or str(image.id), {**image.labels, **({"name": name} if name else {})})
 
     def _insert(self, images: Sequence[NewImage]) -> None:
         documents = [self._document(image) for image in images]

@@ -31,10 +31,15 @@ from carrack.shim.pipes import Pipes, make_pipes
 from carrack.shim.shim_order import ShimOrder, shim_orders
 
 TAKEN_BACK = "the start was taken back"
+DEATH_SECONDS = 10.0
 
 
 class TakenBack(Exception):
-    """The daemon has abandoned the start, or died."""
+    """The daemon has abandoned the start."""
+
+
+class DaemonGone(TakenBack):
+    """It has died, or closed the conversation."""
 
 
 def work(order_fd: int, fds: list[int], orderer: _socket.socket, shim: _socket.socket, wake: select.epoll) -> NoReturn:
@@ -80,9 +85,10 @@ def _serve(order: StartOrder, fds: list[int], shim: _socket.socket, wake: select
     making = _Making(order, fds[0])
     try:
         container = making.make()
-    except TakenBack:
+    except TakenBack as taken_back:
         making.undo()
-        _send_away(order, fds, messages.Exited(128, time.time_ns(), error=TAKEN_BACK))
+        alone = isinstance(taken_back, DaemonGone)
+        _send_away(order, fds, messages.Exited(128, time.time_ns(), error=TAKEN_BACK), alone=alone)
     except StartFailed as failed:
         making.undo()
         _tell_failure(order, fds, failed)
@@ -120,6 +126,7 @@ class _Making:
         self._early: list[tuple[bytes, list[int]]] = []
         self._told_to_go = False
         self._creation: Creation | None = None
+        self._init_fd = -1
         self._pipes: Pipes | None = None
         self._tenancy_fd = -1
         self._listening: _socket.socket | None = None
@@ -130,6 +137,7 @@ class _Making:
         self._tenancy_fd = tenancy.take(order.state_directory)
         exit_record.remove(order.state_directory)
         self._creation = creation = self._create()
+        self._init_fd = os.dup(creation.pidfd)
         self._listening = listener.bind(order.socket_path)
         open_log(order.log, AsideCompressor(Loop()))  # the shim opens it for itself: here a log that cannot be stops the start
         self._tell(
@@ -153,6 +161,8 @@ class _Making:
         """Kill init and take everything back; reaping init is its parent's, the shim's. Call it once."""
         if self._creation is not None:
             self._creation.abandon()
+            _until_dead(self._init_fd)
+            remove_cgroup(cgroups.open(self._order.cgroup))  # not to be had while init was there; ours until the tenancy ends
         if self._listening is not None:
             self._listening.close()
             listener.remove(self._order.socket_path)
@@ -236,7 +246,7 @@ class _Making:
         try:
             payload, fds = wire.receive_packet(self._daemon)
         except (OSError, EOFError, SystemFailure):
-            raise TakenBack from None
+            raise DaemonGone from None
         if payload == _GO:
             self._told_to_go = True
         elif payload == _ABANDON:
@@ -245,24 +255,32 @@ class _Making:
             self._early.append((payload, fds))
 
 
+def _until_dead(pidfd: int) -> None:
+    """Wait for a process that was killed; whoever is its parent reaps it."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(DEATH_SECONDS * 1000)
+
+
 _GO = wire.encode(messages.Go())
 _ABANDON = wire.encode(messages.Abandon())
 
 
 def _tell_failure(order: StartOrder | ShimOrder, fds: list[int], failed: StartFailed) -> None:
-    """To the daemon first, then to who waits."""
+    """To the daemon, or without one to who waits."""
     daemon = _socket.socket(fileno=os.dup(fds[0]))
+    alone = False
     try:
         wire.send(daemon, messages.StartFailed(failed.message, failed.exit_code, failed.kind))
     except OSError:
-        pass
+        alone = True
     daemon.close()
-    _send_away(order, fds, messages.Exited(failed.exit_code, time.time_ns(), error=failed.message))
+    _send_away(order, fds, messages.Exited(failed.exit_code, time.time_ns(), error=failed.message), alone=alone)
 
 
-def _send_away(order: StartOrder | ShimOrder, fds: list[int], exited: messages.Exited) -> None:
-    """Answer those who wait; the daemon still has the connections of those who attached."""
-    waiting = fds[1 + order.held_ports + len(order.attached) :]
+def _send_away(order: StartOrder | ShimOrder, fds: list[int], exited: messages.Exited, *, alone: bool) -> None:
+    """Let everyone go. Only without a daemon those who wait are answered: it holds their connections too, and knows what is true."""
+    waiting = fds[1 + order.held_ports + len(order.attached) :] if alone else []
     wire.close_all(fds[: len(fds) - len(waiting)])
     if not waiting:
         return

@@ -11,6 +11,7 @@ from carrack.shim.loop import GONE, READ, WRITE, Loop
 FULL_BYTES = 1024 * 1024
 """From here on a client counts as slow."""
 RELIEVED_BYTES = FULL_BYTES // 4
+_LAST_READS, _LAST_READ_BYTES = 64, 64 * 1024
 
 
 class Outgoing:
@@ -104,10 +105,20 @@ class Outgoing:
         self._loop.forget(self._fd)
         try:
             self._sock.shutdown(_socket.SHUT_RDWR)
+            self._drop_input()
         except OSError:
             pass
         self._sock.close()
         self._on_gone()
+
+    def _drop_input(self) -> None:
+        """Read what nobody wants: closed with bytes unread, a socket ends with "connection reset" for its client, not with EOF.
+
+        After the shutdown no more can come on a unix socket; the bound is for TCP.
+        """
+        for _ in range(_LAST_READS):
+            if not self._sock.recv(_LAST_READ_BYTES):
+                return
 
     def _update(self) -> None:
         interest = self._extra_interest | (WRITE if self._queue else 0)

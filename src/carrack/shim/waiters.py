@@ -45,6 +45,12 @@ class Waiters:
         for waiter in tuple(self._waiting):
             self._leave(waiter)
 
+    def let_go(self) -> None:
+        """Leave those who wait to whoever else holds their connections."""
+        for waiter in tuple(self._waiting):
+            del self._waiting[waiter]
+            waiter.let_go()
+
     def _answer(self, waiters: list[Outgoing], exited: Exited) -> None:
         body: dict[str, object] = {"StatusCode": exited.exit_code}
         if exited.error:

@@ -9,13 +9,13 @@ from carrack import errors
 from carrack.errors import Cancelled, CarrackError, SystemFailure
 from carrack.shim import wire
 from carrack.shim.messages import WorkerDone, WorkerFailed, WorkerJob
-from carrack.shim.zygote_process import connect
+from carrack.shim.zygote_process import reach
 
 
 def run_job(zygote_socket: str, job: WorkerJob, fds: Sequence[int]) -> WorkerDone:
     """Do one job; `fds` as the job's text says, they stay open here.
 
-    Raises the worker's own kind of error, SystemFailure when it died, Unavailable without a zygote.
+    Raises the worker's own kind of error, SystemFailure when it died or no zygote comes up.
     """
     return Job(zygote_socket, job, fds).result()
 
@@ -25,7 +25,7 @@ class Job:
 
     def __init__(self, zygote_socket: str, job: WorkerJob, fds: Sequence[int]) -> None:
         self._name = type(job).__name__
-        self._sock = connect(zygote_socket)
+        self._sock = reach(zygote_socket)
         self._cancelled = False
         try:
             wire.send(self._sock, job, fds)

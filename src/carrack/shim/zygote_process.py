@@ -11,6 +11,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 from typing import NamedTuple
 
 import isal
@@ -25,6 +26,7 @@ from carrack.shim.messages import Greeting, Leave, StartOrder
 SOCKET_NAME = "zygote.sock"
 _START_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
+_reviving = threading.Lock()
 _FOLDERS = ("oci", "kernel", "archive", "runtime", "shim")
 _BOOTSTRAP = """import sys
 sys.path[0:0] = {path!r}
@@ -78,6 +80,19 @@ def connect(path: str) -> socket.socket:
     except BaseException:
         sock.close()
         raise
+
+
+def reach(path: str) -> socket.socket:
+    """A connection to the zygote; when it has died, to the one that takes its place. Blocks for about 0.1 seconds then.
+
+    Raises Unavailable, and SystemFailure when no new one comes up.
+    """
+    try:
+        return connect(path)
+    except Unavailable:
+        with _reviving:
+            spawn_zygote(os.path.dirname(path))
+        return connect(path)
 
 
 def greet(path: str) -> Greeting | None:

@@ -8,12 +8,18 @@ import pytest
 
 from carrack.shim import messages as m
 from tests.kernel.shim.harness import Container, Harness, pair, read_all, read_until
+from tests.rig.waiting import until
 
 pytestmark = pytest.mark.root
 
 
 def held(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def nothing_more_than(before: int, pid: int) -> None:
+    """A hang-up is noticed a moment after it happened; five rounds that leak one descriptor each never get there."""
+    until(lambda: held(pid) <= before or None, f"{pid} to hold {before} descriptors")
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def test_a_zygote_holds_nothing_of_the_shims_it_forked(harness: Harness) -> None
         container.start()
         container.wait_exit()
         container.forget()
-    assert held(harness.zygote.pid) == before
+    nothing_more_than(before, harness.zygote.pid)
 
 
 def test_execs_leave_nothing_open_in_the_shim(sleeper: Container) -> None:
@@ -57,7 +63,7 @@ def test_execs_leave_nothing_open_in_the_shim(sleeper: Container) -> None:
         read_all(ours)
         assert isinstance(sleeper.receive(), m.ExecExited)
     settle(sleeper)
-    assert held(sleeper.shim_pid) == before
+    nothing_more_than(before, sleeper.shim_pid)
 
 
 def test_clients_leave_nothing_open_in_the_shim(sleeper: Container) -> None:
@@ -70,7 +76,7 @@ def test_clients_leave_nothing_open_in_the_shim(sleeper: Container) -> None:
         sleeper.ask(m.Wait(sleeper.next_sequence()), waiting)
         waiter.close()
         follow_once(sleeper)
-    assert held(sleeper.shim_pid) == before
+    nothing_more_than(before, sleeper.shim_pid)
 
 
 def test_daemons_that_come_and_go_leave_nothing_open_in_the_shim(sleeper: Container) -> None:
@@ -78,7 +84,7 @@ def test_daemons_that_come_and_go_leave_nothing_open_in_the_shim(sleeper: Contai
     for _ in range(5):
         sleeper.reconnect()
     settle(sleeper)
-    assert held(sleeper.shim_pid) == before
+    nothing_more_than(before, sleeper.shim_pid)
 
 
 def test_orders_that_are_refused_leave_nothing_open_in_the_shim(harness: Harness) -> None:

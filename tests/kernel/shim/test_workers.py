@@ -196,11 +196,6 @@ def test_copying_up_touches_nothing_of_the_container(harness: Harness, tmp_path:
     assert os.listdir(tmp_path / "upper") == os.listdir(tmp_path / "work") == []
 
 
-def test_without_a_zygote_a_job_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="no zygote answers"):
-        run_job(str(tmp_path / "zygote.sock"), m.RemoveTree("x"), (0,))
-
-
 def test_a_job_of_a_newer_protocol_is_refused(harness: Harness) -> None:
     with pytest.raises(Unavailable, match="speaks protocol version"):
         run_job(harness.zygote.socket_path, m.RemoveTree("x", m.VERSION + 1), (0,))
