@@ -279,7 +279,7 @@ def _tell_failure(order: StartOrder | ShimOrder, fds: list[int], failed: StartFa
 
 
 def _send_away(order: StartOrder | ShimOrder, fds: list[int], exited: messages.Exited, *, alone: bool) -> None:
-    """Let everyone go. Only without a daemon those who wait are answered: it holds their connections too, and knows what is true."""
+    """Let everyone go. Only without a daemon are those who wait answered: it holds their connections too, and knows more."""
     waiting = fds[1 + order.held_ports + len(order.attached) :] if alone else []
     wire.close_all(fds[: len(fds) - len(waiting)])
     if not waiting:
