@@ -192,10 +192,11 @@ def test_a_daemon_that_is_asked_to_end_leaves_containers_running(own: CommandLin
 
 
 @pytest.mark.peer_lacks("it is Carrack's own promise")
-def test_many_crashes_in_a_row_leave_nothing_half_made(own: CommandLine) -> None:
+def test_many_crashes_in_a_row_leave_nothing_half_made(own: CommandLine, request: pytest.FixtureRequest) -> None:
     """The daemon dies at whatever moment of a `run` it is in; afterwards every record has its container and every container
     its record, and all can be removed."""
-    for delay in (0.0, 0.01, 0.02, 0.03, 0.05, 0.08):
+    rounds = 20 if request.config.getoption("--full") else 1
+    for delay in (0.0, 0.01, 0.02, 0.03, 0.05, 0.08) * rounds:
         with own.pipes("run", "-d", "busybox", "sleep", "1000") as started:
             started.silent_for(delay)
             crash(own.engine)

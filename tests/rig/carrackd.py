@@ -60,7 +60,8 @@ class Carrackd(Engine):
         return found | {f"process {pid}" for pid in self.instance_processes()}
 
     def instance_processes(self) -> set[int]:
-        """Processes that name the instance's folder, hold a socket in it (zygote and shims do), or sit in its control groups."""
+        """Processes that name the instance's folder, hold a socket in it (the zygote and woken shims do), or sit in its control
+        groups; and the parents of those, shims asleep, which hold nothing."""
         found = holders_below(self.folder)
         for folder in Path("/proc").iterdir():
             if not folder.name.isdigit():
@@ -72,6 +73,8 @@ class Carrackd(Engine):
                 continue
             if words and (f"/{self.cgroup}/" in groups or str(self.folder) in words):
                 found.add(int(folder.name))
+            if f"/{self.cgroup}/" in groups:
+                found |= shim_above(folder)
         return found
 
     def own_processes(self) -> set[int]:
@@ -105,3 +108,13 @@ class Carrackd(Engine):
             with suppress(OSError):
                 folder.rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def shim_above(process: Path) -> set[int]:
+    """The shim whose child a container's process is; nothing for one that has another parent."""
+    try:
+        parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        title = Path(f"/proc/{parent}/cmdline").read_bytes()
+    except OSError:
+        return set()
+    return {parent} if title.startswith(b"carrack-shim ") else set()
