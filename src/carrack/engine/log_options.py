@@ -30,7 +30,6 @@ _OPTIONS = {
 }
 _NOT_YET = ("labels-regex", "env-regex", "tag")
 LOCAL_SIZE_BYTES, LOCAL_FILES = 20 << 20, 5
-BUFFER_BYTES = 1 << 20
 
 
 def check(config: LogConfig) -> None:
@@ -72,6 +71,7 @@ def _read(config: LogConfig, labels: dict[str, str], env: list[str] | tuple[str,
             raise InvalidParameter(f"unknown log opt '{name}' for {driver} log driver")
         if name in _NOT_YET:
             raise InvalidParameter(f"log opt '{name}' is not supported by this version of Carrack")
+    _check_mode(options)
     is_local = driver == "local"
     size = parse_size(options["max-size"]) if "max-size" in options else (LOCAL_SIZE_BYTES if is_local else 0)
     files = _count(options.get("max-file", str(LOCAL_FILES if is_local else 1)))
@@ -87,19 +87,17 @@ def _read(config: LogConfig, labels: dict[str, str], env: list[str] | tuple[str,
         max_files=files,
         compress=compress,
         attributes=_attributes(options, labels, env),
-        non_blocking_buffer_bytes=_buffer(options),
     )
 
 
-def _buffer(options: dict[str, str]) -> int:
+def _check_mode(options: dict[str, str]) -> None:
     mode = options.get("mode", "blocking")
     if mode not in ("blocking", "non-blocking"):
         raise InvalidParameter(f"logger: unknown mode '{mode}'")
-    if mode == "blocking":
-        if "max-buffer-size" in options:
-            raise InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
-        return 0
-    return parse_size(options["max-buffer-size"]) if "max-buffer-size" in options else BUFFER_BYTES
+    if mode == "non-blocking":
+        raise InvalidParameter("log opt 'mode=non-blocking' is not supported by this version of Carrack")
+    if "max-buffer-size" in options:
+        raise InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
 
 
 def _attributes(options: dict[str, str], labels: dict[str, str], env: list[str] | tuple[str, ...]) -> dict[str, str]:

@@ -64,6 +64,7 @@ def test_sizes_have_binary_units(text: str, size: int) -> None:
         LogConfig("json-file", {"max-file": "3"}),
         LogConfig("json-file", {"tag": "x"}),
         LogConfig("local", {"mode": "sometimes"}),
+        LogConfig("local", {"mode": "non-blocking"}),
         LogConfig("local", {"max-buffer-size": "1m"}),
     ],
 )
