@@ -18,6 +18,7 @@ from tests.rig.dockerd import Dockerd
 from tests.rig.engine import CommandLine, Engine, carrack_program, docker_major, docker_program
 from tests.rig.namespaces import HeldNamespace, Neighbour
 from tests.rig.ports import FreePort, free_ports
+from tests.rig.slots import slot
 
 MARKERS = (
     "both_clients: runs with the docker command line and with carrack",
@@ -98,7 +99,7 @@ class EnginePool:
         token = token or f"t{os.getpid():x}-{self._count}"
         if kind == "dockerd":
             return Dockerd(token, flags=flags)
-        return Carrackd(token, bip=f"10.{130 + os.getpid() % 100}.{self._count % 250}.1/24", flags=flags, host=host)
+        return Carrackd(token, bip=f"10.{130 + slot()}.{self._count % 250}.1/24", flags=flags, host=host)
 
     def start(self, engine: Engine) -> None:
         """Start an engine and give it busybox:latest."""
@@ -202,5 +203,5 @@ def free_port() -> FreePort:
 @pytest.fixture
 def neighbour(engine: Engine) -> Iterator[Neighbour]:
     """A machine next to the engine's host."""
-    with Neighbour(engine.host_prefix(), number=os.getpid() % 16000) as machine:
+    with Neighbour(engine.host_prefix(), number=slot()) as machine:
         yield machine

@@ -61,7 +61,7 @@ def test_containers_of_two_daemons_both_reach_outside(make_engine: MakeEngine, f
     ports = free_port(), free_port()
     serve(one, "first", ports[0])
     serve(two, "second", ports[1])
-    with Neighbour([], number=os.getpid() % 8000 + 1) as outside:
+    with Neighbour([], number=slot() + 1000) as outside:
         for cli, port, text in ((one, ports[0], "first"), (two, ports[1], "second")):
             cli.ok("run", "--rm", "busybox", "ping", "-c", "1", "-W", "2", outside.address)
             assert outside.run("curl", "-s", "-m", "2", f"http://{outside.host_address}:{port}/").text == text

@@ -1,9 +1,10 @@
 """Host ports for tests to publish on: outside the kernel's ephemeral range, and apart from those of other test processes."""
 
-import os
 import socket
 from collections.abc import Callable, Iterator
 from itertools import count
+
+from tests.rig.slots import slot
 
 FreePort = Callable[[], int]
 _FIRST, _LAST = 10_000, 30_000
@@ -11,7 +12,7 @@ _FIRST, _LAST = 10_000, 30_000
 
 def free_ports() -> Iterator[int]:
     """Ports that nothing on this host is bound to at the moment of asking; each is given out once."""
-    for step in count(os.getpid() * 61):
+    for step in count(slot() * 160):
         port = _FIRST + step % (_LAST - _FIRST)
         if _is_free(port):
             yield port
