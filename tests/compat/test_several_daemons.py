@@ -14,6 +14,7 @@ from tests.rig.engine import CommandLine, Engine, docker_program
 from tests.rig.leaks import settled
 from tests.rig.namespaces import HeldNamespace, Neighbour
 from tests.rig.ports import FreePort
+from tests.rig.slots import slot
 from tests.rig.unix_http import ask
 from tests.rig.waiting import until
 
