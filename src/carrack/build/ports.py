@@ -61,8 +61,8 @@ class InlineFile:
 class CopySource:
     """One source of a COPY or ADD.
 
-    `pattern` is relative to the tree's root and has Docker's wildcards when `wildcards` is set. `unpack`: a tar is taken apart (None:
-    ADD's own rule for a local file, which decides by the content; False for COPY and for what came by HTTP). `required`: a name
+    `pattern` is relative to the tree's root and has Docker's wildcards when `wildcards` is set. `unpack`: a tar is taken apart
+    (None: ADD's own rule for a local file, by its content; False for COPY and for what came by HTTP). `required`: a name
     without wildcards that is not there is an error. `keep_owner`: files stay whose they are (COPY --from), else root's.
     """
 
