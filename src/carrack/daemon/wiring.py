@@ -15,6 +15,7 @@ from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon.config import DaemonConfig
+from carrack.engine import oci_runtimes
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
 from carrack.engine.events import Events
@@ -186,6 +187,7 @@ def _settings(config: DaemonConfig) -> Settings:
         dns_options=tuple(config.dns_opts),
         trace=config.debug,
         machine=Machine.here(features),
+        runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
         init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
     )
