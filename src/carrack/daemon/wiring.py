@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 
 from carrack import __version__
-from carrack.api import absent, containers, events, exec, images, networks, not_yet, registries, system, volumes
+from carrack.api import absent, container_stats, containers, events, exec, images, networks, not_yet, registries, system, volumes
 from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
@@ -25,6 +25,7 @@ from carrack.engine.restore import restore
 from carrack.engine.rooms import Directories, Rooms, Settings
 from carrack.engine.shims import Zygote
 from carrack.engine.state import LIVE
+from carrack.engine.statistics import Watching
 from carrack.engine.system import Facts, System, identity, warnings
 from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
@@ -157,6 +158,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     api = Api(
         [
             *containers.routes(orders),
+            *container_stats.routes(Watching(life)),
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
