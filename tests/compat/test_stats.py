@@ -9,8 +9,6 @@ import pytest
 from tests.rig.engine import CommandLine, Engine
 from tests.rig.json_stream import JsonStream
 
-ROUTE = "GET /containers/{id}/stats"
-
 
 def cpu_percent(stats: dict[str, Any]) -> float:
     """Docker's own formula, as its documentation gives it."""
@@ -28,7 +26,7 @@ def once(engine: Engine, name: str, query: str = "stream=0") -> dict[str, Any]:
     return found
 
 
-@pytest.mark.observes(ROUTE)
+@pytest.mark.observes("GET /containers/{id}/stats")
 def test_dockers_formula_tells_a_busy_container_from_an_idle_one(cli: CommandLine) -> None:
     cli.ok("run", "-d", "--name", "busy", "busybox", "sh", "-c", "while :; do :; done")
     cli.ok("run", "-d", "--name", "idle", "busybox", "sleep", "1000")
@@ -39,7 +37,7 @@ def test_dockers_formula_tells_a_busy_container_from_an_idle_one(cli: CommandLin
     assert busy["preread"] < busy["read"]
 
 
-@pytest.mark.observes(ROUTE)
+@pytest.mark.observes("GET /containers/{id}/stats")
 def test_memory_and_processes_are_counted_against_their_limits(cli: CommandLine) -> None:
     script = "sleep 1000 & head -c 8000000 /dev/zero >/dev/shm/held; wait"
     cli.ok("run", "-d", "--name", "held", "-m", "64m", "--pids-limit", "50", "busybox", "sh", "-c", script)
@@ -53,14 +51,14 @@ def test_memory_and_processes_are_counted_against_their_limits(cli: CommandLine)
     assert found["pids_stats"]["current"] == 2
 
 
-@pytest.mark.observes(ROUTE)
+@pytest.mark.observes("GET /containers/{id}/stats")
 def test_without_a_limit_memory_is_measured_by_the_machines(cli: CommandLine) -> None:
     cli.ok("run", "-d", "--name", "free", "busybox", "sleep", "1000")
     kilobytes = int(re.findall(r"MemTotal: +(\d+)", cli.engine.on_host("cat", "/proc/meminfo").ok())[0])
     assert once(cli.engine, "free")["memory_stats"]["limit"] == pytest.approx(kilobytes << 10)
 
 
-@pytest.mark.observes(ROUTE)
+@pytest.mark.observes("GET /containers/{id}/stats")
 def test_network_traffic_is_counted_by_interface(cli: CommandLine) -> None:
     cli.ok("run", "-d", "--name", "talker", "busybox", "sleep", "1000")
     gateway = cli.ok("inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", "talker")
@@ -72,7 +70,7 @@ def test_network_traffic_is_counted_by_interface(cli: CommandLine) -> None:
     assert after["eth0"]["rx_packets"] - before["eth0"]["rx_packets"] >= 3
 
 
-@pytest.mark.observes(ROUTE)
+@pytest.mark.observes("GET /containers/{id}/stats")
 def test_a_container_without_interfaces_of_its_own_has_no_networks(cli: CommandLine) -> None:
     cli.ok("run", "-d", "--name", "none", "--network", "none", "busybox", "sleep", "1000")
     cli.ok("run", "-d", "--name", "hosts", "--network", "host", "busybox", "sleep", "1000")
@@ -80,7 +78,7 @@ def test_a_container_without_interfaces_of_its_own_has_no_networks(cli: CommandL
     assert not once(cli.engine, "hosts", "stream=0&one-shot=1").get("networks")
 
 
-@pytest.mark.observes(ROUTE)
+@pytest.mark.observes("GET /containers/{id}/stats")
 def test_what_is_written_past_the_cache_is_block_io(cli: CommandLine) -> None:
     script = "dd if=/dev/zero of=/here bs=1M count=4 oflag=direct 2>/dev/null; sleep 1000"
     cli.ok("run", "-d", "--name", "writer", "busybox", "sh", "-c", script)
@@ -92,7 +90,7 @@ def test_what_is_written_past_the_cache_is_block_io(cli: CommandLine) -> None:
     assert written >= 4 << 20
 
 
-@pytest.mark.observes(ROUTE)
+@pytest.mark.observes("GET /containers/{id}/stats")
 def test_a_stream_begins_at_once_and_goes_on(cli: CommandLine) -> None:
     cli.ok("run", "-d", "--name", "one", "busybox", "sleep", "1000")
     with JsonStream(cli.engine.socket, "/containers/one/stats") as stream:
@@ -102,7 +100,7 @@ def test_a_stream_begins_at_once_and_goes_on(cli: CommandLine) -> None:
     assert second["precpu_stats"]["system_cpu_usage"] == first["cpu_stats"]["system_cpu_usage"]
 
 
-@pytest.mark.observes(ROUTE)
+@pytest.mark.observes("GET /containers/{id}/stats")
 def test_one_shot_answers_at_once_without_a_sample_before(cli: CommandLine) -> None:
     cli.ok("run", "-d", "--name", "one", "busybox", "sleep", "1000")
     found = once(cli.engine, "one", "stream=0&one-shot=1")
@@ -112,7 +110,7 @@ def test_one_shot_answers_at_once_without_a_sample_before(cli: CommandLine) -> N
     assert (refused.status, refused.message) == (400, "cannot have stream=true and one-shot=true")
 
 
-@pytest.mark.observes(ROUTE)
+@pytest.mark.observes("GET /containers/{id}/stats")
 def test_what_does_not_run_uses_nothing_and_what_is_not_there_is_not_found(cli: CommandLine) -> None:
     cli.ok("create", "--name", "still", "busybox", "true")
     found = once(cli.engine, "still")
@@ -123,7 +121,7 @@ def test_what_does_not_run_uses_nothing_and_what_is_not_there_is_not_found(cli: 
     assert (missing.status, missing.message) == (404, "No such container: nobody")
 
 
-@pytest.mark.observes(ROUTE)
+@pytest.mark.observes("GET /containers/{id}/stats")
 def test_a_stream_lives_through_a_stop_and_ends_with_the_removal(cli: CommandLine) -> None:
     cli.ok("run", "-d", "--name", "one", "busybox", "sleep", "1000")
     with JsonStream(cli.engine.socket, "/containers/one/stats") as stream:
@@ -136,7 +134,7 @@ def test_a_stream_lives_through_a_stop_and_ends_with_the_removal(cli: CommandLin
             pass
 
 
-@pytest.mark.observes(ROUTE)
+@pytest.mark.observes("GET /containers/{id}/stats")
 def test_all_who_watch_a_container_see_the_same_samples(cli: CommandLine) -> None:
     cli.ok("run", "-d", "--name", "one", "busybox", "sleep", "1000")
     streams = [JsonStream(cli.engine.socket, "/containers/one/stats") for _ in range(10)]
