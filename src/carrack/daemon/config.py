@@ -43,6 +43,8 @@ OPTIONS = (
     Option("bridge", "text", "Attach containers to this bridge, which is there already", "b"),
     Option("cgroup-parent", "text", "Parent cgroup of all containers"),
     Option("config-file", "text", f"Daemon configuration file (default {DEFAULT_FILE})"),
+    Option("cpu-rt-period", "number", "Period, in microseconds, of the real-time share of all containers (cgroup v1)"),
+    Option("cpu-rt-runtime", "number", "Real-time, in microseconds a period, that all containers may have together (cgroup v1)"),
     Option("data-root", "text", "Root directory of persistent state (default /var/lib/carrack)"),
     Option("debug", "flag", "Enable debug mode", "D"),
     Option("default-address-pool", "pools", "Pools that networks are cut from (base=CIDR,size=N)", key="default-address-pools"),
@@ -112,6 +114,8 @@ class DaemonConfig:
     log_driver: str = "local"
     log_opts: dict[str, str] = field(default_factory=dict)
     cgroup_parent: str = ""
+    cpu_rt_period: int = 0
+    cpu_rt_runtime: int = 0
     shutdown_timeout: int = 15
     storage_driver: str = "overlay2"
     tls: bool | None = None
@@ -240,7 +244,7 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries"):
         if several in fields:
             setattr(config, several, [str(value) for value in _list(fields[several])])
-    for number in ("mtu", "shutdown_timeout"):
+    for number in ("mtu", "shutdown_timeout", "cpu_rt_period", "cpu_rt_runtime"):
         if number in fields:
             setattr(config, number, int(str(fields[number])))
     if _INSTANCE.fullmatch(config.instance) is None:
