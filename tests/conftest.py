@@ -6,6 +6,8 @@ function is marked ``both_clients``.
 """
 
 import os
+import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,6 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.basetemp is None:
+        # pytest's own folder is shared by all runs of a user, and each tries to tidy away what the others still use
+        folder = tempfile.mkdtemp(prefix="carrack-tests-")
+        config.option.basetemp = folder
+        config.add_cleanup(lambda: subprocess.run(["rm", "-rf", folder], check=False))
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
 
