@@ -149,7 +149,26 @@ class RemoveTree(_Message, frozen=True, tag="remove-tree"):
     version: int = VERSION
 
 
-WorkerJob = UnpackLayer | CopyUp | RemoveTree
+class PackTree(_Message, frozen=True, tag="pack-tree"):
+    """Write a tree as a tar stream, in the order of its names, times in whole seconds as Docker's layers and exports have them.
+
+    Descriptors: where to write (a file, a pipe, a socket, /dev/null for the digest alone); then, without `rootfs`, the tree: a
+    directory or a detached mount. Answered with the stream's digest as `diff_id`, `size_bytes` of file content, `entries`, and
+    `stream_bytes`. A reader that goes away is a SystemFailure.
+    """
+
+    rootfs: tuple[Mount, ...] = ()
+    """Pack what these mounts show, read-only, an upper directory of theirs as the topmost layer."""
+    whiteouts: bool = False
+    """The tree is an overlay's upper directory: a layer, whose marks become image-spec's ``.wh.`` names."""
+    latest_mtime_seconds: int = -1
+    """No entry is younger than this (SOURCE_DATE_EPOCH with rewritten timestamps); -1: times as they are."""
+    xattrs: bool = True
+    """Write `user.*` and `security.capability`."""
+    version: int = VERSION
+
+
+WorkerJob = UnpackLayer | CopyUp | RemoveTree | PackTree
 
 
 class WorkerDone(_Message, frozen=True, tag="worker-done"):
@@ -158,6 +177,7 @@ class WorkerDone(_Message, frozen=True, tag="worker-done"):
     diff_id: str = ""
     size_bytes: int = 0
     entries: int = 0
+    stream_bytes: int = 0
 
 
 class WorkerFailed(_Message, frozen=True, tag="worker-failed"):
@@ -306,7 +326,7 @@ class Status(_Message, frozen=True, tag="status"):
     version: int = VERSION
 
 
-ToZygote = StartOrder | UnpackLayer | CopyUp | RemoveTree
+ToZygote = StartOrder | WorkerJob
 ToShim = Go | Abandon | Exec | Attach | Wait | FollowLogs | Signal | Resize | Inquire | Forget
 FromShim = Created | Started | StartFailed | Done | Refused | ExecExited | Detached | OutOfMemory | Exited | Status
 FromWorker = WorkerDone | WorkerFailed

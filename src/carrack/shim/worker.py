@@ -20,10 +20,12 @@ from carrack.runtime import rootfs
 from carrack.shim import messages, wire
 from carrack.shim.confinement import detached, shut_in
 from carrack.shim.copy_tree import TreeCopy
-from carrack.shim.messages import CopyUp, RemoveTree, UnpackLayer, WorkerDone, WorkerFailed, WorkerJob
+from carrack.shim.messages import CopyUp, PackTree, RemoveTree, UnpackLayer, WorkerDone, WorkerFailed, WorkerJob
+from carrack.shim.pack_tree import pack_tree
 
 _UPPER = "upperdir="
 _UPPER_ONLY = (_UPPER, "workdir=")
+_LOOK_ONLY = mount.ATTR_RDONLY | mount.ATTR_NODEV | mount.ATTR_NOEXEC | mount.ATTR_NOSUID
 
 
 def work(sock: _socket.socket, job: WorkerJob, fds: list[int]) -> None:
@@ -50,6 +52,8 @@ def _do(job: WorkerJob, fds: list[int]) -> WorkerDone:
             return _copy_up(job, *fds)
         case RemoveTree():
             return _remove(job, *fds)
+        case PackTree():
+            return _pack(job, *fds)
 
 
 def _unpack(job: UnpackLayer, source_fd: int, target_fd: int) -> WorkerDone:
@@ -67,14 +71,21 @@ def _remove(job: RemoveTree, directory_fd: int) -> WorkerDone:
     return WorkerDone()
 
 
+def _pack(job: PackTree, target_fd: int, directory_fd: int = -1) -> WorkerDone:
+    if job.rootfs:
+        tree = _take_tree(job.rootfs)
+    else:
+        tree = detached(directory_fd)
+        os.close(directory_fd)
+        mount.set_attributes(tree, add=_LOOK_ONLY)
+    return pack_tree(job, shut_in(tree, overlay_attributes=True), target_fd)
+
+
 def _copy_up(job: CopyUp, volume_fd: int) -> WorkerDone:
     """Docker's rule: only a directory of the image is copied, and only into an empty volume."""
     volume = detached(volume_fd)
     os.close(volume_fd)
-    root, kept = rootfs.take_root(tuple(_read_only(each) for each in job.rootfs))
-    os.close(kept)
-    mount.set_attributes(root, add=mount.ATTR_RDONLY | mount.ATTR_NODEV | mount.ATTR_NOEXEC | mount.ATTR_NOSUID)
-    root_fd = shut_in(root, overlay_attributes=True)
+    root_fd = shut_in(_take_tree(job.rootfs), overlay_attributes=True)
     target = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=volume)
     os.close(volume)
     if os.listdir(target):
@@ -88,13 +99,27 @@ def _copy_up(job: CopyUp, volume_fd: int) -> WorkerDone:
     return WorkerDone(size_bytes=copy.size_bytes, entries=copy.entries)
 
 
+def _take_tree(mounts: tuple[Mount, ...]) -> int:
+    """What a stack of layers shows, as a detached mount that nothing can be changed through."""
+    root, kept = rootfs.take_root(tuple(_read_only(each) for each in mounts))
+    os.close(kept)
+    mount.set_attributes(root, add=_LOOK_ONLY)
+    return root
+
+
 def _read_only(wanted: Mount) -> Mount:
-    """An overlay without an upper directory, its own put on top of the layers: two overlays never share one (law 6)."""
+    """An overlay without an upper directory, its own put on top of the layers: two overlays never share one (law 6).
+
+    One layer alone is no overlay (the kernel wants two without an upper directory): it is shown as it is.
+    """
     upper = tuple(each.removeprefix(_UPPER) for each in wanted.options if each.startswith(_UPPER))
-    if wanted.type != "overlay" or not upper:
+    if wanted.type != "overlay":
         return wanted
+    layers = upper + wanted.lower
+    if len(layers) == 1:
+        return Mount("bind", layers[0], wanted.target, ("bind",))
     options = tuple(each for each in wanted.options if not each.startswith(_UPPER_ONLY))
-    return Mount(wanted.type, wanted.source, wanted.target, options, upper + wanted.lower)
+    return Mount(wanted.type, wanted.source, wanted.target, options, layers)
 
 
 def _die_with_connection(sock: _socket.socket) -> None:
