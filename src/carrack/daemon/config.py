@@ -28,7 +28,7 @@ class Option:
 
     flag: str
     kind: str
-    """text, flag, number, list, map (``key=value``) or pools."""
+    """text, flag, number, list, map (``key=value``), pools, or document: in the file only."""
     help: str
     short: str = ""
     key: str = ""
@@ -72,6 +72,7 @@ OPTIONS = (
     Option("log-opt", "map", "Default options of container logs", key="log-opts"),
     Option("mtu", "number", "MTU of the default bridge's containers"),
     Option("pidfile", "text", "Where the daemon's pid is written (default EXEC-ROOT/carrackd.pid)", "p"),
+    Option("registries", "document", "Mirrors, certificates and names of single registries (in the configuration file only)"),
     Option("registry-mirror", "list", "URLs to ask before Docker Hub when pulling", key="registry-mirrors"),
     Option("shutdown-timeout", "number", "Seconds that open answers get at the end (default 15)"),
     Option("storage-driver", "text", "overlay2, or native (plain copies; alias vfs)", "s"),
@@ -111,6 +112,8 @@ class DaemonConfig:
     labels: list[str] = field(default_factory=list)
     registry_mirrors: list[str] = field(default_factory=list)
     insecure_registries: list[str] = field(default_factory=list)
+    registries: dict[str, object] = field(default_factory=dict)
+    """As distribution/hosts.py reads it."""
     log_driver: str = "local"
     log_opts: dict[str, str] = field(default_factory=dict)
     cgroup_parent: str = ""
@@ -139,7 +142,7 @@ def parse_flags(arguments: list[str]) -> dict[str, object]:
             name, equals, rest = word[2:].partition("=")
             option = _BY_FLAG.get(name)
             text = rest if equals else None
-            if option is None:
+            if option is None or option.kind == "document":
                 raise InvalidParameter(f"unknown flag: --{name}")
         else:
             option = _BY_SHORT.get(word[1])
@@ -226,7 +229,8 @@ def _read_file(path: str, *, required: bool) -> dict[str, object]:
             f"unable to configure the daemon with file {path}: the following directives don't match any configuration option: "
             + ", ".join(unknown)
         )
-    kinds = {"text": str, "flag": bool, "number": int, "list": list, "map": dict, "pools": list, "runtimes": dict}
+    kinds: dict[str, type] = {"text": str, "flag": bool, "number": int, "list": list, "map": dict, "pools": list}
+    kinds |= {"document": dict, "runtimes": dict}
     for name, value in document.items():
         want = kinds[_BY_NAME[name].kind]
         if not isinstance(value, want) or (want is int and isinstance(value, bool)):
@@ -270,6 +274,9 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     log_opts = fields.get("log_opts", {})
     assert isinstance(log_opts, dict)
     config.log_opts = {str(key): str(value) for key, value in log_opts.items()}
+    registries = fields.get("registries", {})
+    assert isinstance(registries, dict)
+    config.registries = registries
     config.default_address_pools = [_checked_pool(pool) for pool in _list(fields.get("default_address_pools", []))]
     config.runtimes = {str(name): _program(str(name), value) for name, value in _table(fields.get("runtimes", {})).items()}
     _check(config, fields)
@@ -298,9 +305,12 @@ def _check(config: DaemonConfig, fields: dict[str, object]) -> None:
         raise InvalidParameter(f"invalid logging level: {config.log_level}")
     if config.storage_driver not in ("overlay2", "overlay", "native", "vfs"):
         raise InvalidParameter(f"driver not supported: {config.storage_driver}")
-    for mirror in config.registry_mirrors:
-        if not mirror.startswith(("http://", "https://")) or "/" in mirror.partition("://")[2].rstrip("/"):
-            raise InvalidParameter(f"invalid mirror: {mirror!r}: want http or https, a host, and nothing else")
+    if config.registry_mirrors or config.registries:
+        from carrack.distribution import hosts
+
+        hosts.parse(config.registries)
+        for mirror in config.registry_mirrors:
+            hosts.check_mirror(mirror)
     if fields.get("live_restore") is False:
         raise InvalidParameter("live-restore cannot be turned off: Carrack's containers always outlive the daemon")
     if config.tls:

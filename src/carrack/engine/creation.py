@@ -82,6 +82,7 @@ def draft(
         config=config,
         host_config=host,
         image_id=str(image.id),
+        image_manifest=image.manifest,
         image_reference=create.image,
         path=command[0],
         arguments=command[1:],

@@ -180,11 +180,12 @@ def _take_addresses(container: Container, rooms: Rooms, launch: Launch) -> None:
 def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
     """What a container asks of one network."""
     asked = settings.ipam_config
+    main = container.networks.get(container.host_config.network_mode) is settings
     return EndpointWish(
         container_name=container.name,
         ipv4=asked.ipv4_address if asked is not None else "",
         ipv6=asked.ipv6_address if asked is not None else "",
-        mac=settings.mac_address or container.config.mac_address,
+        mac=settings.mac_address or (container.config.mac_address if main else ""),
         aliases=(*(settings.aliases or ()), *((container.config.hostname,) if container.config.hostname else ())),
         links=tuple(settings.links or ()),
         upstreams=tuple(container.host_config.dns or ()),
