@@ -101,8 +101,8 @@ class ForeignCreation:
         spec = msgspec.structs.replace(order.spec, process=_looked_up(order.spec.process or Process(), root_fd))
         process.become_subreaper()  # an init that fails is ours to reap; one that lives goes on to the shim when we end
         process.unshare(process.CLONE_NEWNS)
-        _stop_propagation(bundle)
-        _hide_unified()
+        _stop_propagation(f"{bundle}/rootfs")
+        self._hide_unified()
         self._put(root_fd, f"{bundle}/rootfs")
         spec = self._hold_binds(spec)
         with open(f"{bundle}/config.json", "wb") as file:
@@ -126,6 +126,14 @@ class ForeignCreation:
                 wanted = msgspec.structs.replace(wanted, source=place)
             held.append(wanted)
         return msgspec.structs.replace(spec, mounts=tuple(held))
+
+    def _hide_unified(self) -> None:
+        """crun refuses a machine of cgroup v1 where the v2 hierarchy beside it has controllers: it is shown an empty directory, and
+        what it writes there goes with this namespace."""
+        layout = cgroups.detect()
+        if layout.version == 1 and layout.unified:
+            _stop_propagation(layout.unified)
+            self._put(mount.new_file_system("tmpfs", source="tmpfs"), layout.unified)
 
     def _put(self, mount_fd: int, place: str) -> None:
         target = os.open(place, os.O_PATH | os.O_CLOEXEC)
@@ -273,24 +281,13 @@ def _file(root_fd: int, path: str) -> bytes:
         os.close(fd)
 
 
-def _stop_propagation(bundle: str) -> None:
-    """What is mounted in the bundle stays in this namespace; every other mount keeps its peers, so that shared volumes work."""
-    fd = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        top = bundle
-        while not os.path.ismount(top):
-            top = posixpath.dirname(top)
+def _stop_propagation(place: str) -> None:
+    """What is mounted at `place` stays in this namespace; every other mount keeps its peers, so that shared volumes work."""
+    above = posixpath.dirname(place)
+    while not os.path.ismount(above):
+        above = posixpath.dirname(above)
+    for top in (above, place) if os.path.ismount(place) else (above,):
         mount.set_attributes(mount.AT_FDCWD, top, propagation=mount.MS_SLAVE)
-    finally:
-        os.close(fd)
-
-
-def _hide_unified() -> None:
-    """crun refuses a machine of cgroup v1 where the v2 hierarchy beside it has controllers; for it there shall be none."""
-    layout = cgroups.detect()
-    if layout.version == 1 and layout.unified:
-        mount.set_attributes(mount.AT_FDCWD, posixpath.dirname(layout.unified), propagation=mount.MS_SLAVE)
-        mount.unmount(layout.unified, mount.MNT_DETACH)
 
 
 def _receive_console(listening: _socket.socket) -> int:
