@@ -12,13 +12,14 @@ import socket
 from carrack.errors import InvalidParameter
 from carrack.kernel import mount, process
 from carrack.oci.mount import Mount
+from carrack.runtime import idmap
 from carrack.runtime.mount_options import MountOptions, parse
 
 _LONGEST_OPTIONS = 4000
 """mount(2) takes one page of options."""
 
 
-def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, int]:
+def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0, user_namespace_fd: int = -1) -> tuple[int, int]:
     """(the mount for init to attach, the one to keep): two descriptors of one file system.
 
     The kept one is a detached clone, that workers may clone again; before Linux 6.15 it is the same mount, good for chroot.
@@ -29,8 +30,10 @@ def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, 
     wanted = mounts[0]
     options = parse(wanted.options, wanted.type)
     if options.bind:
-        root = take_bind(wanted.source, options._replace(recursive=True))
+        root = take_bind(wanted.source, options._replace(recursive=True), user_namespace_fd)
         mount.set_attributes(root, propagation=propagation or mount.MS_PRIVATE, recursive=True)
+    elif wanted.type == "overlay" and options.idmap:
+        root = idmap.overlay(wanted, options, user_namespace_fd)
     elif wanted.type == "overlay":
         root = _overlay(wanted, options)
     else:
@@ -44,10 +47,15 @@ def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, 
         return root, os.dup(root)
 
 
-def take_bind(source: str, options: MountOptions) -> int:
-    """A detached clone of the host's tree at `source`, with the attributes and propagation of `options`. Raises OSError."""
+def take_bind(source: str, options: MountOptions, user_namespace_fd: int = -1) -> int:
+    """A detached clone of the host's tree at `source`, with the attributes and propagation of `options`. Raises OSError.
+
+    With the option `idmap` and a user namespace it is shifted into that.
+    """
     fd = _clone(source, recursive=options.recursive)
     try:
+        if options.idmap and user_namespace_fd >= 0:
+            idmap.shift(fd, user_namespace_fd)
         propagations = options.propagations or ((mount.MS_PRIVATE, True),)
         first, first_recursive = propagations[0]
         # one call does for the usual bind what the flags, the propagation and their recursion ask

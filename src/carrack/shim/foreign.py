@@ -24,7 +24,7 @@ from carrack.archive.removal import remove_tree
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import mount, paths, process
 from carrack.oci.runtime_spec import Process, Root, RuntimeSpec, SpecMount, User
-from carrack.runtime import cgroups, rootfs, users
+from carrack.runtime import cgroups, idmap, rootfs, users
 from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.creation import kill_and_reap, remove_cgroup
 from carrack.runtime.failure import StartFailed, exit_code_of
@@ -51,6 +51,7 @@ class ForeignCreation:
         self._order = order
         self._runtime = runtime
         self._mounted: list[str] = []
+        self._user_namespace_fd = -1
         self._last = time.monotonic_ns()
         try:
             self._make(stdio)
@@ -97,7 +98,7 @@ class ForeignCreation:
         order, bundle = self._order, self._runtime.bundle
         forget(self._runtime, order.container_id)  # what an earlier run's lost shim has left
         os.makedirs(f"{bundle}/rootfs", mode=0o711)
-        root_fd, self.rootfs_fd = rootfs.take_root(order.rootfs)
+        root_fd, self.rootfs_fd = rootfs.take_root(order.rootfs, user_namespace_fd=self._users_fd())
         spec = msgspec.structs.replace(order.spec, process=_looked_up(order.spec.process or Process(), root_fd))
         process.become_subreaper()  # an init that fails is ours to reap; one that lives goes on to the shim when we end
         process.unshare(process.CLONE_NEWNS)
@@ -111,19 +112,28 @@ class ForeignCreation:
         self._create(spec, stdio)
         self._mark("create")
 
+    def _users_fd(self) -> int:
+        """A user namespace with the container's maps; -1 when it has none of its own."""
+        linux = self._order.spec.linux
+        if self._user_namespace_fd < 0 and linux is not None and linux.uid_mappings:
+            self._user_namespace_fd = idmap.namespace(linux.uid_mappings, linux.gid_mappings)
+        return self._user_namespace_fd
+
     def _hold_binds(self, spec: RuntimeSpec) -> RuntimeSpec:
-        """What lies in another container's mount namespace is brought into ours, where the runtime can bind it."""
+        """What lies in another container's mount namespace is brought into ours, where the runtime can bind it; and what is to be
+        shifted is so here, for not every runtime can."""
         held: list[SpecMount] = []
         for number, wanted in enumerate(spec.mounts):
-            if wanted.source.startswith("/proc/"):
-                fd = rootfs.take_bind(wanted.source, MountOptions(bind=True))
+            if wanted.source.startswith("/proc/") or wanted.uid_mappings:
+                shift = MountOptions(bind=True, idmap=bool(wanted.uid_mappings))
+                fd = rootfs.take_bind(wanted.source, shift, self._users_fd() if shift.idmap else -1)
                 place = f"{self._runtime.bundle}/bind{number}"
                 if stat.S_ISDIR(os.fstat(fd).st_mode):
                     os.mkdir(place)
                 else:
                     os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
                 self._put(fd, place)
-                wanted = msgspec.structs.replace(wanted, source=place)
+                wanted = msgspec.structs.replace(wanted, source=place, uid_mappings=(), gid_mappings=())
             held.append(wanted)
         return msgspec.structs.replace(spec, mounts=tuple(held))
 
