@@ -197,6 +197,7 @@ def _network_options(config: DaemonConfig) -> NetworkOptions:
         ip_forward=config.ip_forward,
         ip_masq=config.ip_masq,
         ip=config.ip,
+        relays=config.userland_proxy,
         dns=tuple(config.dns),
         run_directory=config.exec_root,
     )
