@@ -14,7 +14,7 @@ _GATHERED_BYTES = 256 << 10
 """Headers and small files leave together: a write for each would cost more than they do."""
 
 
-class _Output:
+class Output:
     """A descriptor written to in large pieces, everything hashed on its way. It may be non-blocking, for its other owner's sake."""
 
     def __init__(self, fd: int) -> None:
@@ -64,7 +64,7 @@ def pack_tree(job: PackTree, root_fd: int, target_fd: int) -> WorkerDone:
         latest_mtime_ns=job.latest_mtime_seconds * 1_000_000_000 if job.latest_mtime_seconds >= 0 else None,
         xattrs=job.xattrs,
     )
-    output = _Output(target_fd)
+    output = Output(target_fd)
     for piece in writer.stream():
         output.add(piece)
     output.flush()

@@ -10,22 +10,33 @@ import _socket
 import fcntl
 import os
 import signal
+from collections.abc import Callable
 
 from carrack.archive.layer import unpack_layer
 from carrack.archive.removal import remove_tree
 from carrack.errors import CarrackError, SystemFailure, Unavailable
 from carrack.kernel import mount, paths
-from carrack.oci.mount import Mount
-from carrack.runtime import rootfs
-from carrack.shim import messages, wire
+from carrack.shim import container_view, messages, wire
 from carrack.shim.confinement import detached, shut_in
 from carrack.shim.copy_tree import TreeCopy
-from carrack.shim.messages import CopyUp, PackTree, RemoveTree, UnpackLayer, WorkerDone, WorkerFailed, WorkerJob
+from carrack.shim.messages import (
+    CopyUp,
+    PackTree,
+    PathFacts,
+    ReadPath,
+    RemoveTree,
+    UnpackLayer,
+    WorkerDone,
+    WorkerFailed,
+    WorkerJob,
+    WritePath,
+)
 from carrack.shim.pack_tree import pack_tree
+from carrack.shim.read_path import read_path
+from carrack.shim.stacks import LOOK_ONLY, take_tree
+from carrack.shim.write_path import write_path
 
-_UPPER = "upperdir="
-_UPPER_ONLY = (_UPPER, "workdir=")
-_LOOK_ONLY = mount.ATTR_RDONLY | mount.ATTR_NODEV | mount.ATTR_NOEXEC | mount.ATTR_NOSUID
+Tell = Callable[[PathFacts], None]
 
 
 def work(sock: _socket.socket, job: WorkerJob, fds: list[int]) -> None:
@@ -35,7 +46,7 @@ def work(sock: _socket.socket, job: WorkerJob, fds: list[int]) -> None:
     try:
         if job.version > messages.VERSION:
             raise Unavailable(f"the zygote speaks protocol version {messages.VERSION}, the job {job.version}")
-        answer = _do(job, fds)
+        answer = _do(job, fds, lambda facts: wire.send(sock, facts))
     except CarrackError as error:
         answer = WorkerFailed(type(error).__name__, error.message)
     except OSError as error:
@@ -44,7 +55,7 @@ def work(sock: _socket.socket, job: WorkerJob, fds: list[int]) -> None:
     wire.send(sock, answer)
 
 
-def _do(job: WorkerJob, fds: list[int]) -> WorkerDone:
+def _do(job: WorkerJob, fds: list[int], tell: Tell) -> WorkerDone:
     match job:
         case UnpackLayer():
             return _unpack(job, *fds)
@@ -54,6 +65,11 @@ def _do(job: WorkerJob, fds: list[int]) -> WorkerDone:
             return _remove(job, *fds)
         case PackTree():
             return _pack(job, *fds)
+        case ReadPath():
+            return _read(job, fds, tell)
+        case WritePath():
+            root_fd = container_view.enter(job.view, fds, writes=True)
+            return write_path(job, root_fd, *fds)
 
 
 def _unpack(job: UnpackLayer, source_fd: int, target_fd: int) -> WorkerDone:
@@ -73,19 +89,24 @@ def _remove(job: RemoveTree, directory_fd: int) -> WorkerDone:
 
 def _pack(job: PackTree, target_fd: int, directory_fd: int = -1) -> WorkerDone:
     if job.rootfs:
-        tree = _take_tree(job.rootfs)
+        tree = take_tree(job.rootfs)
     else:
         tree = detached(directory_fd)
         os.close(directory_fd)
-        mount.set_attributes(tree, add=_LOOK_ONLY)
+        mount.set_attributes(tree, add=LOOK_ONLY)
     return pack_tree(job, shut_in(tree, overlay_attributes=True), target_fd)
+
+
+def _read(job: ReadPath, fds: list[int], tell: Tell) -> WorkerDone:
+    root_fd = container_view.enter(job.view, fds, writes=job.makes_places)
+    return read_path(job, root_fd, fds[0] if fds else -1, tell)
 
 
 def _copy_up(job: CopyUp, volume_fd: int) -> WorkerDone:
     """Docker's rule: only a directory of the image is copied, and only into an empty volume."""
     volume = detached(volume_fd)
     os.close(volume_fd)
-    root_fd = shut_in(_take_tree(job.rootfs), overlay_attributes=True)
+    root_fd = shut_in(take_tree(job.rootfs), overlay_attributes=True)
     target = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=volume)
     os.close(volume)
     if os.listdir(target):
@@ -97,29 +118,6 @@ def _copy_up(job: CopyUp, volume_fd: int) -> WorkerDone:
     copy = TreeCopy()
     copy.copy(source, target)
     return WorkerDone(size_bytes=copy.size_bytes, entries=copy.entries)
-
-
-def _take_tree(mounts: tuple[Mount, ...]) -> int:
-    """What a stack of layers shows, as a detached mount that nothing can be changed through."""
-    root, kept = rootfs.take_root(tuple(_read_only(each) for each in mounts))
-    os.close(kept)
-    mount.set_attributes(root, add=_LOOK_ONLY)
-    return root
-
-
-def _read_only(wanted: Mount) -> Mount:
-    """An overlay without an upper directory, its own put on top of the layers: two overlays never share one (law 6).
-
-    One layer alone is no overlay (the kernel wants two without an upper directory): it is shown as it is.
-    """
-    upper = tuple(each.removeprefix(_UPPER) for each in wanted.options if each.startswith(_UPPER))
-    if wanted.type != "overlay":
-        return wanted
-    layers = upper + wanted.lower
-    if len(layers) == 1:
-        return Mount("bind", layers[0], wanted.target, ("bind",))
-    options = tuple(each for each in wanted.options if not each.startswith(_UPPER_ONLY))
-    return Mount(wanted.type, wanted.source, wanted.target, options, layers)
 
 
 def _die_with_connection(sock: _socket.socket) -> None:
