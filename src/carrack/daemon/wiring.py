@@ -44,6 +44,7 @@ from carrack.engine.statistics import Watching
 from carrack.engine.system import Facts, System, identity, warnings
 from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
+from carrack.engine.volume_content import VolumeContents
 from carrack.images.image import ContainerUse
 from carrack.images.images import Images
 from carrack.images.registries import Puller
@@ -175,7 +176,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
             *registries.routes(puller),
             *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
-            *volumes.routes(vols),
+            *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
             *absent.routes(),
             *not_yet.routes(),
         ],
