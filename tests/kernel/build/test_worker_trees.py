@@ -45,7 +45,8 @@ def test_a_layer_is_packed_in_any_compression_with_the_same_diff_id(yard: Yard, 
         content = target.read()
     plain = {"uncompressed": lambda x: x, "gzip": gzip.decompress, "zstd": zstd().decompress}[compression](content)
     assert packed.diff_id == f"sha256:{hashlib.sha256(plain).hexdigest()}"
-    assert tarfile.open(fileobj=io.BytesIO(plain)).getnames() == ["a", "a/b"]
+    with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
+        assert archive.getnames() == ["a", "a/b"]
     assert (packed.size_bytes, packed.entries) == (3, 2)
 
 
