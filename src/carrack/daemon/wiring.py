@@ -66,6 +66,8 @@ _INITS = ("/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/t
 
 
 _PARENT_LOOKS, _PARENT_LOOK_SECONDS = 40, 0.05
+_TRASH_SECONDS = 5.0
+"""How long the end of a daemon waits for what was removed to be off the disk."""
 
 
 class House:
@@ -85,7 +87,7 @@ class House:
         await self._life.close()
         await in_thread(self._rooms.networks.close, keep)
         self._rooms.zygote.close()
-        await in_thread(self._trash.empty)
+        await in_thread(self._trash.settle, _TRASH_SECONDS)
         self._rooms.images.close()
         self._database.close()
         if not keep:
