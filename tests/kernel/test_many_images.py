@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,15 @@ def put(connection: sqlite3.Connection, number: int) -> None:
     put_tag(connection, Reference.parse(f"repository{number}:latest"), image, manifest)
 
 
+def put_all(connection: sqlite3.Connection) -> None:
+    for number in range(COUNT):
+        put(connection, number)
+
+
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     made = House(tmp_path)
-    made.database.write(lambda connection: [put(connection, number) for number in range(COUNT)]).result()
+    made.database.write(put_all).result()
     yield made
     made.close()
 
@@ -58,7 +64,7 @@ def test_a_list_of_hundreds_takes_milliseconds(house: House) -> None:
 
 def test_a_list_knows_of_every_change(house: House) -> None:
     assert len(house.images.list()) == COUNT
-    house.database.write(lambda connection: put(connection, COUNT)).result()
+    house.database.write(partial(put, number=COUNT)).result()
     assert len(house.images.list()) == COUNT + 1
     house.images.tag("repository3", "another:name")
     assert len(house.images.list({"reference": ["another:*"]})) == 1

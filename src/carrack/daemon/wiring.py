@@ -28,6 +28,7 @@ from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon.config import DaemonConfig
+from carrack.engine import oci_runtimes
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
 from carrack.engine.disk_usage import DiskUsages
@@ -66,6 +67,8 @@ _INITS = ("/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/t
 
 
 _PARENT_LOOKS, _PARENT_LOOK_SECONDS = 40, 0.05
+_TRASH_SECONDS = 5.0
+"""How long the end of a daemon waits for what was removed to be off the disk."""
 
 
 class House:
@@ -85,7 +88,7 @@ class House:
         await self._life.close()
         await in_thread(self._rooms.networks.close, keep)
         self._rooms.zygote.close()
-        await in_thread(self._trash.empty)
+        await in_thread(self._trash.settle, _TRASH_SECONDS)
         self._rooms.images.close()
         self._database.close()
         if not keep:
@@ -197,6 +200,7 @@ def _settings(config: DaemonConfig) -> Settings:
         dns_options=tuple(config.dns_opts),
         trace=config.debug,
         machine=Machine.here(features),
+        runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
         init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
     )

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from carrack import __version__
+from carrack.engine.oci_runtimes import OURS, Runtimes
 from carrack.engine.rooms import Rooms
 from carrack.engine.state import Status
-from carrack.engine.system_information import AddressPool, Component, SystemInformation, VersionInformation
+from carrack.engine.system_information import AddressPool, Component, RuntimeProgram, SystemInformation, VersionInformation
 from carrack.oci.platform import machine
 from carrack.runtime import cgroups
 
@@ -88,6 +89,9 @@ class System:
             name=uname.nodename,
             labels=facts.labels,
             server_version=facts.release,
+            runtimes=_runtimes(self._rooms.settings.runtimes),
+            default_runtime=self._rooms.settings.runtimes.default,
+            init_binary=self._rooms.settings.init_path,
             security_options=_security_options(layout.version),
             default_address_pools=[AddressPool(base, size) for base, size in facts.address_pools],
             warnings=facts.warnings or None,
@@ -132,6 +136,12 @@ def warnings() -> list[str]:
         if not _has_swap_account(layout):
             found.append("WARNING: No swap limit support")
     return found
+
+
+def _runtimes(runtimes: Runtimes) -> dict[str, RuntimeProgram]:
+    """Our own is in this daemon's shims; its command is named for those who want to call it."""
+    others = {name: RuntimeProgram(program.path, list(program.arguments) or None) for name, program in runtimes.others.items()}
+    return {OURS: RuntimeProgram("carrack-oci"), **others}
 
 
 def _has_swap_account(layout: cgroups.Layout) -> bool:

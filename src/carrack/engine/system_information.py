@@ -65,6 +65,7 @@ class RuntimeProgram(msgspec.Struct):
     """A runtime by its program; ours is in this daemon's own shim."""
 
     path: str
+    runtime_args: list[str] | None = msgspec.field(default=None, name="runtimeArgs")
 
 
 class SwarmState(_Document):
@@ -143,7 +144,7 @@ class SystemInformation(_Document):
     labels: list[str] = []
     experimental_build: bool = False
     server_version: str = ""
-    runtimes: dict[str, RuntimeProgram] = msgspec.field(default_factory=lambda: {"carrack": RuntimeProgram("carrack-oci")})
+    runtimes: dict[str, RuntimeProgram] = {}
     default_runtime: str = "carrack"
     swarm: SwarmState = msgspec.field(default_factory=SwarmState)
     live_restore_enabled: bool = True
