@@ -31,7 +31,6 @@ LOOK = "cat /d/sub/f; readlink /d/soft; stat -c '%u:%g %a' /d/sub; stat -c %h /d
 WANTED = ["one", "/etc/passwd", "5:6 751", "2", "hard", "soft", "sub"]
 
 
-@pytest.mark.observes("POST /volumes/{name}/rename")
 def test_a_renamed_volume_keeps_its_content_and_loses_its_old_name(filled: CommandLine) -> None:
     filled.ok("volume", "rename", "data", "kept")
     assert filled.ok("volume", "ls", "-q").split() == ["kept"]
@@ -43,7 +42,6 @@ def test_a_renamed_volume_keeps_its_content_and_loses_its_old_name(filled: Comma
     assert filled.ok("run", "--rm", "-v", "data:/d", "busybox", "ls", "-A", "/d") == ""
 
 
-@pytest.mark.observes("POST /volumes/{name}/rename")
 def test_a_rename_refuses_a_volume_in_use_a_taken_name_and_a_bad_one(filled: CommandLine) -> None:
     assert "no such volume" in filled("volume", "rename", "nothing", "other").stderr
     filled.ok("volume", "create", "other")
@@ -54,7 +52,6 @@ def test_a_rename_refuses_a_volume_in_use_a_taken_name_and_a_bad_one(filled: Com
     assert filled.ok("volume", "ls", "-q").split() == ["data", "other"]
 
 
-@pytest.mark.observes("POST /volumes/{name}/clone")
 def test_a_clone_is_the_same_and_its_own(filled: CommandLine) -> None:
     filled.ok("run", "-d", "--name", "user", "-v", "data:/d", "busybox", "sleep", "1000")
     assert filled.ok("volume", "clone", "data", "copy") == "copy"
@@ -64,7 +61,6 @@ def test_a_clone_is_the_same_and_its_own(filled: CommandLine) -> None:
     assert "already exists" in filled("volume", "clone", "data", "copy").stderr
 
 
-@pytest.mark.observes("GET /volumes/{name}/export", "POST /volumes/{name}/import")
 def test_an_exported_volume_can_be_imported(filled: CommandLine, tmp_path: Path) -> None:
     archive = filled.output("volume", "export", "data")
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
@@ -77,7 +73,6 @@ def test_an_exported_volume_can_be_imported(filled: CommandLine, tmp_path: Path)
     assert filled.ok("volume", "import", "-", "third", stdin=(tmp_path / "twice.tar").read_bytes()) == "third"
 
 
-@pytest.mark.observes("POST /volumes/{name}/import")
 def test_a_bad_archive_leaves_no_volume(carrack: CommandLine) -> None:
     assert carrack("volume", "import", "-", "bad", stdin=b"garbage" * 500).code == 1
     with io.BytesIO() as content:
