@@ -14,6 +14,7 @@ from carrack.api import (
     container_files,
     container_stats,
     containers,
+    disk_usage,
     events,
     exec,
     images,
@@ -28,8 +29,10 @@ from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon.config import DaemonConfig
+from carrack.engine import oci_runtimes
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
+from carrack.engine.disk_usage import DiskUsages
 from carrack.engine.events import Events
 from carrack.engine.execs import Execs
 from carrack.engine.filesystems import Filesystems
@@ -44,12 +47,12 @@ from carrack.engine.statistics import Watching
 from carrack.engine.system import Facts, System, identity, warnings
 from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
+from carrack.engine.volume_content import VolumeContents
 from carrack.images.image import ContainerUse
 from carrack.images.images import Images
 from carrack.images.registries import Puller
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
-from carrack.oci.digest import Digest
 from carrack.runtime import cgroups
 from carrack.runtime.cgroups.features import probe
 from carrack.shim import zygote_process
@@ -66,6 +69,8 @@ _INITS = ("/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/t
 
 
 _PARENT_LOOKS, _PARENT_LOOK_SECONDS = 40, 0.05
+_TRASH_SECONDS = 5.0
+"""How long the end of a daemon waits for what was removed to be off the disk."""
 
 
 class House:
@@ -85,7 +90,7 @@ class House:
         await self._life.close()
         await in_thread(self._rooms.networks.close, keep)
         self._rooms.zygote.close()
-        await in_thread(self._trash.empty)
+        await in_thread(self._trash.settle, _TRASH_SECONDS)
         self._rooms.images.close()
         self._database.close()
         if not keep:
@@ -125,7 +130,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     table = Table(database)
     store = Images(database, content, snapshots, _Unpacker(zygote.socket_path), events_hub.emit)
     await in_thread(store.recover)
-    puller = Puller(store, mirrors=config.registry_mirrors, insecure=config.insecure_registries)
+    puller = Puller(store, mirrors=config.registry_mirrors, insecure=config.insecure_registries, hosts=config.registries)
     nets = Networks(database, config.instance, _network_options(config), events_hub.emit)
     await in_thread(nets.open)
     vols = await in_thread(Volumes, database, config.data_root / "volumes", events_hub.emit, trash.throw)
@@ -148,7 +153,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     execs = Execs(life)
     Health(life, execs)
     orders = Containers(life)
-    store.in_use = lambda image: _uses(table, image)
+    store.use_by(lambda: _uses(table))
     await restore(life, execs)
     known = {container.id for container in table}
     await in_thread(nets.reconcile, {container.id for container in table if container.state.running})
@@ -165,13 +170,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         debug=config.debug,
         warnings=warnings(),
     )
-    about = System(
-        rooms,
-        orders,
-        facts,
-        image_documents=lambda: images.documents(store),
-        volume_documents=lambda: volumes.used(vols),
-    )
+    about = System(rooms, facts)
     api = Api(
         [
             *containers.routes(orders),
@@ -180,10 +179,11 @@ async def _build(config: DaemonConfig, database: Database) -> House:
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
+            *disk_usage.routes(DiskUsages(orders, store, vols)),
             *registries.routes(puller),
             *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
-            *volumes.routes(vols),
+            *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
             *absent.routes(),
             *not_yet.routes(),
         ],
@@ -204,6 +204,7 @@ def _settings(config: DaemonConfig) -> Settings:
         dns_options=tuple(config.dns_opts),
         trace=config.debug,
         machine=Machine.here(features),
+        runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
         init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
     )
@@ -249,6 +250,5 @@ def _connect(path: str) -> socket.socket:
     return zygote_process.reach(path)
 
 
-def _uses(table: Table, image: Digest) -> list[ContainerUse]:
-    wanted = str(image)
-    return [ContainerUse(c.id, c.name, c.state.running) for c in table if c.image_id == wanted]
+def _uses(table: Table) -> list[tuple[str, ContainerUse]]:
+    return [(c.image_id, ContainerUse(c.id, c.name, c.state.running)) for c in table]

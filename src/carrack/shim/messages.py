@@ -98,6 +98,14 @@ class LogPlan(_Message, frozen=True, tag="log"):
     """More than 0: mode=non-blocking with a ring of this size."""
 
 
+class ForeignRuntime(_Message, frozen=True, tag="runtime"):
+    """Another OCI runtime: its program, words to put before every command, and where this container's bundle and state lie."""
+
+    path: str
+    bundle: str
+    arguments: tuple[str, ...] = ()
+
+
 class StartOrder(_Message, frozen=True, tag="start"):
     """Fork a shim and make a container in it, up to the point where its init waits for Go.
 
@@ -123,6 +131,8 @@ class StartOrder(_Message, frozen=True, tag="start"):
     waiting: tuple[Wait, ...] = ()
     trace: bool = False
     """Name each step and its time in Started."""
+    runtime: ForeignRuntime | None = None
+    """None: our own, in the shim itself."""
     version: int = VERSION
 
 
@@ -139,6 +149,18 @@ class CopyUp(_Message, frozen=True, tag="copy-up"):
 
     rootfs: tuple[Mount, ...]
     path: str
+    version: int = VERSION
+
+
+class CopyDirectory(_Message, frozen=True, tag="copy-directory"):
+    """Copy everything in a directory, its own owner, mode and times too. Descriptors: the directory, the empty target."""
+
+    version: int = VERSION
+
+
+class UnpackArchive(_Message, frozen=True, tag="unpack-archive"):
+    """Extract a (compressed) tar into an empty directory, every name as it is. Descriptors: the source, the directory."""
+
     version: int = VERSION
 
 
@@ -165,6 +187,10 @@ class PackTree(_Message, frozen=True, tag="pack-tree"):
     """No entry is younger than this (SOURCE_DATE_EPOCH with rewritten timestamps); -1: times as they are."""
     xattrs: bool = True
     """Write `user.*` and `security.capability`."""
+    compression: str = ""
+    """``gzip`` or ``zstd``; "": none. `diff_id` and `stream_bytes` are of the stream before it."""
+    level: int = 0
+    """Of the compression; 0: its usual one."""
     version: int = VERSION
 
 
@@ -216,7 +242,90 @@ class WritePath(_Message, frozen=True, tag="write-path"):
     version: int = VERSION
 
 
-WorkerJob = UnpackLayer | CopyUp | RemoveTree | PackTree | ReadPath | WritePath
+class ReadFile(_Message, frozen=True, tag="read-file"):
+    """Write a regular file's content, links followed inside the tree. Descriptor: where to write.
+
+    NotFound when it is not there, InvalidParameter when it is no file or larger than the limit. Answered with `size_bytes`.
+    """
+
+    tree: tuple[Mount, ...]
+    path: str
+    limit_bytes: int
+    version: int = VERSION
+
+
+class CopySource(_Message, frozen=True, tag="copy-source"):
+    """One source of a COPY or ADD: a path of one of the job's trees, with Docker's wildcards."""
+
+    path: str
+    tree: int = 0
+    """Which of the job's `trees`."""
+    wildcards: bool = True
+    unpack: bool = False
+    """A tar, whatever its compression, is unpacked (ADD)."""
+    required: bool = True
+    """A name without wildcards that is not there is NotFound."""
+    keep_owner: bool = False
+    """Files stay whose they are in the tree; else they become root's."""
+
+
+class CopyInline(_Message, frozen=True, tag="copy-inline"):
+    """A heredoc of a COPY or ADD: a file of mode 0644."""
+
+    name: str
+    content: bytes
+
+
+class CopyFiles(_Message, frozen=True, tag="copy-files"):
+    """Do one COPY or ADD in `target`. Without descriptors. Answered with `size_bytes` and `entries` (0: nothing changed)."""
+
+    target: tuple[Mount, ...]
+    """The stage so far with the new layer's upper directory on top, or a bind of that directory alone (`--link`, scratch)."""
+    trees: tuple[tuple[Mount, ...], ...]
+    sources: tuple[CopySource | CopyInline, ...]
+    destination: str
+    """Absolute; its trailing slash counts."""
+    owner: str = ""
+    """``user[:group]``, names looked up in `target`."""
+    mode: str = ""
+    """--chmod: octal or symbolic."""
+    parents: bool = False
+    excludes: tuple[str, ...] = ()
+    made_seconds: int = -1
+    """The time of new directories and inline files; -1: now."""
+    limit_bytes: int = 0
+    """Give up when an archive's content grows beyond this; 0: no limit."""
+    version: int = VERSION
+
+
+class Checksum(_Message, frozen=True, tag="checksum"):
+    """The content key of what a COPY or a bind mount reads of a tree. Answered with `checksum`.
+
+    Names, kinds, modes, owners, link targets, attributes and bytes count, times do not. Descriptor, when there is one: the tree's
+    index (`archive.index`), whose digests of files that still have their size and time are believed.
+    """
+
+    tree: tuple[Mount, ...]
+    source: CopySource
+    parents: bool = False
+    excludes: tuple[str, ...] = ()
+    follow_links: bool = True
+    version: int = VERSION
+
+
+WorkerJob = (
+    UnpackLayer
+    | UnpackArchive
+    | CopyUp
+    | CopyDirectory
+    | RemoveTree
+    | PackTree
+    | ReadFile
+    | CopyFiles
+    | Checksum
+    | ReadPath
+    | WritePath
+)
 
 
 class WorkerDone(_Message, frozen=True, tag="worker-done"):
@@ -226,6 +335,7 @@ class WorkerDone(_Message, frozen=True, tag="worker-done"):
     size_bytes: int = 0
     entries: int = 0
     stream_bytes: int = 0
+    checksum: str = ""
 
 
 class PathFacts(_Message, frozen=True, tag="path-facts"):

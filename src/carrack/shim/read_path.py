@@ -39,7 +39,7 @@ def read_path(job: ReadPath, root_fd: int, target_fd: int, tell: Callable[[PathF
     output = Output(target_fd)
     for piece in writer.stream_entry(os.fsencode(base), os.fsencode(name)):
         output.add(piece)
-    output.flush()
+    output.finish()
     return WorkerDone(output.digest, writer.size_bytes, writer.entries, output.bytes)
 
 

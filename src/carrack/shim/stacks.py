@@ -14,7 +14,9 @@ LOOK_ONLY = mount.ATTR_RDONLY | mount.ATTR_NODEV | mount.ATTR_NOEXEC | mount.ATT
 
 
 def take_tree(mounts: tuple[Mount, ...]) -> int:
-    """What a stack of layers shows, as a detached mount that nothing can be changed through."""
+    """What a stack of layers shows, as a detached mount that nothing can be changed through; no mount is an empty tree."""
+    if not mounts:
+        return mount.new_file_system("tmpfs", attributes=LOOK_ONLY)
     root, kept = rootfs.take_root(tuple(_read_only(each) for each in mounts))
     os.close(kept)
     mount.set_attributes(root, add=LOOK_ONLY)

@@ -10,21 +10,31 @@ import _socket
 import fcntl
 import os
 import signal
+import stat
 from collections.abc import Callable
 
+from carrack.archive.copying import copy_content
 from carrack.archive.layer import unpack_layer
 from carrack.archive.removal import remove_tree
-from carrack.errors import CarrackError, SystemFailure, Unavailable
+from carrack.errors import CarrackError, InvalidParameter, NotFound, SystemFailure, Unavailable
 from carrack.kernel import mount, paths
+from carrack.runtime import rootfs
 from carrack.shim import container_view, messages, wire
+from carrack.shim.checksum import checksum
 from carrack.shim.confinement import detached, shut_in
+from carrack.shim.copy_files import copy_files
 from carrack.shim.copy_tree import TreeCopy
 from carrack.shim.messages import (
+    Checksum,
+    CopyDirectory,
+    CopyFiles,
     CopyUp,
     PackTree,
     PathFacts,
+    ReadFile,
     ReadPath,
     RemoveTree,
+    UnpackArchive,
     UnpackLayer,
     WorkerDone,
     WorkerFailed,
@@ -59,8 +69,12 @@ def _do(job: WorkerJob, fds: list[int], tell: Tell) -> WorkerDone:
     match job:
         case UnpackLayer():
             return _unpack(job, *fds)
+        case UnpackArchive():
+            return _unpack_archive(*fds)
         case CopyUp():
             return _copy_up(job, *fds)
+        case CopyDirectory():
+            return _copy(*fds)
         case RemoveTree():
             return _remove(job, *fds)
         case PackTree():
@@ -70,6 +84,12 @@ def _do(job: WorkerJob, fds: list[int], tell: Tell) -> WorkerDone:
         case WritePath():
             root_fd = container_view.enter(job.view, fds, writes=True)
             return write_path(job, root_fd, *fds)
+        case ReadFile():
+            return _read_file(job, *fds)
+        case CopyFiles():
+            return _copy_files(job)
+        case Checksum():
+            return _checksum(job, *fds)
 
 
 def _unpack(job: UnpackLayer, source_fd: int, target_fd: int) -> WorkerDone:
@@ -78,6 +98,27 @@ def _unpack(job: UnpackLayer, source_fd: int, target_fd: int) -> WorkerDone:
     root_fd = shut_in(tree, overlay_attributes=True)
     report = unpack_layer(source_fd, root_fd, job.limit_bytes)
     return WorkerDone(report.diff_id, report.size_bytes, report.entries)
+
+
+def _unpack_archive(source_fd: int, target_fd: int) -> WorkerDone:
+    tree = detached(target_fd)
+    os.close(target_fd)
+    root_fd = shut_in(tree)
+    report = unpack_layer(source_fd, root_fd, whiteouts=False)
+    return WorkerDone(report.diff_id, report.size_bytes, report.entries)
+
+
+def _copy(source_fd: int, target_fd: int) -> WorkerDone:
+    source, target = detached(source_fd), detached(target_fd)
+    os.close(source_fd)
+    os.close(target_fd)
+    mount.set_attributes(source, add=LOOK_ONLY)
+    root_fd = shut_in(source)
+    place = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
+    os.close(target)
+    copy = TreeCopy()
+    copy.copy(root_fd, place)
+    return WorkerDone(size_bytes=copy.size_bytes, entries=copy.entries)
 
 
 def _remove(job: RemoveTree, directory_fd: int) -> WorkerDone:
@@ -118,6 +159,37 @@ def _copy_up(job: CopyUp, volume_fd: int) -> WorkerDone:
     copy = TreeCopy()
     copy.copy(source, target)
     return WorkerDone(size_bytes=copy.size_bytes, entries=copy.entries)
+
+
+def _copy_files(job: CopyFiles) -> WorkerDone:
+    """The sources stay detached mounts, from which ``..`` leads nowhere; the destination becomes the root."""
+    trees = [take_tree(each) for each in job.trees]
+    target, kept = rootfs.take_root(job.target)
+    os.close(kept)
+    root_fd = shut_in(target)
+    sources = [os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=each) for each in trees]
+    done = copy_files(job, sources)
+    os.close(root_fd)
+    return done
+
+
+def _read_file(job: ReadFile, target_fd: int) -> WorkerDone:
+    root_fd = shut_in(take_tree(job.tree))
+    try:
+        fd = paths.open_in(root_fd, job.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"{job.path}: not found") from None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidParameter(f"{job.path} is not a file")
+    if status.st_size > job.limit_bytes:
+        raise InvalidParameter(f"{job.path} has {status.st_size} bytes, at most {job.limit_bytes} are read")
+    copy_content(fd, target_fd, status.st_size)
+    return WorkerDone(size_bytes=status.st_size)
+
+
+def _checksum(job: Checksum, index_fd: int = -1) -> WorkerDone:
+    return WorkerDone(checksum=checksum(job, shut_in(take_tree(job.tree)), index_fd))
 
 
 def _die_with_connection(sock: _socket.socket) -> None:
