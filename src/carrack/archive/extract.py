@@ -26,6 +26,8 @@ from carrack.archive.removal import remove_tree
 from carrack.errors import InvalidParameter, SystemFailure
 
 OPAQUE = "trusted.overlay.opaque"
+REDIRECT = "trusted.overlay.redirect"
+METACOPY = "trusted.overlay.metacopy"
 WHITEOUT_PREFIX = b".wh."
 OPAQUE_MARKER = b".wh..wh..opq"
 _AUFS_PREFIX = b".wh..wh."  # other records of aufs, meaningless to anyone else

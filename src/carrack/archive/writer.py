@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 
 from carrack.archive import header
-from carrack.archive.extract import OPAQUE, OPAQUE_MARKER, WHITEOUT_PREFIX
+from carrack.archive.extract import METACOPY, OPAQUE, OPAQUE_MARKER, REDIRECT, WHITEOUT_PREFIX
 from carrack.archive.header import BLOCK, Entry
 from carrack.errors import SystemFailure
 
@@ -123,78 +123,130 @@ class TreeWriter:
     """A directory tree as a tar stream, in the order of its names, links not followed.
 
     With `whiteouts`, the tree is an overlay's upper directory: its marks become ``.wh.`` entries. The caller keeps the tree still
-    or accepts that a file which changes meanwhile is cut or padded to the size it had.
+    or accepts that a file which changes meanwhile is cut or padded to the size it had. The same tree always gives the same bytes.
     """
 
-    def __init__(self, root_fd: int, *, whiteouts: bool = False, prefix: bytes = b"") -> None:
+    def __init__(
+        self,
+        root_fd: int,
+        *,
+        whiteouts: bool = False,
+        prefix: bytes = b"",
+        whole_seconds: bool = False,
+        latest_mtime_ns: int | None = None,
+        xattrs: bool = True,
+    ) -> None:
+        """`whole_seconds` cuts times as Docker's layers have them; no time is written later than `latest_mtime_ns`."""
         self._root_fd = root_fd
         self._whiteouts = whiteouts
         self._prefix = prefix
+        self._whole_seconds = whole_seconds
+        self._latest_mtime_ns = latest_mtime_ns
+        self._xattrs = xattrs
         self._seen: dict[tuple[int, int], bytes] = {}
         """The first name of files with several."""
+        self.entries = 0
+        self.size_bytes = 0
+        """The content of all files, as Docker counts a layer's size."""
 
     def stream(self) -> Iterator[bytes]:
         """The archive in pieces, its end included. Raises SystemFailure."""
+        levels: list[_Level] = []
         try:
-            yield from self._directory(self._root_fd, self._prefix)
+            levels.append(_Level(self._root_fd, self._prefix))
+            yield from self._opaque_marker(self._root_fd, self._prefix)
+            while levels:
+                level = levels[-1]
+                if level.names:
+                    base = os.fsencode(level.names.pop())
+                    try:
+                        status = os.stat(base, dir_fd=level.fd, follow_symlinks=False)
+                        if not stat.S_ISDIR(status.st_mode):
+                            yield from self._node(level.fd, base, level.path + base, status)
+                            continue
+                        inner = os.open(base, _OPEN_DIRECTORY, dir_fd=level.fd)
+                    except FileNotFoundError:
+                        continue  # it went while we looked
+                    path = level.path + base + b"/"
+                    try:
+                        yield self._head(Entry(path, header.DIRECTORY, *self._facts(status)), inner)
+                        yield from self._opaque_marker(inner, path)
+                        levels.append(_Level(inner, path))
+                    except BaseException:
+                        os.close(inner)
+                        raise
+                else:
+                    levels.pop()
+                    if levels:
+                        os.close(level.fd)
         except OSError as error:
             raise SystemFailure(f"cannot read a file system: {error}") from error
+        finally:
+            for level in levels[1:]:
+                os.close(level.fd)
         yield END
 
-    def _directory(self, fd: int, path: bytes) -> Iterator[bytes]:
-        if self._whiteouts and _attribute(fd, OPAQUE) == b"y":
+    def _opaque_marker(self, fd: int, path: bytes) -> Iterator[bytes]:
+        if not self._whiteouts:
+            return
+        if _attribute(fd, REDIRECT) is not None:
+            raise SystemFailure(f"{header.shown(path)} was renamed by overlayfs (redirect_dir), which no layer can say")
+        if _attribute(fd, OPAQUE) == b"y":
             yield encode(Entry(path + OPAQUE_MARKER, header.REGULAR, 0o600, 0, 0, 0, 0))
-        for name in sorted(os.listdir(fd)):
-            base = os.fsencode(name)
-            try:
-                status = os.stat(base, dir_fd=fd, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            yield from self._entry(fd, base, path + base, status)
 
-    def _entry(self, fd: int, base: bytes, path: bytes, status: os.stat_result) -> Iterator[bytes]:
+    def _facts(self, status: os.stat_result) -> tuple[int, int, int, int, int]:
+        """Mode, owner, group, size 0 and time of an entry."""
+        mtime_ns = status.st_mtime_ns
+        if self._latest_mtime_ns is not None:
+            mtime_ns = min(mtime_ns, self._latest_mtime_ns)
+        if self._whole_seconds:
+            mtime_ns -= mtime_ns % _SECOND
+        return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, 0, mtime_ns
+
+    def _head(self, entry: Entry, fd: int = -1) -> bytes:
+        """The header of an entry, with the attributes of the file that is open as `fd`."""
+        self.entries += 1
+        if fd >= 0 and self._xattrs:
+            entry.xattrs = _attributes(fd)
+        return encode(entry)
+
+    def _node(self, fd: int, base: bytes, path: bytes, status: os.stat_result) -> Iterator[bytes]:
         mode = status.st_mode
-        if self._whiteouts and stat.S_ISCHR(mode) and status.st_rdev == 0:
+        if stat.S_ISCHR(mode) and status.st_rdev == 0:
+            if not self._whiteouts:
+                return  # in a lowest layer it hides nothing, and no overlay shows it
             hidden = path[: -len(base)] + WHITEOUT_PREFIX + base
-            yield encode(Entry(hidden, header.REGULAR, 0o600, 0, 0, 0, status.st_mtime_ns))
+            yield self._head(Entry(hidden, header.REGULAR, 0o600, 0, 0, 0, 0))  # all whiteouts are one inode: its time says nothing
             return
-        entry = Entry(path, header.REGULAR, stat.S_IMODE(mode), status.st_uid, status.st_gid, 0, status.st_mtime_ns)
-        if stat.S_ISDIR(mode):
-            inner = os.open(base, _OPEN_DIRECTORY, dir_fd=fd)
-            try:
-                entry.type, entry.name = header.DIRECTORY, path + b"/"
-                entry.xattrs = _attributes(inner)
-                yield encode(entry)
-                yield from self._directory(inner, path + b"/")
-            finally:
-                os.close(inner)
-            return
+        entry = Entry(path, header.REGULAR, *self._facts(status))
         if status.st_nlink > 1:
             first = self._seen.setdefault((status.st_dev, status.st_ino), path)
             if first != path:
                 entry.type, entry.link = header.HARD_LINK, first
-                yield encode(entry)
+                yield self._head(entry)
                 return
         if stat.S_ISREG(mode):
             yield from self._file(fd, base, entry, status.st_size)
         elif stat.S_ISLNK(mode):
             entry.type, entry.link = header.SYMBOLIC_LINK, os.readlink(base, dir_fd=fd)
-            yield encode(entry)
+            yield self._head(entry)
         elif stat.S_ISFIFO(mode):
             entry.type = header.FIFO
-            yield encode(entry)
+            yield self._head(entry)
         elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             entry.type = header.CHARACTER_DEVICE if stat.S_ISCHR(mode) else header.BLOCK_DEVICE
             entry.device_major, entry.device_minor = os.major(status.st_rdev), os.minor(status.st_rdev)
-            yield encode(entry)
+            yield self._head(entry)
         # sockets have no form in tar, and belong to a process that is not here
 
     def _file(self, fd: int, base: bytes, entry: Entry, size: int) -> Iterator[bytes]:
         inner = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
         try:
+            if self._whiteouts and _attribute(inner, METACOPY) is not None:
+                raise SystemFailure(f"{header.shown(entry.name)} has its content in another layer (metacopy)")
             entry.size = entry.real_size = size
-            entry.xattrs = _attributes(inner)
-            yield encode(entry)
+            yield self._head(entry, inner)
+            self.size_bytes += size
             left = size
             while left:
                 piece = os.read(inner, min(left, CHUNK_BYTES)) or bytes(min(left, CHUNK_BYTES))
@@ -204,6 +256,17 @@ class TreeWriter:
                 yield padding(size)
         finally:
             os.close(inner)
+
+
+class _Level:
+    """A directory that is being written: what is still to come, the last first."""
+
+    __slots__ = ("fd", "names", "path")
+
+    def __init__(self, fd: int, path: bytes) -> None:
+        self.fd = fd
+        self.path = path
+        self.names = sorted(os.listdir(fd), reverse=True)
 
 
 def _attribute(fd: int, key: str) -> bytes | None:

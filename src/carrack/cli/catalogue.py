@@ -81,7 +81,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "info": _S + "info",
         "prune": _S + "prune",
     },
-    "volume": dict.fromkeys(("create", "inspect", "ls", "prune", "rm", "update"), "carrack.cli.volumes"),
+    "volume": {
+        **dict.fromkeys(("create", "inspect", "ls", "prune", "rm", "update"), "carrack.cli.volumes"),
+        **dict.fromkeys(("clone", "export", "import", "rename"), "carrack.cli.volume_content"),
+    },
 }
 
 GROUP_SUMMARIES = {

@@ -98,6 +98,14 @@ class LogPlan(_Message, frozen=True, tag="log"):
     """More than 0: mode=non-blocking with a ring of this size."""
 
 
+class ForeignRuntime(_Message, frozen=True, tag="runtime"):
+    """Another OCI runtime: its program, words to put before every command, and where this container's bundle and state lie."""
+
+    path: str
+    bundle: str
+    arguments: tuple[str, ...] = ()
+
+
 class StartOrder(_Message, frozen=True, tag="start"):
     """Fork a shim and make a container in it, up to the point where its init waits for Go.
 
@@ -123,6 +131,8 @@ class StartOrder(_Message, frozen=True, tag="start"):
     waiting: tuple[Wait, ...] = ()
     trace: bool = False
     """Name each step and its time in Started."""
+    runtime: ForeignRuntime | None = None
+    """None: our own, in the shim itself."""
     version: int = VERSION
 
 
@@ -142,6 +152,18 @@ class CopyUp(_Message, frozen=True, tag="copy-up"):
     version: int = VERSION
 
 
+class CopyDirectory(_Message, frozen=True, tag="copy-directory"):
+    """Copy everything in a directory, its own owner, mode and times too. Descriptors: the directory, the empty target."""
+
+    version: int = VERSION
+
+
+class UnpackArchive(_Message, frozen=True, tag="unpack-archive"):
+    """Extract a (compressed) tar into an empty directory, every name as it is. Descriptors: the source, the directory."""
+
+    version: int = VERSION
+
+
 class RemoveTree(_Message, frozen=True, tag="remove-tree"):
     """Remove `name` and everything below it. Descriptor: the directory that holds it."""
 
@@ -149,7 +171,101 @@ class RemoveTree(_Message, frozen=True, tag="remove-tree"):
     version: int = VERSION
 
 
-WorkerJob = UnpackLayer | CopyUp | RemoveTree
+class PackTree(_Message, frozen=True, tag="pack-tree"):
+    """Write a tree as a tar stream, in the order of its names, times in whole seconds as Docker's layers and exports have them.
+
+    Descriptors: where to write (a file, a pipe, a socket, /dev/null for the digest alone); then, without `rootfs`, the tree: a
+    directory or a detached mount. Answered with the stream's digest as `diff_id`, `size_bytes` of file content, `entries`, and
+    `stream_bytes`. A reader that goes away is a SystemFailure.
+    """
+
+    rootfs: tuple[Mount, ...] = ()
+    """Pack what these mounts show, read-only, an upper directory of theirs as the topmost layer."""
+    whiteouts: bool = False
+    """The tree is an overlay's upper directory: a layer, whose marks become image-spec's ``.wh.`` names."""
+    latest_mtime_seconds: int = -1
+    """No entry is younger than this (SOURCE_DATE_EPOCH with rewritten timestamps); -1: times as they are."""
+    xattrs: bool = True
+    """Write `user.*` and `security.capability`."""
+    compression: str = ""
+    """``gzip`` or ``zstd``; "": none. `diff_id` and `stream_bytes` are of the stream before it."""
+    level: int = 0
+    """Of the compression; 0: its usual one."""
+    version: int = VERSION
+
+
+class ReadFile(_Message, frozen=True, tag="read-file"):
+    """Write a regular file's content, links followed inside the tree. Descriptor: where to write.
+
+    NotFound when it is not there, InvalidParameter when it is no file or larger than the limit. Answered with `size_bytes`.
+    """
+
+    tree: tuple[Mount, ...]
+    path: str
+    limit_bytes: int
+    version: int = VERSION
+
+
+class CopySource(_Message, frozen=True, tag="copy-source"):
+    """One source of a COPY or ADD: a path of one of the job's trees, with Docker's wildcards."""
+
+    path: str
+    tree: int = 0
+    """Which of the job's `trees`."""
+    wildcards: bool = True
+    unpack: bool = False
+    """A tar, whatever its compression, is unpacked (ADD)."""
+    required: bool = True
+    """A name without wildcards that is not there is NotFound."""
+    keep_owner: bool = False
+    """Files stay whose they are in the tree; else they become root's."""
+
+
+class CopyInline(_Message, frozen=True, tag="copy-inline"):
+    """A heredoc of a COPY or ADD: a file of mode 0644."""
+
+    name: str
+    content: bytes
+
+
+class CopyFiles(_Message, frozen=True, tag="copy-files"):
+    """Do one COPY or ADD in `target`. Without descriptors. Answered with `size_bytes` and `entries` (0: nothing changed)."""
+
+    target: tuple[Mount, ...]
+    """The stage so far with the new layer's upper directory on top, or a bind of that directory alone (`--link`, scratch)."""
+    trees: tuple[tuple[Mount, ...], ...]
+    sources: tuple[CopySource | CopyInline, ...]
+    destination: str
+    """Absolute; its trailing slash counts."""
+    owner: str = ""
+    """``user[:group]``, names looked up in `target`."""
+    mode: str = ""
+    """--chmod: octal or symbolic."""
+    parents: bool = False
+    excludes: tuple[str, ...] = ()
+    made_seconds: int = -1
+    """The time of new directories and inline files; -1: now."""
+    limit_bytes: int = 0
+    """Give up when an archive's content grows beyond this; 0: no limit."""
+    version: int = VERSION
+
+
+class Checksum(_Message, frozen=True, tag="checksum"):
+    """The content key of what a COPY or a bind mount reads of a tree. Answered with `checksum`.
+
+    Names, kinds, modes, owners, link targets, attributes and bytes count, times do not. Descriptor, when there is one: the tree's
+    index (`archive.index`), whose digests of files that still have their size and time are believed.
+    """
+
+    tree: tuple[Mount, ...]
+    source: CopySource
+    parents: bool = False
+    excludes: tuple[str, ...] = ()
+    follow_links: bool = True
+    version: int = VERSION
+
+
+WorkerJob = UnpackLayer | UnpackArchive | CopyUp | CopyDirectory | RemoveTree | PackTree | ReadFile | CopyFiles | Checksum
 
 
 class WorkerDone(_Message, frozen=True, tag="worker-done"):
@@ -158,6 +274,8 @@ class WorkerDone(_Message, frozen=True, tag="worker-done"):
     diff_id: str = ""
     size_bytes: int = 0
     entries: int = 0
+    stream_bytes: int = 0
+    checksum: str = ""
 
 
 class WorkerFailed(_Message, frozen=True, tag="worker-failed"):
@@ -306,7 +424,7 @@ class Status(_Message, frozen=True, tag="status"):
     version: int = VERSION
 
 
-ToZygote = StartOrder | UnpackLayer | CopyUp | RemoveTree
+ToZygote = StartOrder | WorkerJob
 ToShim = Go | Abandon | Exec | Attach | Wait | FollowLogs | Signal | Resize | Inquire | Forget
 FromShim = Created | Started | StartFailed | Done | Refused | ExecExited | Detached | OutOfMemory | Exited | Status
 FromWorker = WorkerDone | WorkerFailed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import select
@@ -199,3 +200,122 @@ def test_copying_up_touches_nothing_of_the_container(harness: Harness, tmp_path:
 def test_a_job_of_a_newer_protocol_is_refused(harness: Harness) -> None:
     with pytest.raises(Unavailable, match="speaks protocol version"):
         run_job(harness.zygote.socket_path, m.RemoveTree("x", m.VERSION + 1), (0,))
+
+
+# ── packing ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def packed(harness: Harness, tmp_path: Path, job: m.PackTree, *fds: int) -> tuple[m.WorkerDone, dict[str, tarfile.TarInfo], bytes]:
+    """Have a tree packed into a file: the answer, the members by name, the bytes."""
+    target = os.open(tmp_path / "packed.tar", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        done = run_job(harness.zygote.socket_path, job, (target, *fds))
+    finally:
+        os.close(target)
+    content = (tmp_path / "packed.tar").read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        return done, {each.name: each for each in archive}, content
+
+
+def upper_tree(path: Path) -> None:
+    (path / "kept").mkdir(parents=True)
+    (path / "kept/file").write_bytes(b"content")
+    os.chown(path / "kept/file", 7, 8)
+    (path / "kept/file").chmod(0o4750)
+    os.setxattr(path / "kept/file", "user.note", b"said")
+    os.link(path / "kept/file", path / "kept/same")
+    (path / "link").symlink_to("/etc/passwd")
+    os.mknod(path / "gone", stat.S_IFCHR, 0)
+    (path / "emptied").mkdir()
+    os.setxattr(path / "emptied", "trusted.overlay.opaque", b"y")
+    os.mkfifo(path / "pipe")
+    os.utime(path / "kept/file", (1_700_000_000.75, 1_700_000_000.75))
+
+
+def test_an_upper_directory_becomes_a_layer_with_image_specs_whiteouts(harness: Harness, tmp_path: Path) -> None:
+    upper_tree(tmp_path / "upper")
+    with directory(tmp_path / "upper") as upper:
+        done, members, content = packed(harness, tmp_path, m.PackTree(whiteouts=True), upper)
+    assert list(members) == ["emptied", "emptied/.wh..wh..opq", ".wh.gone", "kept", "kept/file", "kept/same", "link", "pipe"]
+    file = members["kept/file"]
+    assert (file.uid, file.gid, file.mode, file.mtime) == (7, 8, 0o4750, 1_700_000_000)
+    assert file.pax_headers["SCHILY.xattr.user.note"] == "said"
+    assert (members["kept/same"].islnk(), members["kept/same"].linkname) == (True, "kept/file")
+    assert (members["link"].linkname, members["pipe"].isfifo()) == ("/etc/passwd", True)
+    assert done.diff_id == f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert (done.size_bytes, done.entries, done.stream_bytes) == (7, 7, len(content))
+
+
+def test_a_layer_unpacked_again_has_the_same_digest(harness: Harness, tmp_path: Path) -> None:
+    upper_tree(tmp_path / "upper")
+    with directory(tmp_path / "upper") as upper:
+        done, _, _ = packed(harness, tmp_path, m.PackTree(whiteouts=True), upper)
+    source = os.open(tmp_path / "packed.tar", os.O_RDONLY)
+    with directory(tmp_path / "again") as target:
+        assert run_job(harness.zygote.socket_path, m.UnpackLayer(), (source, target)).diff_id == done.diff_id
+        again, _, _ = packed(harness, tmp_path, m.PackTree(whiteouts=True), target)
+    os.close(source)
+    assert again == done
+
+
+def test_rewritten_timestamps_are_never_younger_than_the_epoch_asked_for(harness: Harness, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    for name, moment in (("old", 1000), ("new", 1_700_000_000)):
+        (tmp_path / "tree" / name).touch()
+        os.utime(tmp_path / "tree" / name, (moment, moment))
+    with directory(tmp_path / "tree") as tree:
+        _, members, _ = packed(harness, tmp_path, m.PackTree(latest_mtime_seconds=5000), tree)
+    assert {name: member.mtime for name, member in members.items()} == {"old": 1000, "new": 5000}
+
+
+def test_a_whole_root_is_packed_as_its_mounts_show_it(harness: Harness, tmp_path: Path) -> None:
+    mounts = overlay(harness, tmp_path)
+    (tmp_path / "upper/added").write_bytes(b"x")
+    os.mknod(tmp_path / "upper/etc", stat.S_IFCHR, 0)
+    _, members, _ = packed(harness, tmp_path, m.PackTree(rootfs=mounts))
+    assert "added" in members
+    assert "bin/busybox" in members
+    assert "etc" not in members
+    assert "etc/passwd" not in members
+
+
+def test_a_single_layer_is_packed_as_it_is(harness: Harness, tmp_path: Path) -> None:
+    layers = (Mount("overlay", "overlay", lower=(str(harness.image),)),)
+    _, members, _ = packed(harness, tmp_path, m.PackTree(rootfs=layers))
+    assert "bin/busybox" in members
+
+
+def test_a_tree_deeper_than_any_stack_is_packed(harness: Harness, tmp_path: Path) -> None:
+    """A RUN step can make one; a path of it is far longer than PATH_MAX."""
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for _ in range(1500):
+            os.mkdir("deep", dir_fd=fd)
+            inner = os.open("deep", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+    finally:
+        os.close(fd)
+    with directory(tmp_path / "deep") as deep, open("/dev/null", "wb") as nowhere:
+        done = run_job(harness.zygote.socket_path, m.PackTree(), (nowhere.fileno(), deep))
+    assert done.entries == 1499
+    with directory(tmp_path) as parent:
+        run_job(harness.zygote.socket_path, m.RemoveTree("deep"), (parent,))  # pytest's own clean-up cannot
+
+
+def test_a_reader_that_leaves_ends_the_packing(harness: Harness, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    with (tmp_path / "tree/large").open("wb") as large:
+        large.truncate(64 << 20)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with directory(tmp_path / "tree") as tree, pytest.raises(CarrackError, match="Broken pipe"):
+        run_job(harness.zygote.socket_path, m.PackTree(), (writer, tree))
+    os.close(writer)
+
+
+def test_a_renamed_directory_of_overlayfs_is_refused_rather_than_lost(harness: Harness, tmp_path: Path) -> None:
+    (tmp_path / "upper/moved").mkdir(parents=True)
+    os.setxattr(tmp_path / "upper/moved", "trusted.overlay.redirect", b"/elsewhere")
+    with directory(tmp_path / "upper") as upper, pytest.raises(CarrackError, match="redirect_dir"):
+        packed(harness, tmp_path, m.PackTree(whiteouts=True), upper)
