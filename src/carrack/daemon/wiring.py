@@ -9,35 +9,55 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 
 from carrack import __version__
-from carrack.api import absent, containers, events, exec, images, networks, not_yet, registries, system, volumes
+from carrack.api import (
+    absent,
+    container_files,
+    container_stats,
+    containers,
+    disk_usage,
+    events,
+    exec,
+    images,
+    networks,
+    not_yet,
+    registries,
+    system,
+    volumes,
+)
 from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon.config import DaemonConfig
+from carrack.engine import oci_runtimes
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
+from carrack.engine.disk_usage import DiskUsages
 from carrack.engine.events import Events
 from carrack.engine.execs import Execs
+from carrack.engine.filesystems import Filesystems
 from carrack.engine.health import Health
 from carrack.engine.lifecycle import Lifecycle
+from carrack.engine.resources import Machine
 from carrack.engine.restore import restore
-from carrack.engine.rooms import Directories, Rooms, Settings
+from carrack.engine.rooms import Directories, Realtime, Rooms, Settings
 from carrack.engine.shims import Zygote
 from carrack.engine.state import LIVE
+from carrack.engine.statistics import Watching
 from carrack.engine.system import Facts, System, identity, warnings
 from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
+from carrack.engine.volume_content import VolumeContents
 from carrack.images.image import ContainerUse
 from carrack.images.images import Images
 from carrack.images.registries import Puller
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
-from carrack.oci.digest import Digest
 from carrack.runtime import cgroups
+from carrack.runtime.cgroups.features import probe
 from carrack.shim import zygote_process
 from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
-from carrack.shim.workers import run_job
+from carrack.shim.workers import begin_job, run_job
 from carrack.snapshots.native import Native
 from carrack.snapshots.overlay import Overlay
 from carrack.snapshots.trash import Trash
@@ -49,6 +69,8 @@ _INITS = ("/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/t
 
 
 _PARENT_LOOKS, _PARENT_LOOK_SECONDS = 40, 0.05
+_TRASH_SECONDS = 5.0
+"""How long the end of a daemon waits for what was removed to be off the disk."""
 
 
 class House:
@@ -68,7 +90,7 @@ class House:
         await self._life.close()
         await in_thread(self._rooms.networks.close, keep)
         self._rooms.zygote.close()
-        await in_thread(self._trash.empty)
+        await in_thread(self._trash.settle, _TRASH_SECONDS)
         self._rooms.images.close()
         self._database.close()
         if not keep:
@@ -108,7 +130,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     table = Table(database)
     store = Images(database, content, snapshots, _Unpacker(zygote.socket_path), events_hub.emit)
     await in_thread(store.recover)
-    puller = Puller(store, mirrors=config.registry_mirrors, insecure=config.insecure_registries)
+    puller = Puller(store, mirrors=config.registry_mirrors, insecure=config.insecure_registries, hosts=config.registries)
     nets = Networks(database, config.instance, _network_options(config), events_hub.emit)
     await in_thread(nets.open)
     vols = await in_thread(Volumes, database, config.data_root / "volumes", events_hub.emit, trash.throw)
@@ -121,16 +143,17 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         volumes=vols,
         zygote=Zygote(lambda: _connect(zygote.socket_path)),
         directories=directories,
-        settings=_settings(config),
+        settings=await in_thread(_settings, config),
         remove_tree=trash.throw,
         run_job=lambda job, fds: _run_job(zygote.socket_path, job, fds),
+        begin_job=lambda job, fds: begin_job(zygote.socket_path, job, fds),
     )
     await in_thread(table.load)
     life = Lifecycle(rooms)
     execs = Execs(life)
     Health(life, execs)
     orders = Containers(life)
-    store.in_use = lambda image: _uses(table, image)
+    store.use_by(lambda: _uses(table))
     await restore(life, execs)
     known = {container.id for container in table}
     await in_thread(nets.reconcile, {container.id for container in table if container.state.running})
@@ -147,23 +170,20 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         debug=config.debug,
         warnings=warnings(),
     )
-    about = System(
-        rooms,
-        orders,
-        facts,
-        image_documents=lambda: images.documents(store),
-        volume_documents=lambda: volumes.used(vols),
-    )
+    about = System(rooms, facts)
     api = Api(
         [
             *containers.routes(orders),
+            *container_stats.routes(Watching(life)),
+            *container_files.routes(Filesystems(life)),
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
+            *disk_usage.routes(DiskUsages(orders, store, vols)),
             *registries.routes(puller),
             *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
-            *volumes.routes(vols),
+            *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
             *absent.routes(),
             *not_yet.routes(),
         ],
@@ -173,6 +193,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
 
 
 def _settings(config: DaemonConfig) -> Settings:
+    features = probe(f"/{config.cgroup_parent.strip('/')}/probe", cgroups.detect())
     return Settings(
         instance=config.instance,
         cgroup_parent=config.cgroup_parent,
@@ -182,6 +203,9 @@ def _settings(config: DaemonConfig) -> Settings:
         dns_search=tuple(config.dns_search),
         dns_options=tuple(config.dns_opts),
         trace=config.debug,
+        machine=Machine.here(features),
+        runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
+        realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
         init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
     )
 
@@ -227,6 +251,5 @@ def _connect(path: str) -> socket.socket:
     return zygote_process.reach(path)
 
 
-def _uses(table: Table, image: Digest) -> list[ContainerUse]:
-    wanted = str(image)
-    return [ContainerUse(c.id, c.name, c.state.running) for c in table if c.image_id == wanted]
+def _uses(table: Table) -> list[tuple[str, ContainerUse]]:
+    return [(c.image_id, ContainerUse(c.id, c.name, c.state.running)) for c in table]

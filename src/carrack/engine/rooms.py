@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from carrack.engine.events import Events
+from carrack.engine.oci_runtimes import Runtimes
+from carrack.engine.resources import Machine
 from carrack.engine.shims import Zygote
 from carrack.engine.table import Table
 from carrack.images.images import Images
 from carrack.networks.networks import Networks
+from carrack.runtime.cgroups.features import Features
 from carrack.shim.messages import WorkerDone, WorkerJob
 from carrack.snapshots.snapshotter import Snapshotter
 from carrack.volumes.volumes import Volumes
@@ -26,8 +30,20 @@ class Directories:
     def container(self, container_id: str) -> Path:
         return self.data_root / "containers" / container_id
 
+    def bundle(self, container_id: str) -> Path:
+        """Where another OCI runtime finds the container, and keeps its state."""
+        return self.exec_root / "bundles" / container_id
+
     def shim_socket(self, container_id: str) -> Path:
         return self.exec_root / "shims" / f"{container_id}.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Realtime:
+    """The share of real-time that cgroups of containers have together, in microseconds; 0: what they have is left alone."""
+
+    period: int = 0
+    runtime: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,9 @@ class Settings:
     no_new_privileges: bool = False
     init_path: str = ""
     """The program behind `--init`; empty: none was found on this host."""
+    machine: Machine = field(default_factory=lambda: Machine.here(Features()))
+    realtime: Realtime = Realtime()
+    runtimes: Runtimes = field(default_factory=Runtimes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +84,5 @@ class Rooms:
     """Throw a directory away: at once out of sight, later off the disk."""
     run_job: Callable[[WorkerJob, Sequence[int]], WorkerDone]
     """Have a confined worker do a job. Blocking."""
+    begin_job: Callable[[WorkerJob, Sequence[int]], socket.socket]
+    """Give a confined worker a job; it answers by the socket, and ends when that is closed. Blocking, briefly."""

@@ -38,6 +38,7 @@ from carrack.oci.runtime_spec import Resources as Limits
 from carrack.oci.runtime_spec import ThrottleDevice as Throttle
 from carrack.oci.runtime_spec import WeightDevice as Weight
 from carrack.runtime import capabilities, defaults
+from carrack.runtime.mount_options import SUBPATH
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PERIOD_MICROSECONDS = 100_000
@@ -141,6 +142,7 @@ def build(container: Container, places: Places) -> RuntimeSpec:
         domainname=config.domainname if host.uts_mode != "host" else "",
         mounts=tuple(_mounts(container, places)),
         linux=linux,
+        annotations=host.annotations or None,
     )
 
 
@@ -177,6 +179,8 @@ def limits(resources: Resources, device_rules: tuple[DeviceRule, ...] = ()) -> L
         period=PERIOD_MICROSECONDS if resources.nano_cpus else resources.cpu_period or None,
         cpus=resources.cpuset_cpus,
         mems=resources.cpuset_mems,
+        realtime_period=resources.cpu_realtime_period or None,
+        realtime_runtime=resources.cpu_realtime_runtime or None,
     )
     swappiness = resources.memory_swappiness
     memory = MemoryLimits(
@@ -191,7 +195,7 @@ def limits(resources: Resources, device_rules: tuple[DeviceRule, ...] = ()) -> L
         devices=device_rules,
         cpu=cpu if cpu != CpuLimits() else None,
         memory=memory if memory != MemoryLimits() else None,
-        pids=PidsLimit(pids) if pids is not None and pids > 0 else None,
+        pids=PidsLimit(max(pids, -1)) if pids else None,
         block_io=_block_io(resources),
     )
 
@@ -281,11 +285,8 @@ def _mount(point: MountPoint) -> SpecMount:
         if point.type == "bind" and not non_recursive:
             access = ("rro",)
     bind = "bind" if "bind" in point.options else "rbind"
-    source = point.source
-    for option in point.options:
-        if option.startswith("subpath="):
-            source = posixpath.join(source, option.removeprefix("subpath="))
-    return SpecMount(point.destination, "bind", source, (bind, point.propagation or "rprivate", *access))
+    below = tuple(f"{SUBPATH}{option.removeprefix('subpath=')}" for option in point.options if option.startswith("subpath="))
+    return SpecMount(point.destination, "bind", point.source, (bind, point.propagation or "rprivate", *access, *below))
 
 
 def _tmpfs_options(words: tuple[str, ...]) -> tuple[str, ...]:

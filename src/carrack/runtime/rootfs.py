@@ -10,7 +10,7 @@ import os
 import socket
 
 from carrack.errors import InvalidParameter
-from carrack.kernel import mount, process
+from carrack.kernel import mount, paths, process
 from carrack.oci.mount import Mount
 from carrack.runtime.mount_options import MountOptions, parse
 
@@ -46,7 +46,7 @@ def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, 
 
 def take_bind(source: str, options: MountOptions) -> int:
     """A detached clone of the host's tree at `source`, with the attributes and propagation of `options`. Raises OSError."""
-    fd = _clone(source, recursive=options.recursive)
+    fd = _clone_below(source, options) if options.subpath else _clone(source, recursive=options.recursive)
     try:
         propagations = options.propagations or ((mount.MS_PRIVATE, True),)
         first, first_recursive = propagations[0]
@@ -60,6 +60,24 @@ def take_bind(source: str, options: MountOptions) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _clone_below(source: str, options: MountOptions) -> int:
+    """A clone of what lies at `subpath` in a tree that containers write: the kernel refuses a way out of it (openat2(2))."""
+    base = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_MAGICLINKS
+        found = paths.open_in(base, options.subpath, os.O_PATH, resolve=resolve)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.ELOOP):
+            raise OSError(error.errno, f"subpath {options.subpath!r} leads out of it") from None
+        raise OSError(error.errno, f"subpath {options.subpath!r}: {(error.strerror or '').lower()}") from None
+    finally:
+        os.close(base)
+    try:
+        return mount.clone_tree("", directory_fd=found, recursive=options.recursive)
+    finally:
+        os.close(found)
 
 
 def _clone(source: str, *, recursive: bool) -> int:
@@ -89,16 +107,21 @@ def _clone(source: str, *, recursive: bool) -> int:
 
 
 def _overlay(wanted: Mount, options: MountOptions) -> int:
+    try:
+        return _overlay_by_layer(wanted, options)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return _overlay_by_string(wanted, options)
+
+
+def _overlay_by_layer(wanted: Mount, options: MountOptions) -> int:
+    """Linux 6.5 and later. An older kernel takes every key, and says EINVAL only when the file system is to be made."""
     context = mount.open_file_system("overlay")
     try:
         mount.configure(context, "source", wanted.source or "overlay")
-        try:
-            for directory in wanted.lower:
-                mount.configure(context, "lowerdir+", directory)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return _overlay_by_string(wanted, options)  # Linux before 6.5
+        for directory in wanted.lower:
+            mount.configure(context, "lowerdir+", directory)
         for option in options.data:
             key, equals, value = option.partition("=")
             mount.configure(context, key, value if equals else None)
