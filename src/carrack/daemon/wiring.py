@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from carrack import __version__
 from carrack.api import (
     absent,
+    container_files,
     container_stats,
     containers,
     disk_usage,
@@ -34,6 +35,7 @@ from carrack.engine.containers import Containers
 from carrack.engine.disk_usage import DiskUsages
 from carrack.engine.events import Events
 from carrack.engine.execs import Execs
+from carrack.engine.filesystems import Filesystems
 from carrack.engine.health import Health
 from carrack.engine.lifecycle import Lifecycle
 from carrack.engine.resources import Machine
@@ -45,6 +47,7 @@ from carrack.engine.statistics import Watching
 from carrack.engine.system import Facts, System, identity, warnings
 from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
+from carrack.engine.volume_content import VolumeContents
 from carrack.images.image import ContainerUse
 from carrack.images.images import Images
 from carrack.images.registries import Puller
@@ -54,7 +57,7 @@ from carrack.runtime import cgroups
 from carrack.runtime.cgroups.features import probe
 from carrack.shim import zygote_process
 from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
-from carrack.shim.workers import run_job
+from carrack.shim.workers import begin_job, run_job
 from carrack.snapshots.native import Native
 from carrack.snapshots.overlay import Overlay
 from carrack.snapshots.trash import Trash
@@ -66,6 +69,8 @@ _INITS = ("/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/t
 
 
 _PARENT_LOOKS, _PARENT_LOOK_SECONDS = 40, 0.05
+_TRASH_SECONDS = 5.0
+"""How long the end of a daemon waits for what was removed to be off the disk."""
 
 
 class House:
@@ -85,7 +90,7 @@ class House:
         await self._life.close()
         await in_thread(self._rooms.networks.close, keep)
         self._rooms.zygote.close()
-        await in_thread(self._trash.empty)
+        await in_thread(self._trash.settle, _TRASH_SECONDS)
         self._rooms.images.close()
         self._database.close()
         if not keep:
@@ -142,6 +147,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         settings=settings,
         remove_tree=trash.throw,
         run_job=lambda job, fds: _run_job(zygote.socket_path, job, fds),
+        begin_job=lambda job, fds: begin_job(zygote.socket_path, job, fds),
     )
     await in_thread(table.load)
     life = Lifecycle(rooms)
@@ -170,6 +176,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         [
             *containers.routes(orders),
             *container_stats.routes(Watching(life)),
+            *container_files.routes(Filesystems(life)),
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
@@ -177,7 +184,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
             *registries.routes(puller),
             *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
-            *volumes.routes(vols),
+            *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
             *absent.routes(),
             *not_yet.routes(),
         ],
@@ -216,6 +223,7 @@ def _network_options(config: DaemonConfig) -> NetworkOptions:
         ip_forward=config.ip_forward,
         ip_masq=config.ip_masq,
         ip=config.ip,
+        relays=config.userland_proxy,
         dns=tuple(config.dns),
         run_directory=config.exec_root,
     )

@@ -27,6 +27,12 @@ class MountOptions(NamedTuple):
     """Owners are shifted into the container's user namespace."""
     copy_up: bool = False
     """tmpcopyup: a tmpfs begins with what the image has at its place."""
+    subpath: str = ""
+    """Of a bind: what is shown lies below the source, and no link on the way leads out of it (`SUBPATH`)."""
+
+
+SUBPATH = "x-carrack.subpath="
+"""A word of our own, never given to a file system."""
 
 
 _ATTRIBUTES = {
@@ -90,6 +96,7 @@ def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
     propagations: list[tuple[int, bool]] = []
     data: list[str] = []
     bind = recursive = copy_up = idmap = False
+    subpath = ""
     for option in options:
         if option in ("bind", "rbind"):
             bind, recursive = True, recursive or option == "rbind"
@@ -105,6 +112,8 @@ def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
             recursive_add, recursive_clear = _with(option[1:], recursive_add, recursive_clear)
         elif option == "tmpcopyup":
             copy_up = True
+        elif option.startswith(SUBPATH):
+            subpath = option.removeprefix(SUBPATH)
         elif option in _IDMAP:
             idmap = True
         elif option not in _IGNORED and option:
@@ -113,7 +122,7 @@ def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
     if bind:
         data = [option for option in data if option not in _FILE_SYSTEM_FLAGS]
     return MountOptions(
-        add, clear, recursive_add, recursive_clear, tuple(propagations), tuple(data), bind, recursive, idmap, copy_up
+        add, clear, recursive_add, recursive_clear, tuple(propagations), tuple(data), bind, recursive, idmap, copy_up, subpath
     )
 
 

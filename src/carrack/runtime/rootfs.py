@@ -10,7 +10,7 @@ import os
 import socket
 
 from carrack.errors import InvalidParameter
-from carrack.kernel import mount, process
+from carrack.kernel import mount, paths, process
 from carrack.oci.mount import Mount
 from carrack.runtime import idmap
 from carrack.runtime.mount_options import MountOptions, parse
@@ -52,7 +52,7 @@ def take_bind(source: str, options: MountOptions, user_namespace_fd: int = -1) -
 
     With the option `idmap` and a user namespace it is shifted into that.
     """
-    fd = _clone(source, recursive=options.recursive)
+    fd = _clone_below(source, options) if options.subpath else _clone(source, recursive=options.recursive)
     try:
         if options.idmap and user_namespace_fd >= 0:
             idmap.shift(fd, user_namespace_fd)
@@ -68,6 +68,24 @@ def take_bind(source: str, options: MountOptions, user_namespace_fd: int = -1) -
         os.close(fd)
         raise
     return fd
+
+
+def _clone_below(source: str, options: MountOptions) -> int:
+    """A clone of what lies at `subpath` in a tree that containers write: the kernel refuses a way out of it (openat2(2))."""
+    base = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_MAGICLINKS
+        found = paths.open_in(base, options.subpath, os.O_PATH, resolve=resolve)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.ELOOP):
+            raise OSError(error.errno, f"subpath {options.subpath!r} leads out of it") from None
+        raise OSError(error.errno, f"subpath {options.subpath!r}: {(error.strerror or '').lower()}") from None
+    finally:
+        os.close(base)
+    try:
+        return mount.clone_tree("", directory_fd=found, recursive=options.recursive)
+    finally:
+        os.close(found)
 
 
 def _clone(source: str, *, recursive: bool) -> int:

@@ -28,7 +28,7 @@ from carrack.runtime import cgroups, idmap, rootfs, users
 from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.creation import kill_and_reap, remove_cgroup
 from carrack.runtime.failure import StartFailed, exit_code_of
-from carrack.runtime.mount_options import MountOptions
+from carrack.runtime.mount_options import SUBPATH, MountOptions, parse
 from carrack.runtime.program import Stdio
 from carrack.shim.messages import ForeignRuntime, StartOrder
 
@@ -124,16 +124,18 @@ class ForeignCreation:
         shifted is so here, for not every runtime can."""
         held: list[SpecMount] = []
         for number, wanted in enumerate(spec.mounts):
-            if wanted.source.startswith("/proc/") or wanted.uid_mappings:
-                shift = MountOptions(bind=True, idmap=bool(wanted.uid_mappings))
-                fd = rootfs.take_bind(wanted.source, shift, self._users_fd() if shift.idmap else -1)
+            ours = parse(wanted.options, wanted.type)
+            if wanted.source.startswith("/proc/") or wanted.uid_mappings or ours.subpath:
+                how = MountOptions(bind=True, recursive=ours.recursive, idmap=bool(wanted.uid_mappings), subpath=ours.subpath)
+                fd = rootfs.take_bind(wanted.source, how, self._users_fd() if how.idmap else -1)
                 place = f"{self._runtime.bundle}/bind{number}"
                 if stat.S_ISDIR(os.fstat(fd).st_mode):
                     os.mkdir(place)
                 else:
                     os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
                 self._put(fd, place)
-                wanted = msgspec.structs.replace(wanted, source=place, uid_mappings=(), gid_mappings=())
+                kept = tuple(option for option in wanted.options if not option.startswith(SUBPATH))
+                wanted = msgspec.structs.replace(wanted, source=place, options=kept, uid_mappings=(), gid_mappings=())
             held.append(wanted)
         return msgspec.structs.replace(spec, mounts=tuple(held))
 

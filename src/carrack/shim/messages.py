@@ -152,6 +152,18 @@ class CopyUp(_Message, frozen=True, tag="copy-up"):
     version: int = VERSION
 
 
+class CopyDirectory(_Message, frozen=True, tag="copy-directory"):
+    """Copy everything in a directory, its own owner, mode and times too. Descriptors: the directory, the empty target."""
+
+    version: int = VERSION
+
+
+class UnpackArchive(_Message, frozen=True, tag="unpack-archive"):
+    """Extract a (compressed) tar into an empty directory, every name as it is. Descriptors: the source, the directory."""
+
+    version: int = VERSION
+
+
 class RemoveTree(_Message, frozen=True, tag="remove-tree"):
     """Remove `name` and everything below it. Descriptor: the directory that holds it."""
 
@@ -175,10 +187,145 @@ class PackTree(_Message, frozen=True, tag="pack-tree"):
     """No entry is younger than this (SOURCE_DATE_EPOCH with rewritten timestamps); -1: times as they are."""
     xattrs: bool = True
     """Write `user.*` and `security.capability`."""
+    compression: str = ""
+    """``gzip`` or ``zstd``; "": none. `diff_id` and `stream_bytes` are of the stream before it."""
+    level: int = 0
+    """Of the compression; 0: its usual one."""
     version: int = VERSION
 
 
-WorkerJob = UnpackLayer | CopyUp | RemoveTree | PackTree
+class ViewMount(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that a container has mounted over its root: what a worker is shown there."""
+
+    destination: str
+    source: str = ""
+    """A path of the host, for a container that does not run; one that does is asked for what it has at `destination`."""
+    beneath: str = ""
+    """A path in the source, which no link leads out of: that is what is mounted."""
+    writable: bool = True
+
+
+class View(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A container's files as a worker is shown them: its root, and its volumes and binds in their places."""
+
+    rootfs: tuple[Mount, ...] = ()
+    """Of a container that does not run. Empty: the first descriptor of the job is the pidfd of its init."""
+    mounts: tuple[ViewMount, ...] = ()
+    """In the order in which they are mounted."""
+    read_only: bool = False
+    """The root may not be written."""
+
+
+class ReadPath(_Message, frozen=True, tag="read-path"):
+    """Tell of a path in a container and, with `archive`, write it and everything below as a tar stream.
+
+    Descriptors: the view's, then where the archive goes. Answered with PathFacts, then, after the archive, with WorkerDone.
+    """
+
+    view: View
+    path: str
+    archive: bool = False
+    makes_places: bool = False
+    """Make the places of mounts that a container which never ran has not got yet; its root is taken to be written for that."""
+    version: int = VERSION
+
+
+class WritePath(_Message, frozen=True, tag="write-path"):
+    """Extract a (compressed) tar into a directory of a container. Descriptors: the view's, then the source."""
+
+    view: View
+    path: str
+    keep_kinds: bool = False
+    """Refuse to put a directory where something else is, or the reverse."""
+    owner: str = ""
+    """Whom everything is to belong to, looked up in the container's own files; empty: as the archive says."""
+    version: int = VERSION
+
+
+class ReadFile(_Message, frozen=True, tag="read-file"):
+    """Write a regular file's content, links followed inside the tree. Descriptor: where to write.
+
+    NotFound when it is not there, InvalidParameter when it is no file or larger than the limit. Answered with `size_bytes`.
+    """
+
+    tree: tuple[Mount, ...]
+    path: str
+    limit_bytes: int
+    version: int = VERSION
+
+
+class CopySource(_Message, frozen=True, tag="copy-source"):
+    """One source of a COPY or ADD: a path of one of the job's trees, with Docker's wildcards."""
+
+    path: str
+    tree: int = 0
+    """Which of the job's `trees`."""
+    wildcards: bool = True
+    unpack: bool = False
+    """A tar, whatever its compression, is unpacked (ADD)."""
+    required: bool = True
+    """A name without wildcards that is not there is NotFound."""
+    keep_owner: bool = False
+    """Files stay whose they are in the tree; else they become root's."""
+
+
+class CopyInline(_Message, frozen=True, tag="copy-inline"):
+    """A heredoc of a COPY or ADD: a file of mode 0644."""
+
+    name: str
+    content: bytes
+
+
+class CopyFiles(_Message, frozen=True, tag="copy-files"):
+    """Do one COPY or ADD in `target`. Without descriptors. Answered with `size_bytes` and `entries` (0: nothing changed)."""
+
+    target: tuple[Mount, ...]
+    """The stage so far with the new layer's upper directory on top, or a bind of that directory alone (`--link`, scratch)."""
+    trees: tuple[tuple[Mount, ...], ...]
+    sources: tuple[CopySource | CopyInline, ...]
+    destination: str
+    """Absolute; its trailing slash counts."""
+    owner: str = ""
+    """``user[:group]``, names looked up in `target`."""
+    mode: str = ""
+    """--chmod: octal or symbolic."""
+    parents: bool = False
+    excludes: tuple[str, ...] = ()
+    made_seconds: int = -1
+    """The time of new directories and inline files; -1: now."""
+    limit_bytes: int = 0
+    """Give up when an archive's content grows beyond this; 0: no limit."""
+    version: int = VERSION
+
+
+class Checksum(_Message, frozen=True, tag="checksum"):
+    """The content key of what a COPY or a bind mount reads of a tree. Answered with `checksum`.
+
+    Names, kinds, modes, owners, link targets, attributes and bytes count, times do not. Descriptor, when there is one: the tree's
+    index (`archive.index`), whose digests of files that still have their size and time are believed.
+    """
+
+    tree: tuple[Mount, ...]
+    source: CopySource
+    parents: bool = False
+    excludes: tuple[str, ...] = ()
+    follow_links: bool = True
+    version: int = VERSION
+
+
+WorkerJob = (
+    UnpackLayer
+    | UnpackArchive
+    | CopyUp
+    | CopyDirectory
+    | RemoveTree
+    | PackTree
+    | ReadFile
+    | CopyFiles
+    | Checksum
+    | ReadPath
+    | WritePath
+)
 
 
 class WorkerDone(_Message, frozen=True, tag="worker-done"):
@@ -188,6 +335,20 @@ class WorkerDone(_Message, frozen=True, tag="worker-done"):
     size_bytes: int = 0
     entries: int = 0
     stream_bytes: int = 0
+    checksum: str = ""
+
+
+class PathFacts(_Message, frozen=True, tag="path-facts"):
+    """What lstat(2) says of a path in a container."""
+
+    name: str
+    """Its last component as it was asked for, as text; bytes that are no UTF-8 replaced."""
+    size_bytes: int
+    mode: int
+    """`st_mode`."""
+    mtime_nanoseconds: int
+    link_target: str = ""
+    """Where a symbolic link leads in the end, from the container's root."""
 
 
 class WorkerFailed(_Message, frozen=True, tag="worker-failed"):
@@ -339,7 +500,7 @@ class Status(_Message, frozen=True, tag="status"):
 ToZygote = StartOrder | WorkerJob
 ToShim = Go | Abandon | Exec | Attach | Wait | FollowLogs | Signal | Resize | Inquire | Forget
 FromShim = Created | Started | StartFailed | Done | Refused | ExecExited | Detached | OutOfMemory | Exited | Status
-FromWorker = WorkerDone | WorkerFailed
+FromWorker = PathFacts | WorkerDone | WorkerFailed
 
 
 # ── the zygote itself ──────────────────────────────────────────────────────────────────────────────────────────────────────
