@@ -298,6 +298,8 @@ class _Making:
 
 def _take_held(wanted: HeldMount) -> int:
     try:
+        if wanted.tree is not None:
+            return rootfs.take_tree(wanted.tree, wanted.options)
         return rootfs.take_bind(wanted.source, wanted.options)
     except OSError as error:
         raise InitFailed(f'error mounting "{wanted.source}": {words(error)}') from None

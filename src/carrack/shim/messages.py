@@ -123,6 +123,8 @@ class StartOrder(_Message, frozen=True, tag="start"):
     waiting: tuple[Wait, ...] = ()
     trace: bool = False
     """Name each step and its time in Started."""
+    tied: bool = False
+    """The container ends with this conversation: a build step, which no later daemon would know."""
     version: int = VERSION
 
 
