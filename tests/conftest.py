@@ -6,6 +6,8 @@ function is marked ``both_clients``.
 """
 
 import os
+import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,8 +38,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.basetemp is None:
+        # pytest's own folder is shared by all runs of a user, and each tries to tidy away what the others still use
+        folder = tempfile.mkdtemp(prefix="carrack-tests-")
+        config.option.basetemp = folder
+        config.add_cleanup(lambda: remove_tree(folder))
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+
+
+def remove_tree(folder: str) -> None:
+    """By rm, which no depth of directories stops."""
+    subprocess.run(["rm", "-rf", folder], check=False)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ class Registry:
     gate: threading.Event | None = None
     """Hold blobs back until it is set."""
     host: str = ""
+    search: bool = True
+    """Has an index (`/v1/search`)."""
 
     def put(self, name: str, tag: str, packed: Packed) -> str:
         """Hold an image; gives its manifest's digest."""
@@ -63,7 +66,7 @@ class Registry:
         return digest
 
     @contextmanager
-    def serving(self) -> Iterator[Registry]:
+    def serving(self, tls: ssl.SSLContext | None = None) -> Iterator[Registry]:
         registry = self
 
         class Bound(_Handler):
@@ -71,6 +74,8 @@ class Registry:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
         server.daemon_threads = True
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         self.host = f"localhost:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -113,7 +118,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._give_token()
             return
         match = _ROUTE.fullmatch(parts.path)
-        if parts.path == "/v1/search":
+        if parts.path == "/v2/_catalog":
+            names = sorted({name for name, _ in self.house.manifests})
+            self._answer(200, json.dumps({"repositories": names}).encode())
+            return
+        if parts.path == "/v1/search" and self.house.search:
             found = [{"name": name, "description": "", "star_count": 3, "is_official": False} for name, _ in self.house.manifests]
             term = parse_qs(parts.query)["q"][0]
             self._answer(200, json.dumps({"results": [result for result in found if term in str(result["name"])][:1]}).encode())

@@ -55,7 +55,7 @@ def _help() -> int:
     from carrack.daemon.config import OPTIONS
 
     lines = [USAGE]
-    for option in OPTIONS:
+    for option in (each for each in OPTIONS if each.kind != "document"):
         short = f"-{option.short}, " if option.short else "    "
         kind = "" if option.kind == "flag" else {"text": "string", "number": "int"}.get(option.kind, "list")
         lines.append(f"  {short}--{option.flag + (' ' + kind if kind else ''):<32}{option.help}\n")

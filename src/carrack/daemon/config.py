@@ -27,7 +27,7 @@ class Option:
 
     flag: str
     kind: str
-    """text, flag, number, list, map (``key=value``) or pools."""
+    """text, flag, number, list, map (``key=value``), pools, or document: in the file only."""
     help: str
     short: str = ""
     key: str = ""
@@ -43,6 +43,8 @@ OPTIONS = (
     Option("bridge", "text", "Attach containers to this bridge, which is there already", "b"),
     Option("cgroup-parent", "text", "Parent cgroup of all containers"),
     Option("config-file", "text", f"Daemon configuration file (default {DEFAULT_FILE})"),
+    Option("cpu-rt-period", "number", "Period, in microseconds, of the real-time share of all containers (cgroup v1)"),
+    Option("cpu-rt-runtime", "number", "Real-time, in microseconds a period, that all containers may have together (cgroup v1)"),
     Option("data-root", "text", "Root directory of persistent state (default /var/lib/carrack)"),
     Option("debug", "flag", "Enable debug mode", "D"),
     Option("default-address-pool", "pools", "Pools that networks are cut from (base=CIDR,size=N)", key="default-address-pools"),
@@ -67,6 +69,7 @@ OPTIONS = (
     Option("log-opt", "map", "Default options of container logs", key="log-opts"),
     Option("mtu", "number", "MTU of the default bridge's containers"),
     Option("pidfile", "text", "Where the daemon's pid is written (default EXEC-ROOT/carrackd.pid)", "p"),
+    Option("registries", "document", "Mirrors, certificates and names of single registries (in the configuration file only)"),
     Option("registry-mirror", "list", "URLs to ask before Docker Hub when pulling", key="registry-mirrors"),
     Option("shutdown-timeout", "number", "Seconds that open answers get at the end (default 15)"),
     Option("storage-driver", "text", "overlay2, or native (plain copies; alias vfs)", "s"),
@@ -106,9 +109,13 @@ class DaemonConfig:
     labels: list[str] = field(default_factory=list)
     registry_mirrors: list[str] = field(default_factory=list)
     insecure_registries: list[str] = field(default_factory=list)
+    registries: dict[str, object] = field(default_factory=dict)
+    """As distribution/hosts.py reads it."""
     log_driver: str = "local"
     log_opts: dict[str, str] = field(default_factory=dict)
     cgroup_parent: str = ""
+    cpu_rt_period: int = 0
+    cpu_rt_runtime: int = 0
     shutdown_timeout: int = 15
     storage_driver: str = "overlay2"
     tls: bool | None = None
@@ -130,7 +137,7 @@ def parse_flags(arguments: list[str]) -> dict[str, object]:
             name, equals, rest = word[2:].partition("=")
             option = _BY_FLAG.get(name)
             text = rest if equals else None
-            if option is None:
+            if option is None or option.kind == "document":
                 raise InvalidParameter(f"unknown flag: --{name}")
         else:
             option = _BY_SHORT.get(word[1])
@@ -217,7 +224,7 @@ def _read_file(path: str, *, required: bool) -> dict[str, object]:
             f"unable to configure the daemon with file {path}: the following directives don't match any configuration option: "
             + ", ".join(unknown)
         )
-    kinds = {"text": str, "flag": bool, "number": int, "list": list, "map": dict, "pools": list}
+    kinds = {"text": str, "flag": bool, "number": int, "list": list, "map": dict, "pools": list, "document": dict}
     for name, value in document.items():
         want = kinds[_BY_NAME[name].kind]
         if not isinstance(value, want) or (want is int and isinstance(value, bool)):
@@ -237,7 +244,7 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries"):
         if several in fields:
             setattr(config, several, [str(value) for value in _list(fields[several])])
-    for number in ("mtu", "shutdown_timeout"):
+    for number in ("mtu", "shutdown_timeout", "cpu_rt_period", "cpu_rt_runtime"):
         if number in fields:
             setattr(config, number, int(str(fields[number])))
     if _INSTANCE.fullmatch(config.instance) is None:
@@ -251,6 +258,9 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     log_opts = fields.get("log_opts", {})
     assert isinstance(log_opts, dict)
     config.log_opts = {str(key): str(value) for key, value in log_opts.items()}
+    registries = fields.get("registries", {})
+    assert isinstance(registries, dict)
+    config.registries = registries
     config.default_address_pools = [_checked_pool(pool) for pool in _list(fields.get("default_address_pools", []))]
     _check(config, fields)
     return config
@@ -261,9 +271,12 @@ def _check(config: DaemonConfig, fields: dict[str, object]) -> None:
         raise InvalidParameter(f"invalid logging level: {config.log_level}")
     if config.storage_driver not in ("overlay2", "overlay", "native", "vfs"):
         raise InvalidParameter(f"driver not supported: {config.storage_driver}")
-    for mirror in config.registry_mirrors:
-        if not mirror.startswith(("http://", "https://")) or "/" in mirror.partition("://")[2].rstrip("/"):
-            raise InvalidParameter(f"invalid mirror: {mirror!r}: want http or https, a host, and nothing else")
+    if config.registry_mirrors or config.registries:
+        from carrack.distribution import hosts
+
+        hosts.parse(config.registries)
+        for mirror in config.registry_mirrors:
+            hosts.check_mirror(mirror)
     if fields.get("live_restore") is False:
         raise InvalidParameter("live-restore cannot be turned off: Carrack's containers always outlive the daemon")
     if config.tls:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 
 from carrack import __version__
-from carrack.api import absent, containers, events, exec, images, networks, not_yet, registries, system, volumes
+from carrack.api import absent, container_stats, containers, events, exec, images, networks, not_yet, registries, system, volumes
 from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
@@ -21,10 +21,12 @@ from carrack.engine.events import Events
 from carrack.engine.execs import Execs
 from carrack.engine.health import Health
 from carrack.engine.lifecycle import Lifecycle
+from carrack.engine.resources import Machine
 from carrack.engine.restore import restore
-from carrack.engine.rooms import Directories, Rooms, Settings
+from carrack.engine.rooms import Directories, Realtime, Rooms, Settings
 from carrack.engine.shims import Zygote
 from carrack.engine.state import LIVE
+from carrack.engine.statistics import Watching
 from carrack.engine.system import Facts, System, identity, warnings
 from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
@@ -35,6 +37,7 @@ from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
 from carrack.oci.digest import Digest
 from carrack.runtime import cgroups
+from carrack.runtime.cgroups.features import probe
 from carrack.shim import zygote_process
 from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
 from carrack.shim.workers import run_job
@@ -108,7 +111,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     table = Table(database)
     store = Images(database, content, snapshots, _Unpacker(zygote.socket_path), events_hub.emit)
     await in_thread(store.recover)
-    puller = Puller(store, mirrors=config.registry_mirrors, insecure=config.insecure_registries)
+    puller = Puller(store, mirrors=config.registry_mirrors, insecure=config.insecure_registries, hosts=config.registries)
     nets = Networks(database, config.instance, _network_options(config), events_hub.emit)
     await in_thread(nets.open)
     vols = await in_thread(Volumes, database, config.data_root / "volumes", events_hub.emit, trash.throw)
@@ -121,7 +124,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         volumes=vols,
         zygote=Zygote(lambda: _connect(zygote.socket_path)),
         directories=directories,
-        settings=_settings(config),
+        settings=await in_thread(_settings, config),
         remove_tree=trash.throw,
         run_job=lambda job, fds: _run_job(zygote.socket_path, job, fds),
     )
@@ -157,6 +160,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     api = Api(
         [
             *containers.routes(orders),
+            *container_stats.routes(Watching(life)),
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
@@ -173,6 +177,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
 
 
 def _settings(config: DaemonConfig) -> Settings:
+    features = probe(f"/{config.cgroup_parent.strip('/')}/probe", cgroups.detect())
     return Settings(
         instance=config.instance,
         cgroup_parent=config.cgroup_parent,
@@ -182,6 +187,8 @@ def _settings(config: DaemonConfig) -> Settings:
         dns_search=tuple(config.dns_search),
         dns_options=tuple(config.dns_opts),
         trace=config.debug,
+        machine=Machine.here(features),
+        realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
         init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
     )
 

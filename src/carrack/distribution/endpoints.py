@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
+from carrack.distribution.hosts import BELIEVING, HostSettings, MirrorSettings, Trust, rewritten, trust_of
 from carrack.oci.reference import DOCKER_HUB
 
 _HUB_HOST = "registry-1.docker.io"
@@ -18,34 +21,47 @@ class Endpoint:
     scheme: str
     host: str
     """With a port when it is not the scheme's own."""
-    verify: bool = True
-    """Whether its certificate must be good."""
+    trust: Trust = BELIEVING
+    """Whose certificates it may show, and ours."""
     mirror: bool = False
     """Not the registry itself: it gets no credentials, and its failure sends us to the next."""
+    rewrite: tuple[tuple[str, str], ...] = ()
+    """What it calls repositories (`hosts.rewritten`)."""
 
     @property
     def url(self) -> str:
         return f"{self.scheme}://{self.host}"
 
+    def path(self, repository: str) -> str:
+        """What a repository of the registry is called here."""
+        return rewritten(dict(self.rewrite), repository)
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
-    """dockerd's settings: `registry-mirrors` (URLs, for Docker Hub) and `insecure-registries` (hosts or networks)."""
+    """dockerd's `registry-mirrors` (URLs, for Docker Hub) and `insecure-registries` (hosts or networks); our `registries`."""
 
     mirrors: tuple[str, ...] = ()
     insecure: tuple[str, ...] = ()
+    hosts: Mapping[str, HostSettings] = field(default_factory=dict)
 
-    def endpoints(self, domain: str, *, push: bool = False) -> tuple[Endpoint, ...]:
-        """The places to try for a registry, in order. Mirrors serve pulls of Docker Hub only, as with Docker."""
-        own = self._own(_HUB_HOST if domain == DOCKER_HUB else domain)
-        if push or domain != DOCKER_HUB:
-            return own
-        return tuple(_mirror(url) for url in self.mirrors) + own
+    def before(self, domain: str) -> tuple[Endpoint, ...]:
+        """The mirrors to ask before a registry when pulling, in order: its own, then Docker Hub's general ones."""
+        settings = self.hosts.get(domain, HostSettings())
+        own = tuple(_mirror(MirrorSettings(each) if isinstance(each, str) else each) for each in settings.mirrors)
+        return own + (tuple(_mirror(MirrorSettings(url)) for url in self.mirrors) if domain == DOCKER_HUB else ())
 
-    def _own(self, host: str) -> tuple[Endpoint, ...]:
-        if not self.is_insecure(host):
-            return (Endpoint("https", host),)
-        return (Endpoint("https", host, verify=False), Endpoint("http", host))
+    def own(self, domain: str) -> tuple[Endpoint, ...]:
+        """The ways to reach a registry itself, in the order to try them."""
+        host = _HUB_HOST if domain == DOCKER_HUB else domain
+        settings = self.hosts.get(domain, HostSettings())
+        rules = tuple(settings.rewrite.items())
+        if settings.ca or settings.client_cert or not (settings.insecure or self.is_insecure(host)):
+            return (Endpoint("https", host, trust_of(domain, settings, verify=not settings.insecure), rewrite=rules),)
+        return (
+            Endpoint("https", host, trust_of(domain, settings, verify=False), rewrite=rules),
+            Endpoint("http", host, rewrite=rules),
+        )
 
     def is_insecure(self, host: str) -> bool:
         """Whether a host may be reached without TLS: it is named so, or it is this machine."""
@@ -63,9 +79,10 @@ def host_name(host: str) -> str:
     return host.rpartition(":")[0] if host.count(":") == 1 else host
 
 
-def _mirror(url: str) -> Endpoint:
-    scheme, _, host = url.rstrip("/").partition("://")
-    return Endpoint(scheme, host, mirror=True)
+def _mirror(settings: MirrorSettings) -> Endpoint:
+    parts = urlsplit(settings.url)
+    trust = trust_of(parts.netloc, settings, verify=not settings.insecure)
+    return Endpoint(parts.scheme, parts.netloc, trust, mirror=True, rewrite=tuple(settings.rewrite.items()))
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:

@@ -10,6 +10,7 @@ import random
 import re
 import threading
 from collections.abc import Callable, Generator, Iterator
+from typing import TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
 
 import msgspec
@@ -48,8 +49,18 @@ class _Tags(msgspec.Struct):
     tags: list[str] | None = None
 
 
+class _Catalog(msgspec.Struct):
+    repositories: list[str] | None = None
+
+
+_Page = TypeVar("_Page", _Tags, _Catalog)
+
+
 class Repository:
-    """A repository at one endpoint, as one person. Safe from any thread; `cancel` ends its waiting."""
+    """A repository at one endpoint, as one person; without a path the registry as a whole. Safe from any thread.
+
+    `cancel` ends its waiting.
+    """
 
     def __init__(
         self, transport: Transport, tokens: Tokens, endpoint: Endpoint, path: str, credentials: Credentials, cancel: threading.Event
@@ -58,6 +69,7 @@ class Repository:
         self._tokens = tokens
         self.endpoint = endpoint
         self._path = path
+        self._base = f"{endpoint.url}/v2/{path}" if path else f"{endpoint.url}/v2"
         self._credentials = credentials
         self._cancel = cancel
 
@@ -103,6 +115,7 @@ class Repository:
 
     def mount(self, digest: Digest, source: str) -> bool:
         """Have a blob of another repository of this registry appear here. False when that was not possible."""
+        source = self.endpoint.path(source)
         query = urlencode({"mount": str(digest), "from": source})
         try:
             answer = self._call("POST", f"blobs/uploads/?{query}", {}, accept=(201, 202), actions=PUSH, also=source)
@@ -150,20 +163,26 @@ class Repository:
         return digest
 
     def tags(self) -> list[str]:
-        """Every tag, page by page."""
-        path, found = "tags/list", []
+        """Every tag."""
+        return [tag for page in self._pages("tags/list", _Tags) for tag in page.tags or ()]
+
+    def catalog(self) -> list[str]:
+        """The names of the registry's repositories (of the registry as a whole)."""
+        return [name for page in self._pages("_catalog", _Catalog) for name in page.repositories or ()]
+
+    def _pages(self, path: str, kind: type[_Page]) -> Iterator[_Page]:
+        """A list that comes page by page (distribution-spec, "Listing Tags")."""
+        asked = path
         for _ in range(_PAGES_LIMIT):
-            answer = self._call("GET", path, {})
+            answer = self._call("GET", asked, {})
             more = _NEXT_PAGE.search(answer.header("Link"))
             try:
-                found += msgspec.json.decode(answer.read(MANIFEST_LIMIT_BYTES), type=_Tags).tags or []
+                yield msgspec.json.decode(answer.read(MANIFEST_LIMIT_BYTES), type=kind)
             except msgspec.DecodeError as error:
-                raise Unavailable(f"{self.endpoint.host}: its list of tags cannot be read") from error
+                raise Unavailable(f"{self.endpoint.host}: its {path} cannot be read") from error
             if more is None:
-                break
-            query = urlsplit(more[1]).query
-            path = f"tags/list?{query}"
-        return found
+                return
+            asked = f"{path}?{urlsplit(more[1]).query}"
 
     # ── one call ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,7 +201,7 @@ class Repository:
 
         Raises NotFound, Unauthorized, Forbidden, InvalidParameter, Unavailable after the last attempt, Cancelled.
         """
-        url = f"{self.endpoint.url}/v2/{self._path}/{path}"
+        url = f"{self._base}/{path}"
         for attempt in range(_ATTEMPTS):
             try:
                 answer = self._authorized(method, url, headers, body, None, actions, also)
@@ -218,18 +237,19 @@ class Repository:
     ) -> Answer:
         if self._cancel.is_set():
             raise Cancelled("the transfer was cancelled")
-        scope = f"repository:{self._path}:{actions}" + (f" repository:{also}:pull" if also else "")
-        verify = self.endpoint.verify
+        scope = f"repository:{self._path}:{actions}" if self._path else "registry:catalog:*"
+        scope += f" repository:{also}:pull" if also else ""
+        trust = self.endpoint.trust
         same = urlsplit(url)[:2] == urlsplit(self.endpoint.url)[:2]
         token = self._tokens.kept(self.endpoint, scope, self._credentials) if same else ""
         fields = headers | ({"Authorization": token} if token else {})
-        answer = self._transport.request(method, url, fields, body=body, length=length, verify=verify)
+        answer = self._transport.request(method, url, fields, body=body, length=length, trust=trust)
         if answer.status != 401 or not same or not (body is None or isinstance(body, bytes)):
             return answer
         challenges = answer.headers("WWW-Authenticate")
         _finish(answer)
         token = self._tokens.answer(self.endpoint, challenges, scope, self._credentials)
-        return self._transport.request(method, url, headers | {"Authorization": token}, body=body, length=length, verify=verify)
+        return self._transport.request(method, url, headers | {"Authorization": token}, body=body, length=length, trust=trust)
 
     def _failure(self, answer: Answer) -> CarrackError:
         """An answer that refuses, as a kind with the registry's own words."""
@@ -266,7 +286,7 @@ class Repository:
 
     def _begin_upload(self) -> str:
         answer = self._call("POST", "blobs/uploads/", {}, accept=(202,), actions=PUSH)
-        return self._next(answer, f"{self.endpoint.url}/v2/{self._path}/blobs/uploads/")
+        return self._next(answer, f"{self._base}/blobs/uploads/")
 
     def _resume_upload(self, location: str) -> tuple[str, int]:
         """Where a broken upload stands; a new one when the registry has forgotten it."""
@@ -289,7 +309,7 @@ class Repository:
 
     def _abandon(self, location: str) -> None:
         """Cancel an upload that was begun instead of a mount."""
-        url = urljoin(f"{self.endpoint.url}/v2/{self._path}/blobs/uploads/", location)
+        url = urljoin(f"{self._base}/blobs/uploads/", location)
         if urlsplit(url)[:2] == urlsplit(self.endpoint.url)[:2]:
             try:
                 _finish(self._send("DELETE", url, {}, None, None, accept=(202, 204)))

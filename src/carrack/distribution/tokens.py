@@ -102,11 +102,14 @@ class Tokens:
 
     def _ask(self, endpoint: Endpoint, realm: str, service: str, scope: str, credentials: Credentials) -> _Token:
         headers: dict[str, str] = {}
+        trust = endpoint.trust
+        if urlsplit(realm).netloc != endpoint.host:  # our own certificate is for the registry
+            trust = msgspec.structs.replace(trust, client_cert="", client_key="")
         if credentials.identity_token:
             form = {"grant_type": "refresh_token", "refresh_token": credentials.identity_token, "client_id": "carrack"}
             body = urlencode({**form, "service": service, "scope": scope}).encode()
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-            answer = self._transport.request("POST", realm, headers, body=body, verify=endpoint.verify)
+            answer = self._transport.request("POST", realm, headers, body=body, trust=trust)
         else:
             if credentials.username:
                 headers["Authorization"] = credentials.basic
@@ -114,7 +117,7 @@ class Tokens:
             if credentials.username:
                 asked.append(f"account={quote(credentials.username, safe='')}")
             url = realm + ("&" if "?" in realm else "?") + "&".join(asked)
-            answer = self._transport.request("GET", url, headers, verify=endpoint.verify)
+            answer = self._transport.request("GET", url, headers, trust=trust)
         content = answer.read(_TOKEN_LIMIT_BYTES)
         if answer.status in (400, 401, 403):
             raise Unauthorized(

@@ -14,6 +14,7 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from carrack import __version__
+from carrack.distribution.hosts import BELIEVING, Trust
 from carrack.errors import InvalidParameter, Unavailable
 
 CHUNK_BYTES = 1 << 20
@@ -94,7 +95,7 @@ class Answer:
             self._pool.keep(self._key, self._connection)
 
 
-_Key = tuple[str, str, bool]
+_Key = tuple[str, str, Trust]
 
 
 class Transport:
@@ -112,7 +113,7 @@ class Transport:
         *,
         body: Body | None = None,
         length: int | None = None,
-        verify: bool = True,
+        trust: Trust = BELIEVING,
     ) -> Answer:
         """Send one request and give the answer's beginning. Redirects of GET and HEAD are followed.
 
@@ -122,7 +123,7 @@ class Transport:
         fields = {"User-Agent": _PRODUCT, "Accept-Encoding": "identity", **headers}
         origin = _origin(url)
         for _ in range(_REDIRECTS + 1):
-            answer = self._once(method, url, fields, body, length, verify)
+            answer = self._once(method, url, fields, body, length, trust)
             if answer.status not in _REDIRECT_STATUSES or method not in ("GET", "HEAD"):
                 return answer
             target = urljoin(url, answer.header("Location"))
@@ -132,7 +133,7 @@ class Transport:
                 raise InvalidParameter(f"{url}: refusing the redirect to {redacted(target)}")
             if _origin(target) != origin:
                 fields.pop("Authorization", None)
-                verify = True
+                trust = BELIEVING  # our own certificate is for the registry, not for where it keeps its blobs
             url = target
         raise InvalidParameter(f"{redacted(url)}: too many redirects")
 
@@ -154,10 +155,10 @@ class Transport:
             connection.close()
 
     def _once(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, length: int | None, verify: bool
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, length: int | None, trust: Trust
     ) -> Answer:
         parts = urlsplit(url)
-        key = (parts.scheme, parts.netloc, verify)
+        key = (parts.scheme, parts.netloc, trust)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         fields = dict(headers)
         if length is not None:
@@ -172,7 +173,7 @@ class Transport:
                 pass  # it had been closed while it lay idle: once more on a new one
         elif kept is not None:
             kept.close()
-        return self._exchange(_connect(parts.scheme, parts.netloc, verify), key, method, url, path, fields, body)
+        return self._exchange(_connect(parts.scheme, parts.netloc, trust), key, method, url, path, fields, body)
 
     def _exchange(
         self,
@@ -211,23 +212,23 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
-def _connect(scheme: str, host: str, verify: bool) -> http.client.HTTPConnection:
+def _connect(scheme: str, host: str, trust: Trust) -> http.client.HTTPConnection:
     """A connection to be opened, through the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)."""
     name = host.rpartition("@")[2]
     proxy = getproxies_environment().get(scheme)
     if not proxy or proxy_bypass(name):
-        return _direct(scheme, name, verify)
+        return _direct(scheme, name, trust)
     through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if scheme == "https":
-        tunnel = _direct("https", through.netloc.rpartition("@")[2], verify)
+        tunnel = _direct("https", through.netloc.rpartition("@")[2], trust)
         tunnel.set_tunnel(*_host_port(name, 443))
         return tunnel
-    return _direct("http", through.netloc.rpartition("@")[2], verify)
+    return _direct("http", through.netloc.rpartition("@")[2], trust)
 
 
-def _direct(scheme: str, host: str, verify: bool) -> http.client.HTTPConnection:
+def _direct(scheme: str, host: str, trust: Trust) -> http.client.HTTPConnection:
     if scheme == "https":
-        return http.client.HTTPSConnection(host, timeout=_TIMEOUT_SECONDS, context=_context(verify), blocksize=CHUNK_BYTES)
+        return http.client.HTTPSConnection(host, timeout=_TIMEOUT_SECONDS, context=_context(trust), blocksize=CHUNK_BYTES)
     return http.client.HTTPConnection(host, timeout=_TIMEOUT_SECONDS, blocksize=CHUNK_BYTES)
 
 
@@ -236,18 +237,31 @@ def _host_port(host: str, default: int) -> tuple[str, int]:
     return parts.hostname or "", parts.port or default
 
 
-_contexts: dict[bool, ssl.SSLContext] = {}
+_contexts: dict[tuple[Trust, tuple[int, ...]], ssl.SSLContext] = {}
 
 
-def _context(verify: bool) -> ssl.SSLContext:
-    """Reading the system's certificates takes long enough to do it once."""
-    context = _contexts.get(verify)
-    if context is None:
-        context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE"))
-        if not verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        _contexts[verify] = context
+def _context(trust: Trust) -> ssl.SSLContext:
+    """Reading certificates takes long enough to do it once for each state of the files. Raises CertificateRefused."""
+    named = [path for path in (*trust.ca, trust.client_cert, trust.client_key) if path]
+    try:
+        key = (trust, tuple(os.stat(path).st_mtime_ns for path in named))
+        context = _contexts.get(key)
+        if context is None:
+            context = _contexts[key] = _new_context(trust)
+        return context
+    except (OSError, ssl.SSLError) as error:
+        raise CertificateRefused(f"cannot use {', '.join(named) or 'the certificates of this system'}: {_reason(error)}") from error
+
+
+def _new_context(trust: Trust) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE"))
+    for path in trust.ca:
+        context.load_verify_locations(path)
+    if trust.client_cert:
+        context.load_cert_chain(trust.client_cert, trust.client_key)
+    if not trust.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     return context
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import msgspec
 
-from carrack.engine import creation, logs, names, request, specification, top
+from carrack.engine import creation, logs, names, request, top, updating
 from carrack.engine.config import CreateRequest, UpdateRequest
 from carrack.engine.container import Container, Created, MountPoint, Processes, Pruned, Sizes
 from carrack.engine.copy_up import copy_up
@@ -85,7 +85,7 @@ class Containers:
     async def create(self, name: str, request: CreateRequest, platform: str) -> Created:
         """Make a container. Raises InvalidParameter, Conflict (name), NotFound (image, network)."""
         table = self._rooms.table
-        warnings = creation.check(request, platform)
+        warnings = creation.check(request, platform, self._rooms.settings.machine)
         container_id = names.new_id()
         chosen = table.reserve_name(name, container_id)
         try:
@@ -295,19 +295,11 @@ class Containers:
         """Change limits and the restart policy. Raises InvalidParameter; nothing is changed then."""
         container = self.get(ref)
         live = self._life.live(container)
-        warnings = request.check_resources(wanted, request.Machine.here())
         async with live.lock:
-            changed = msgspec.structs.replace(container.host_config)
-            for field in UpdateRequest.__struct_fields__:
-                value = getattr(wanted, field)
-                if field != "restart_policy" and value not in (0, "", None):
-                    setattr(changed, field, value)
-            if wanted.restart_policy.name:
-                request.check_restart_policy(wanted.restart_policy, container.host_config.auto_remove)
-                changed.restart_policy = wanted.restart_policy
-            request.check_resources(changed, request.Machine.here())
+            before = container.host_config
+            changed, warnings = updating.changed(before, wanted, self._rooms.settings.machine)
             if container.state.status in LIVE:
-                await in_thread(self._life.cgroup(container).update, specification.limits(changed))
+                await in_thread(updating.apply, self._life.cgroup(container), before, changed)
             container.host_config = changed
             await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
         self._life.tell(container, "update")

@@ -15,6 +15,7 @@ import msgspec
 from carrack.engine import honoured, log_options, mounts, request, specification
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
 from carrack.engine.container import Container, MountPoint
+from carrack.engine.resources import Machine
 from carrack.engine.rooms import Rooms
 from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from carrack.images.image import Image
@@ -25,14 +26,14 @@ from carrack.runtime import cgroups, defaults
 _CONFIG_FIELDS = tuple(ContainerConfig.__struct_fields__)
 
 
-def check(create: CreateRequest, platform: str) -> list[str]:
+def check(create: CreateRequest, platform: str, machine: Machine) -> list[str]:
     """What can be refused without looking at any image. Returns warnings. Raises InvalidParameter, NotImplementedHere."""
     if not create.image:
         raise InvalidParameter("no image specified")
     if platform:
         Platform.parse(platform)
     honoured.check(create)
-    warnings = request.check(create, request.Machine.here())
+    warnings = request.check(create, machine)
     if create.host_config.log_config.type:
         log_options.check(create.host_config.log_config)
     specification.security(create.host_config.security_opt)
@@ -144,7 +145,7 @@ def _make_source(container: Container, point: MountPoint, rooms: Rooms) -> None:
 def _networks(create: CreateRequest, rooms: Rooms) -> dict[str, EndpointSettings]:
     """The networks the container will join, with what was asked of each. Raises NotFound, InvalidParameter."""
     mode = create.host_config.network_mode
-    if mode.startswith("container:"):
+    if mode.startswith("container:") or create.network_disabled:
         return {}  # one that is not there is the start's error, as with dockerd
     asked = {name: settings or EndpointSettings() for name, settings in (create.networking_config.endpoints_config or {}).items()}
     if mode in ("host", "none") and len(asked) > (mode in asked):

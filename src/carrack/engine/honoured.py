@@ -7,28 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
-from carrack.errors import InvalidParameter, NotImplementedHere
+from carrack.engine.config import CreateRequest, EndpointSettings, HostConfig
+from carrack.errors import NotImplementedHere
 
 _HOST: dict[str, tuple[str, Callable[[HostConfig], bool]]] = {
     "Links": ("--link", lambda host: bool(host.links)),
     "DeviceRequests": ("--gpus and CDI devices", lambda host: bool(host.device_requests)),
     "StorageOpt": ("--storage-opt", lambda host: bool(host.storage_opt)),
     "UsernsMode": ("--userns", lambda host: host.userns_mode not in ("", "host")),
-    "CpuRealtimePeriod": ("--cpu-rt-period", lambda host: bool(host.cpu_realtime_period)),
-    "CpuRealtimeRuntime": ("--cpu-rt-runtime", lambda host: bool(host.cpu_realtime_runtime)),
     "Runtime": ("--runtime", lambda host: host.runtime not in ("", "carrack", "runc", "io.containerd.runc.v2")),
     "Mounts": ("--mount type=image", lambda host: any(mount.type in ("image", "cluster", "npipe") for mount in host.mounts or [])),
     "VolumeDriver": ("--volume-driver", lambda host: host.volume_driver not in ("", "local")),
-    "Cgroup": ("Cgroup", lambda host: bool(host.cgroup)),
-    "Annotations": ("--annotation", lambda host: bool(host.annotations)),
-}
-
-_WINDOWS: dict[str, Callable[[HostConfig], bool]] = {
-    "CpuCount": lambda host: bool(host.cpu_count),
-    "CpuPercent": lambda host: bool(host.cpu_percent),
-    "IOMaximumIOps": lambda host: bool(host.io_maximum_iops),
-    "IOMaximumBandwidth": lambda host: bool(host.io_maximum_bandwidth),
 }
 
 REFUSED = tuple((field, meaning) for field, (meaning, _) in _HOST.items())
@@ -36,25 +25,14 @@ REFUSED = tuple((field, meaning) for field, (meaning, _) in _HOST.items())
 
 
 def check(request: CreateRequest) -> None:
-    """Raises NotImplementedHere for what is not honoured yet, InvalidParameter for what Linux has not."""
+    """Raises NotImplementedHere for what is not honoured yet."""
     host = request.host_config
     for field, (meaning, asked) in _HOST.items():
         if asked(host):
             raise NotImplementedHere(f"HostConfig.{field} ({meaning}) is not supported by this version of Carrack")
-    for field, is_set in _WINDOWS.items():
-        if is_set(host):
-            raise InvalidParameter(f"invalid option: {field} is not supported on Linux")
-    if host.isolation not in ("", "default"):
-        raise InvalidParameter(f'invalid isolation "{host.isolation}" on linux')
-    _check_config(request)
     for name, endpoint in (request.networking_config.endpoints_config or {}).items():
         if endpoint is not None:
             _check_endpoint(name, endpoint)
-
-
-def _check_config(config: ContainerConfig) -> None:
-    if config.network_disabled:
-        raise NotImplementedHere("NetworkDisabled is not supported by this version of Carrack: use --network none")
 
 
 def _check_endpoint(name: str, endpoint: EndpointSettings) -> None:

@@ -19,6 +19,8 @@ from carrack.engine.log_options import plan as log_plan
 from carrack.engine.rooms import Rooms
 from carrack.errors import CarrackError, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
+from carrack.oci.runtime_spec import CpuLimits, Resources
+from carrack.runtime import cgroups
 from carrack.shim.messages import StartOrder
 
 
@@ -41,6 +43,7 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
     try:
         _take_addresses(container, rooms, launch)
         places = _write_files(container, rooms, launch.endpoints, namespace_of)
+        _hand_down_realtime(container, rooms, places.cgroup)
         spec = specification.build(container, places)
         launch.order = StartOrder(
             container_id=container.id,
@@ -165,6 +168,25 @@ def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
         driver_options=settings.driver_opts or {},
         gateway_priority=settings.gw_priority,
     )
+
+
+def _hand_down_realtime(container: Container, rooms: Rooms, cgroup: str) -> None:
+    """Give the parents of a container's cgroup a real-time share to give on: a new cgroup has none (sched-rt-group.rst)."""
+    realtime = rooms.settings.realtime
+    if not container.host_config.cpu_realtime_runtime or not realtime.runtime:
+        return
+    path = ""
+    for name in cgroup.strip("/").split("/")[:-1]:
+        path += f"/{name}"
+        parent = cgroups.open(path)
+        try:
+            parent.create()
+            parent.update(Resources(cpu=CpuLimits(realtime_period=realtime.period or None, realtime_runtime=realtime.runtime)))
+        except OSError as error:
+            raise InvalidParameter(
+                f"the cgroup {path} cannot have {realtime.runtime} microseconds of real-time (--cpu-rt-runtime of the daemon): "
+                f"{error.strerror}"
+            ) from error
 
 
 def _binding(port: ports.WantedPort, rooms: Rooms) -> PortBinding:

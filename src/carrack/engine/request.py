@@ -1,36 +1,23 @@
 """A create request before it becomes a container: checked as Docker checks it, merged with the image's defaults. Pure.
 
-Texts and statuses are the daemon's of Docker 28. What depends on the host (number of processors, the swap account) comes in as a
-`Machine`, so that tests need none.
+Texts and statuses are the daemon's of Docker 28. What depends on the host (number of processors, what cgroups can limit) comes in
+as a `Machine`, so that tests need none.
 """
 
 from __future__ import annotations
 
-import os
 import posixpath
 import signal
-from dataclasses import dataclass
 
-from carrack.engine.config import ContainerConfig, CreateRequest, HostConfig, Resources, RestartPolicy
+from carrack.engine import resources
+from carrack.engine.config import ContainerConfig, CreateRequest, HostConfig, RestartPolicy
 from carrack.engine.ports import exposed, wanted
+from carrack.engine.resources import Machine
 from carrack.errors import InvalidParameter
 from carrack.oci.image_config import ExecutionConfig, Healthcheck
 
-MINIMUM_MEMORY_BYTES = 6 * 1024 * 1024
 SHM_SIZE_BYTES = 64 * 1024 * 1024
 _RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What a check needs to know of the host."""
-
-    processors: int
-    swap_accounting: bool = True
-
-    @classmethod
-    def here(cls) -> Machine:
-        return cls(len(os.sched_getaffinity(0)))
 
 
 def check(request: CreateRequest, machine: Machine) -> list[str]:
@@ -54,51 +41,31 @@ def check(request: CreateRequest, machine: Machine) -> list[str]:
     for entry in host.extra_hosts or []:
         name, colon, address = entry.partition(":")
         if not name or not colon or not address:
-            raise InvalidParameter(f"bad format for add-host: {entry!r}")
+            raise InvalidParameter(f'bad format for add-host: "{entry}"')
     for key in host.sysctls or {}:
         _check_sysctl(key, host)
     exposed(request, host)
     wanted(request, host)
-    warnings = check_resources(host, machine)
+    _check_host(host)
+    warnings = resources.check(host, machine)
     if host.network_mode == "host" and (host.publish_all_ports or host.port_bindings):
         warnings.append("Published ports are discarded when using host network mode")
     return warnings
 
 
-def check_resources(resources: Resources, machine: Machine) -> list[str]:
-    """The limits alone, as `update` asks them too."""
-    warnings: list[str] = []
-    memory, swap = resources.memory, resources.memory_swap
-    if memory and memory < MINIMUM_MEMORY_BYTES:
-        raise InvalidParameter("Minimum memory limit allowed is 6MB")
-    if memory > 0 and not machine.swap_accounting and swap:
-        warnings.append(
-            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."
-        )
-    if memory > 0 and swap > 0 and swap < memory:
-        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if memory == 0 and swap > 0:
-        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
-    swappiness = resources.memory_swappiness
-    if swappiness is not None and swappiness != -1 and not 0 <= swappiness <= 100:
-        raise InvalidParameter(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
-    reservation = resources.memory_reservation
-    if reservation and reservation < MINIMUM_MEMORY_BYTES:
-        raise InvalidParameter("Minimum memory reservation allowed is 6MB")
-    if memory > 0 and reservation > 0 and memory < reservation:
-        raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
-    _check_processor(resources, machine)
-    if resources.blkio_weight and not 10 <= resources.blkio_weight <= 1000:
-        raise InvalidParameter("Range of blkio weight is from 10 to 1000")
-    for limit in resources.ulimits or []:
-        if limit.hard != -1 and limit.soft > limit.hard:
-            raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}")
-    if resources.oom_kill_disable and not memory:
-        warnings.append(
-            "OOM killer is disabled for the container, but no memory limit is set, "
-            "this can result in the system running out of resources."
-        )
-    return warnings
+def _check_host(host: HostConfig) -> None:
+    if host.isolation not in ("", "default"):
+        raise InvalidParameter(f"invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise InvalidParameter(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if host.shm_size < 0:
+        raise InvalidParameter("SHM size can not be less than 0")
+    if "" in (host.annotations or {}):
+        raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
+    if host.cgroup:
+        raise InvalidParameter(f"invalid cgroup spec {host.cgroup!r}: a container's cgroup cannot be joined, see CgroupParent")
+    if host.userns_mode not in ("", "host"):
+        raise InvalidParameter(f"invalid user namespace mode: {host.userns_mode}")
 
 
 def merge(config: ContainerConfig, image: ExecutionConfig) -> None:
@@ -139,6 +106,8 @@ def settle(host: HostConfig, *, default_log_driver: str, default_log_options: di
         host.memory_swap = host.memory * 2
     if host.shm_size == 0 and not host.ipc_mode.startswith("container:"):
         host.shm_size = SHM_SIZE_BYTES
+    if host.pids_limit == 0:
+        host.pids_limit = None
     host.ipc_mode = host.ipc_mode or "private"
     host.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged or cgroup_version == 1 else "private")
     host.restart_policy.name = host.restart_policy.name or "no"
@@ -170,42 +139,6 @@ def parse_signal(text: str) -> int:
     if not isinstance(found, signal.Signals):
         raise InvalidParameter(f"invalid signal: {text}")
     return int(found)
-
-
-def _check_processor(resources: Resources, machine: Machine) -> None:
-    nano, period, quota = resources.nano_cpus, resources.cpu_period, resources.cpu_quota
-    if nano and period:
-        raise InvalidParameter("Conflicting options: Nano CPUs and CPU Period cannot both be set")
-    if nano and quota:
-        raise InvalidParameter("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
-    if nano and (nano < 0 or nano > machine.processors * 1_000_000_000):
-        raise InvalidParameter(
-            f"range of CPUs is from 0.01 to {machine.processors:.2f}, as there are only {machine.processors} CPUs available"
-        )
-    if period and not 1000 <= period <= 1_000_000:
-        raise InvalidParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-    if quota and quota != -1 and quota < 1000:
-        raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if resources.cpu_shares < 0:
-        raise InvalidParameter(f"invalid CPU shares ({resources.cpu_shares}): value must be a positive integer")
-    if resources.cpuset_cpus:
-        available = (os.cpu_count() or machine.processors) - 1
-        if _highest(resources.cpuset_cpus, "cpuset-cpus") > available:
-            raise InvalidParameter(
-                f"Requested CPUs are not available - requested {resources.cpuset_cpus}, available: 0-{available}"
-            )
-    if resources.cpuset_mems:
-        _highest(resources.cpuset_mems, "cpuset-mems")
-
-
-def _highest(text: str, what: str) -> int:
-    highest = 0
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()) or (dash and int(high) < int(low)):
-            raise InvalidParameter(f"Invalid value {text} for {what}")
-        highest = max(highest, int(high) if dash else int(low))
-    return highest
 
 
 def check_restart_policy(policy: RestartPolicy, auto_remove: bool) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from carrack.engine.events import Events
+from carrack.engine.resources import Machine
 from carrack.engine.shims import Zygote
 from carrack.engine.table import Table
 from carrack.images.images import Images
 from carrack.networks.networks import Networks
+from carrack.runtime.cgroups.features import Features
 from carrack.shim.messages import WorkerDone, WorkerJob
 from carrack.snapshots.snapshotter import Snapshotter
 from carrack.volumes.volumes import Volumes
@@ -31,6 +33,14 @@ class Directories:
 
 
 @dataclass(frozen=True, slots=True)
+class Realtime:
+    """The share of real-time that cgroups of containers have together, in microseconds; 0: what they have is left alone."""
+
+    period: int = 0
+    runtime: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the daemon's configuration decides about every container."""
 
@@ -46,6 +56,8 @@ class Settings:
     no_new_privileges: bool = False
     init_path: str = ""
     """The program behind `--init`; empty: none was found on this host."""
+    machine: Machine = field(default_factory=lambda: Machine.here(Features()))
+    realtime: Realtime = Realtime()
 
 
 @dataclass(frozen=True, slots=True)

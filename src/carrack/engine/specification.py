@@ -141,6 +141,7 @@ def build(container: Container, places: Places) -> RuntimeSpec:
         domainname=config.domainname if host.uts_mode != "host" else "",
         mounts=tuple(_mounts(container, places)),
         linux=linux,
+        annotations=host.annotations or None,
     )
 
 
@@ -177,6 +178,8 @@ def limits(resources: Resources, device_rules: tuple[DeviceRule, ...] = ()) -> L
         period=PERIOD_MICROSECONDS if resources.nano_cpus else resources.cpu_period or None,
         cpus=resources.cpuset_cpus,
         mems=resources.cpuset_mems,
+        realtime_period=resources.cpu_realtime_period or None,
+        realtime_runtime=resources.cpu_realtime_runtime or None,
     )
     swappiness = resources.memory_swappiness
     memory = MemoryLimits(
@@ -191,7 +194,7 @@ def limits(resources: Resources, device_rules: tuple[DeviceRule, ...] = ()) -> L
         devices=device_rules,
         cpu=cpu if cpu != CpuLimits() else None,
         memory=memory if memory != MemoryLimits() else None,
-        pids=PidsLimit(pids) if pids is not None and pids > 0 else None,
+        pids=PidsLimit(max(pids, -1)) if pids else None,
         block_io=_block_io(resources),
     )
 

@@ -6,7 +6,7 @@ Everything that speaks to registries is imported at the first order: most daemon
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,12 +45,20 @@ class _SearchAnswer(msgspec.Struct):
 
 
 class Puller:
-    """Images to and from registries. `mirrors` and `insecure` are dockerd's settings of these names."""
+    """Images to and from registries. `mirrors` and `insecure` are dockerd's settings, `hosts` is our `registries`."""
 
-    def __init__(self, images: Images, *, mirrors: Sequence[str] = (), insecure: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        images: Images,
+        *,
+        mirrors: Sequence[str] = (),
+        insecure: Sequence[str] = (),
+        hosts: Mapping[str, object] | None = None,
+    ) -> None:
         self._images = images
         self._mirrors = tuple(mirrors)
         self._insecure = tuple(insecure)
+        self._hosts = hosts or {}
         self._transfers = Transfers()
         self._lock = threading.Lock()
         self._registries: Registries | None = None
@@ -126,7 +134,10 @@ class Puller:
         return self._open().find(reference, decode_header(credentials), ask)[1]
 
     def search(self, term: str, limit: int, credentials: str) -> list[SearchResult]:
-        """What an index finds for a term (``term`` or ``registry/term``). Raises InvalidParameter, Unavailable."""
+        """What an index finds for a term (``term`` or ``registry/term``); the catalog of a registry that has no index, by name.
+
+        Raises InvalidParameter, NotFound, Unauthorized, Unavailable.
+        """
         from carrack.distribution.credentials import decode_header
 
         first, slash, rest = term.partition("/")
@@ -134,7 +145,13 @@ class Puller:
         domain, wanted = (first, rest) if named else ("docker.io", term)
         if not wanted or "://" in term:
             raise InvalidParameter(f'invalid repository name "{term}"')
-        content = self._open().search(domain, wanted.removeprefix("library/"), limit, decode_header(credentials))
+        registries, who = self._open(), decode_header(credentials)
+        try:
+            content = registries.search(domain, wanted.removeprefix("library/"), limit, who)
+        except NotFound:
+            if not named:
+                raise
+            return [SearchResult(name) for name in registries.catalog(domain, who) if wanted in name][:limit]
         try:
             return msgspec.json.decode(content, type=_SearchAnswer).results
         except msgspec.DecodeError as error:
@@ -162,11 +179,12 @@ class Puller:
 
     def _open(self) -> Registries:
         from carrack.distribution.endpoints import RegistryOptions
+        from carrack.distribution.hosts import parse
         from carrack.distribution.registry import Registries
 
         with self._lock:
             if self._registries is None:
-                self._registries = Registries(RegistryOptions(self._mirrors, self._insecure))
+                self._registries = Registries(RegistryOptions(self._mirrors, self._insecure, parse(self._hosts)))
             return self._registries
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import pytest
 
+from carrack.distribution import hosts
 from carrack.distribution.credentials import Credentials, decode_header
 from carrack.distribution.endpoints import Endpoint, RegistryOptions
 from carrack.distribution.tokens import may_have_credentials, parse_challenge
@@ -15,7 +17,8 @@ from carrack.errors import InvalidParameter
 
 
 def urls(options: RegistryOptions, domain: str, *, push: bool = False) -> list[str]:
-    return [endpoint.url for endpoint in options.endpoints(domain, push=push)]
+    places = options.own(domain) if push else options.before(domain) + options.own(domain)
+    return [endpoint.url for endpoint in places]
 
 
 def test_docker_hub_is_asked_by_tls_at_its_own_host() -> None:
@@ -89,3 +92,31 @@ def test_a_login_header_that_is_none_is_refused(header: str) -> None:
 def test_secrets_are_not_shown() -> None:
     assert "hidden" not in repr(Credentials("me", "hidden", "hidden", "hidden"))
     assert redacted("https://me:hidden@host/path?signature=hidden") == "https://host/path"
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ({"registry.corp": {"mirror": []}}, "mirror"),
+        ({"registry.corp": {"mirrors": ["ftp://x"]}}, "ftp://x"),
+        ({"registry.corp": {"mirrors": ["https://x/path"]}}, "https://x/path"),
+        ({"registry.corp": {"mirrors": ["https://me:secret@x"]}}, "invalid mirror"),
+        ({"registry.corp/team": {}}, "registry.corp/team"),
+        ({"registry.corp": {"ca": "/nowhere/ca.pem"}}, "/nowhere/ca.pem"),
+        ({"registry.corp": {"client-cert": "/etc/hostname"}}, "client-key"),
+        ({"registry.corp": {"rewrite": {"(": "x"}}}, "rewrite"),
+        ({"registry.corp": {"rewrite": {"^(a)$": "$2"}}}, "no group $2"),
+        ({"registry.corp": {"insecure": "yes"}}, "bool"),
+        ([], "object"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused_by_name(document: object, named: str) -> None:
+    with pytest.raises(InvalidParameter, match=re.escape(named)):
+        hosts.parse(document)
+
+
+def test_the_first_rule_that_matches_names_the_repository() -> None:
+    rules = {"^library/(.*)": "hub/$1", "(.*)": "rest/${1}"}
+    assert hosts.rewritten(rules, "library/nginx") == "hub/nginx"
+    assert hosts.rewritten(rules, "team/app") == "rest/team/app"
+    assert hosts.rewritten({}, "team/app") == "team/app"

@@ -4,10 +4,11 @@ import pytest
 
 from carrack.engine import request
 from carrack.engine.config import ContainerConfig, CreateRequest, HostConfig, RestartPolicy
+from carrack.engine.resources import Machine
 from carrack.errors import InvalidParameter
 from carrack.oci.image_config import ExecutionConfig
 
-MACHINE = request.Machine(processors=2)
+MACHINE = Machine(processors=2)
 
 
 def asked(**host: object) -> CreateRequest:
@@ -27,7 +28,7 @@ def test_a_plain_request_is_accepted_without_warnings() -> None:
         ({"nano_cpus": 3_000_000_000}, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"),
         ({"nano_cpus": 1, "cpu_period": 1000}, "Conflicting options: Nano CPUs and CPU Period cannot both be set"),
         ({"cpu_quota": 10}, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
-        ({"cpuset_cpus": "a"}, "Invalid value a for cpuset-cpus"),
+        ({"cpuset_cpus": "a"}, "Invalid value a for cpuset cpus: invalid format: a"),
         ({"blkio_weight": 5}, "Range of blkio weight is from 10 to 1000"),
         ({"sysctls": {"kernel.panic": "1"}}, "is not namespaced"),
         ({"sysctls": {"net.ipv4.ip_forward": "1"}, "network_mode": "host"}, "not allowed in host network namespace"),

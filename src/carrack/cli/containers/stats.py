@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from carrack.client.engine import Response
 
 REFRESH_SECONDS = 0.5
-FIRST_SAMPLE_SECONDS = 2.0
-"""How long a container may take to its first numbers; one that does not run may never send any."""
+FIRST_SAMPLE_SECONDS = 4.0
+"""How long a container may take to numbers that can be shown; one that does not run may never send any."""
 NO_VALUE = "--"
 COLUMNS = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
 
@@ -133,8 +133,8 @@ class _Watch:
         if any(usage.container == container for usage in self.usages):
             return
         usage = Usage(container, truncate=self.truncate)
-        query = {"stream": "1" if self.stream else "0"}
-        usage.response = self.session.new_engine().request("GET", container_path(container, "/stats"), query)
+        # a stream even for one look: its head comes at once, so that many containers are asked together
+        usage.response = self.session.new_engine().request("GET", container_path(container, "/stats"), {"stream": "1"})
         self.usages.append(usage)
 
     def remove(self, container: str) -> None:
@@ -154,7 +154,8 @@ class _Watch:
         }
         if self.events is not None:
             sources[self.events.body.fileno()] = None
-        readable, _, _ = select(list(sources), [], [], max(timeout_seconds, 0))
+        buffered = [fd for fd, usage in sources.items() if usage and usage.response and usage.response.body.buffered]
+        readable, _, _ = (buffered, [], []) if buffered else select(list(sources), [], [], max(timeout_seconds, 0))
         for fd in readable:
             usage = sources[fd]
             if usage is None:
@@ -194,8 +195,15 @@ class _Watch:
 
     @property
     def waiting(self) -> bool:
-        """Whether some container has not sent its first numbers."""
-        return any(usage.sample is None and usage.response is not None for usage in self.usages)
+        """Whether some container has not sent its first numbers; for a single look, those with a sample before them."""
+        return any(usage.response is not None and not self._shows(usage) for usage in self.usages)
+
+    def _shows(self, usage: Usage) -> bool:
+        sample = usage.sample
+        if sample is None:
+            return False
+        runs = bool((sample.get("memory_stats") or {}).get("usage"))
+        return self.stream or not runs or bool((sample.get("precpu_stats") or {}).get("system_cpu_usage"))
 
 
 def _stats(session: Session, parsed: Parsed) -> None:

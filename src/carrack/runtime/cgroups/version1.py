@@ -73,6 +73,9 @@ class CgroupV1:
             except FileNotFoundError:
                 warnings.append(_unsupported(write))
             except OSError as error:
+                if error.errno == errno.EOPNOTSUPP and write.warning:
+                    warnings.append(write.warning)  # the device's scheduler knows no weights
+                    continue
                 if error.errno != errno.EINVAL or write.file != "cpu.cfs_period_us" or _later(writes, "cpu.cfs_quota_us") is None:
                     raise
                 postponed = write  # below a parent's limit a shorter period is good only with its smaller quota
