@@ -25,7 +25,13 @@ from carrack.oci.digest import Digest
 from carrack.snapshots import Snapshotter
 from carrack.state import Database, Row
 
-REGULAR, SOURCE_HTTP, SOURCE_GIT, CACHE_MOUNT, INTERNAL = "regular", "source.http", "source.git.checkout", "exec.cachemount", "internal"
+REGULAR, SOURCE_HTTP, SOURCE_GIT, CACHE_MOUNT, INTERNAL = (
+    "regular",
+    "source.http",
+    "source.git.checkout",
+    "exec.cachemount",
+    "internal",
+)
 """The kinds of records, in the words of `docker buildx du`."""
 
 

@@ -170,7 +170,27 @@ class PackTree(_Message, frozen=True, tag="pack-tree"):
     version: int = VERSION
 
 
-WorkerJob = UnpackLayer | CopyUp | RemoveTree | PackTree
+class MakeDirectory(_Message, frozen=True, tag="make-directory"):
+    """Make a directory of a snapshot, as WORKDIR does. `entries` answers how many were made."""
+
+    rootfs: tuple[Mount, ...]
+    path: str
+    owner: str = ""
+    """``user[:group]``, by the tree's own names."""
+    moment_seconds: int = -1
+    """The time that new directories bear; -1: now."""
+    version: int = VERSION
+
+
+class LookAt(_Message, frozen=True, tag="look-at"):
+    """Say what is at a path of a read-only tree: `entries` 1 for a directory, 2 for a file, 3 for something else."""
+
+    rootfs: tuple[Mount, ...]
+    path: str
+    version: int = VERSION
+
+
+WorkerJob = UnpackLayer | CopyUp | RemoveTree | PackTree | MakeDirectory | LookAt
 
 
 class WorkerDone(_Message, frozen=True, tag="worker-done"):

@@ -17,10 +17,20 @@ from carrack.errors import CarrackError, SystemFailure, Unavailable
 from carrack.kernel import mount, paths
 from carrack.oci.mount import Mount
 from carrack.runtime import rootfs
-from carrack.shim import messages, wire
+from carrack.shim import messages, place, wire
 from carrack.shim.confinement import detached, shut_in
 from carrack.shim.copy_tree import TreeCopy
-from carrack.shim.messages import CopyUp, PackTree, RemoveTree, UnpackLayer, WorkerDone, WorkerFailed, WorkerJob
+from carrack.shim.messages import (
+    CopyUp,
+    LookAt,
+    MakeDirectory,
+    PackTree,
+    RemoveTree,
+    UnpackLayer,
+    WorkerDone,
+    WorkerFailed,
+    WorkerJob,
+)
 from carrack.shim.pack_tree import pack_tree
 
 _UPPER = "upperdir="
@@ -54,6 +64,12 @@ def _do(job: WorkerJob, fds: list[int]) -> WorkerDone:
             return _remove(job, *fds)
         case PackTree():
             return _pack(job, *fds)
+        case MakeDirectory():
+            root, kept = rootfs.take_root(job.rootfs)
+            os.close(kept)
+            return place.make_directory(shut_in(root, overlay_attributes=True), job.path, job.owner, job.moment_seconds)
+        case LookAt():
+            return place.look_at(shut_in(_take_tree(job.rootfs)), job.path)
 
 
 def _unpack(job: UnpackLayer, source_fd: int, target_fd: int) -> WorkerDone:
