@@ -10,6 +10,7 @@ from carrack.api.moments import rfc3339
 from carrack.api.networks import found_in, labels_allow
 from carrack.api.router import Route
 from carrack.api.versions import at_least
+from carrack.engine.disk_usage import VolumeShare
 from carrack.engine.filters import Filters
 from carrack.errors import Unavailable
 from carrack.http import Request, Response
@@ -91,15 +92,11 @@ class UsedVolume(VolumeResource):
     UsageData: VolumeUsage
 
 
-def used(volumes: Volumes) -> list[object]:
-    """Every volume with its size and how many containers use it. Blocking: the volumes are walked."""
-    return [
-        UsedVolume(
-            **msgspec.structs.asdict(resource(volume)),
-            UsageData=VolumeUsage(volumes.usage_bytes(volume), len(volume.references)),
-        )
-        for volume in volumes.list()
-    ]
+def used(share: VolumeShare) -> UsedVolume:
+    """A volume with its size and how many containers use it."""
+    return UsedVolume(
+        **msgspec.structs.asdict(resource(share.volume)), UsageData=VolumeUsage(share.size_bytes, len(share.volume.references))
+    )
 
 
 class Orders:

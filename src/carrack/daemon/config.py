@@ -14,6 +14,7 @@ from pathlib import Path
 
 from carrack.engine import log_options
 from carrack.engine.config import LogConfig
+from carrack.engine.oci_runtimes import Program
 from carrack.errors import InvalidParameter
 
 DEFAULT_FILE = "/etc/carrack/daemon.json"
@@ -39,6 +40,7 @@ class Option:
 
 
 OPTIONS = (
+    Option("add-runtime", "runtimes", "Another OCI runtime (name=path)", key="runtimes"),
     Option("bip", "text", "IPv4 address and prefix of the default bridge"),
     Option("bridge", "text", "Attach containers to this bridge, which is there already", "b"),
     Option("cgroup-parent", "text", "Parent cgroup of all containers"),
@@ -48,6 +50,7 @@ OPTIONS = (
     Option("data-root", "text", "Root directory of persistent state (default /var/lib/carrack)"),
     Option("debug", "flag", "Enable debug mode", "D"),
     Option("default-address-pool", "pools", "Pools that networks are cut from (base=CIDR,size=N)", key="default-address-pools"),
+    Option("default-runtime", "text", "OCI runtime of containers that name none (default carrack)"),
     Option("dns", "list", "DNS servers of containers"),
     Option("dns-opt", "list", "DNS options of containers", key="dns-opts"),
     Option("dns-search", "list", "DNS search domains of containers"),
@@ -114,6 +117,8 @@ class DaemonConfig:
     log_driver: str = "local"
     log_opts: dict[str, str] = field(default_factory=dict)
     cgroup_parent: str = ""
+    runtimes: dict[str, Program] = field(default_factory=dict)
+    default_runtime: str = ""
     cpu_rt_period: int = 0
     cpu_rt_runtime: int = 0
     shutdown_timeout: int = 15
@@ -183,13 +188,13 @@ def _collect(values: dict[str, object], option: Option, text: str) -> None:
         values[name] = int(text)
     elif option.kind == "text":
         values[name] = text
-    elif option.kind == "map":
+    elif option.kind in ("map", "runtimes"):
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise InvalidParameter(f'invalid argument "{text}" for "--{option.flag}" flag: must be key=value')
         held = values.setdefault(name, {})
         assert isinstance(held, dict)
-        held[key] = value
+        held[key] = {"path": value} if option.kind == "runtimes" else value
     else:
         held = values.setdefault(name, [])
         assert isinstance(held, list)
@@ -224,7 +229,8 @@ def _read_file(path: str, *, required: bool) -> dict[str, object]:
             f"unable to configure the daemon with file {path}: the following directives don't match any configuration option: "
             + ", ".join(unknown)
         )
-    kinds = {"text": str, "flag": bool, "number": int, "list": list, "map": dict, "pools": list, "document": dict}
+    kinds: dict[str, type] = {"text": str, "flag": bool, "number": int, "list": list, "map": dict, "pools": list}
+    kinds |= {"document": dict, "runtimes": dict}
     for name, value in document.items():
         want = kinds[_BY_NAME[name].kind]
         if not isinstance(value, want) or (want is int and isinstance(value, bool)):
@@ -235,7 +241,17 @@ def _read_file(path: str, *, required: bool) -> dict[str, object]:
 def _build(values: dict[str, object]) -> DaemonConfig:
     config = DaemonConfig()
     fields = {name.replace("-", "_"): value for name, value in values.items()}
-    for text in ("instance", "group", "log_level", "bridge", "ip", "log_driver", "cgroup_parent", "storage_driver"):
+    for text in (
+        "instance",
+        "group",
+        "log_level",
+        "bridge",
+        "ip",
+        "log_driver",
+        "cgroup_parent",
+        "storage_driver",
+        "default_runtime",
+    ):
         if text in fields:
             setattr(config, text, str(fields[text]))
     for switch in ("debug", "icc", "ip_forward", "ip_masq", "tls", "insecure_tcp", "validate"):
@@ -262,8 +278,26 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     assert isinstance(registries, dict)
     config.registries = registries
     config.default_address_pools = [_checked_pool(pool) for pool in _list(fields.get("default_address_pools", []))]
+    config.runtimes = {str(name): _program(str(name), value) for name, value in _table(fields.get("runtimes", {})).items()}
     _check(config, fields)
     return config
+
+
+def _program(name: str, value: object) -> Program:
+    """One of `runtimes`: ``{"path": …, "runtimeArgs": […]}``."""
+    table = _table(value)
+    words = table.get("runtimeArgs") or []
+    if set(table) - {"path", "runtimeArgs"} or not isinstance(table.get("path"), str) or not isinstance(words, list):
+        raise InvalidParameter(
+            f"invalid runtime {name}: want path and runtimeArgs, no runtimeType: a shim of containerd's is not run"
+        )
+    return Program(str(table["path"]), tuple(str(word) for word in words))
+
+
+def _table(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise InvalidParameter(f"invalid configuration: {value!r} is no table")
+    return value
 
 
 def _check(config: DaemonConfig, fields: dict[str, object]) -> None:

@@ -9,14 +9,29 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 
 from carrack import __version__
-from carrack.api import absent, container_stats, containers, events, exec, images, networks, not_yet, registries, system, volumes
+from carrack.api import (
+    absent,
+    container_stats,
+    containers,
+    disk_usage,
+    events,
+    exec,
+    images,
+    networks,
+    not_yet,
+    registries,
+    system,
+    volumes,
+)
 from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon.config import DaemonConfig
+from carrack.engine import oci_runtimes
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
+from carrack.engine.disk_usage import DiskUsages
 from carrack.engine.events import Events
 from carrack.engine.execs import Execs
 from carrack.engine.health import Health
@@ -35,7 +50,6 @@ from carrack.images.images import Images
 from carrack.images.registries import Puller
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
-from carrack.oci.digest import Digest
 from carrack.runtime import cgroups
 from carrack.runtime.cgroups.features import probe
 from carrack.shim import zygote_process
@@ -133,7 +147,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     execs = Execs(life)
     Health(life, execs)
     orders = Containers(life)
-    store.in_use = lambda image: _uses(table, image)
+    store.use_by(lambda: _uses(table))
     await restore(life, execs)
     known = {container.id for container in table}
     await in_thread(nets.reconcile, {container.id for container in table if container.state.running})
@@ -150,13 +164,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         debug=config.debug,
         warnings=warnings(),
     )
-    about = System(
-        rooms,
-        orders,
-        facts,
-        image_documents=lambda: images.documents(store),
-        volume_documents=lambda: volumes.used(vols),
-    )
+    about = System(rooms, facts)
     api = Api(
         [
             *containers.routes(orders),
@@ -164,6 +172,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
+            *disk_usage.routes(DiskUsages(orders, store, vols)),
             *registries.routes(puller),
             *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
@@ -188,6 +197,7 @@ def _settings(config: DaemonConfig) -> Settings:
         dns_options=tuple(config.dns_opts),
         trace=config.debug,
         machine=Machine.here(features),
+        runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
         init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
     )
@@ -233,6 +243,5 @@ def _connect(path: str) -> socket.socket:
     return zygote_process.reach(path)
 
 
-def _uses(table: Table, image: Digest) -> list[ContainerUse]:
-    wanted = str(image)
-    return [ContainerUse(c.id, c.name, c.state.running) for c in table if c.image_id == wanted]
+def _uses(table: Table) -> list[tuple[str, ContainerUse]]:
+    return [(c.image_id, ContainerUse(c.id, c.name, c.state.running)) for c in table]

@@ -364,9 +364,10 @@ class Lifecycle:
         await self._settle(container, live, read_exit(container))
 
     def clear_cgroup(self, container: Container) -> None:
-        """Kill what is left in a container's cgroup and remove it. Blocking."""
+        """Kill what is left in a container's cgroup and remove it, and what another runtime keeps of it. Blocking."""
         group = self.cgroup(container)
         group.kill()
+        launch.forget_foreign(container, self.rooms)
         group.remove()
 
     async def _settle(self, container: Container, live: Live, exited: Exited) -> None:

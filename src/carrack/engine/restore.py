@@ -20,7 +20,8 @@ from carrack.engine.shims import reconnect
 from carrack.engine.state import LIVE, Status
 from carrack.engine.threads import in_thread
 from carrack.errors import CarrackError
-from carrack.shim.messages import Abandon
+from carrack.shim import foreign
+from carrack.shim.messages import Abandon, ForeignRuntime
 
 log = logging.getLogger("carrack.restore")
 
@@ -120,6 +121,9 @@ def _clear(life: Lifecycle) -> None:
             log.info("removing %s, which no container owns", entry)
             rooms.snapshots.remove(entry.name)
             rooms.remove_tree(entry)
+    for entry in _entries(rooms.directories.exec_root / "bundles"):
+        if entry.name not in known:
+            foreign.forget(ForeignRuntime("/bin/false", str(entry)), entry.name)
     for entry in _entries(rooms.directories.exec_root / "shims"):
         if entry.name.removesuffix(".sock") not in known:
             entry.unlink(missing_ok=True)

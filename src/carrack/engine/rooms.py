@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from carrack.engine.events import Events
+from carrack.engine.oci_runtimes import Runtimes
 from carrack.engine.resources import Machine
 from carrack.engine.shims import Zygote
 from carrack.engine.table import Table
@@ -27,6 +28,10 @@ class Directories:
 
     def container(self, container_id: str) -> Path:
         return self.data_root / "containers" / container_id
+
+    def bundle(self, container_id: str) -> Path:
+        """Where another OCI runtime finds the container, and keeps its state."""
+        return self.exec_root / "bundles" / container_id
 
     def shim_socket(self, container_id: str) -> Path:
         return self.exec_root / "shims" / f"{container_id}.sock"
@@ -58,6 +63,7 @@ class Settings:
     """The program behind `--init`; empty: none was found on this host."""
     machine: Machine = field(default_factory=lambda: Machine.here(Features()))
     realtime: Realtime = Realtime()
+    runtimes: Runtimes = field(default_factory=Runtimes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What `info`, `version` and `df` say, gathered from the rooms."""
+"""What `info` and `version` say, gathered from the rooms."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import os
 import platform
 import sqlite3
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from carrack import __version__
-from carrack.engine.containers import Containers
-from carrack.engine.filters import Filters
+from carrack.engine.oci_runtimes import OURS, Runtimes
 from carrack.engine.rooms import Rooms
 from carrack.engine.state import Status
-from carrack.engine.system_information import AddressPool, Component, DiskUsage, SystemInformation, VersionInformation
-from carrack.engine.threads import in_thread
+from carrack.engine.system_information import AddressPool, Component, RuntimeProgram, SystemInformation, VersionInformation
 from carrack.oci.platform import machine
 from carrack.runtime import cgroups
 
@@ -44,20 +41,9 @@ class Facts:
 class System:
     """The daemon about itself."""
 
-    def __init__(
-        self,
-        rooms: Rooms,
-        containers: Containers,
-        facts: Facts,
-        *,
-        image_documents: Callable[[], list[object]],
-        volume_documents: Callable[[], list[object]],
-    ) -> None:
+    def __init__(self, rooms: Rooms, facts: Facts) -> None:
         self._rooms = rooms
-        self._containers = containers
         self._facts = facts
-        self._image_documents = image_documents
-        self._volume_documents = volume_documents
 
     def info(self) -> SystemInformation:
         """GET /info. Counts come from memory and one index query; nothing is walked."""
@@ -103,6 +89,9 @@ class System:
             name=uname.nodename,
             labels=facts.labels,
             server_version=facts.release,
+            runtimes=_runtimes(self._rooms.settings.runtimes),
+            default_runtime=self._rooms.settings.runtimes.default,
+            init_binary=self._rooms.settings.init_path,
             security_options=_security_options(layout.version),
             default_address_pools=[AddressPool(base, size) for base, size in facts.address_pools],
             warnings=facts.warnings or None,
@@ -120,19 +109,6 @@ class System:
                 Component("sqlite", sqlite3.sqlite_version),
             ],
         )
-
-    async def disk_usage(self, kinds: frozenset[str]) -> DiskUsage:
-        """GET /system/df, only of the kinds asked for."""
-        usage = DiskUsage()
-        if "image" in kinds:
-            usage.images = await in_thread(self._image_documents)
-            usage.layers_size_bytes = await in_thread(self._rooms.images.disk_usage)
-        if "volume" in kinds:
-            usage.volumes = await in_thread(self._volume_documents)
-        if "container" in kinds:
-            for container in self._containers.list(Filters(), all=True, limit=0, size=True):
-                usage.containers.append((container, await self._containers.sizes(container.id)))
-        return usage
 
 
 def identity(data_root: Path) -> str:
@@ -160,6 +136,12 @@ def warnings() -> list[str]:
         if not _has_swap_account(layout):
             found.append("WARNING: No swap limit support")
     return found
+
+
+def _runtimes(runtimes: Runtimes) -> dict[str, RuntimeProgram]:
+    """Our own is in this daemon's shims; its command is named for those who want to call it."""
+    others = {name: RuntimeProgram(program.path, list(program.arguments) or None) for name, program in runtimes.others.items()}
+    return {OURS: RuntimeProgram("carrack-oci"), **others}
 
 
 def _has_swap_account(layout: cgroups.Layout) -> bool:

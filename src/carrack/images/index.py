@@ -232,12 +232,17 @@ def _nameless(row: Row) -> Image:
         names=(),
         repo_digests=(),
         size_bytes=document.size_bytes,
-        created=_EPOCH + timedelta(microseconds=created) if created is not None else None,
+        created=moment(created),
         descriptor=document.target,
         manifest=document.manifest,
         layers=document.layers,
         parent=Digest.parse(parent) if parent else None,
     )
+
+
+def moment(microseconds: int | None) -> datetime | None:
+    """Microseconds of the epoch as a time."""
+    return _EPOCH + timedelta(microseconds=microseconds) if microseconds is not None else None
 
 
 def _familiar(name: str) -> str:

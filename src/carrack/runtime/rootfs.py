@@ -136,16 +136,21 @@ def _clone(source: str, *, recursive: bool) -> int:
 
 
 def _overlay(wanted: Mount, options: MountOptions) -> int:
+    try:
+        return _overlay_by_layer(wanted, options)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return _overlay_by_string(wanted, options)
+
+
+def _overlay_by_layer(wanted: Mount, options: MountOptions) -> int:
+    """Linux 6.5 and later. An older kernel takes every key, and says EINVAL only when the file system is to be made."""
     context = mount.open_file_system("overlay")
     try:
         mount.configure(context, "source", wanted.source or "overlay")
-        try:
-            for directory in wanted.lower:
-                mount.configure(context, "lowerdir+", directory)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return _overlay_by_string(wanted, options)  # Linux before 6.5
+        for directory in wanted.lower:
+            mount.configure(context, "lowerdir+", directory)
         for option in options.data:
             key, equals, value = option.partition("=")
             mount.configure(context, key, value if equals else None)

@@ -98,6 +98,14 @@ class LogPlan(_Message, frozen=True, tag="log"):
     """More than 0: mode=non-blocking with a ring of this size."""
 
 
+class ForeignRuntime(_Message, frozen=True, tag="runtime"):
+    """Another OCI runtime: its program, words to put before every command, and where this container's bundle and state lie."""
+
+    path: str
+    bundle: str
+    arguments: tuple[str, ...] = ()
+
+
 class StartOrder(_Message, frozen=True, tag="start"):
     """Fork a shim and make a container in it, up to the point where its init waits for Go.
 
@@ -125,6 +133,8 @@ class StartOrder(_Message, frozen=True, tag="start"):
     """Name each step and its time in Started."""
     tied: bool = False
     """The container ends with this conversation: a build step, which no later daemon would know."""
+    runtime: ForeignRuntime | None = None
+    """None: our own, in the shim itself."""
     version: int = VERSION
 
 

@@ -182,7 +182,7 @@ class Volumes:
         return removed, reclaimed
 
     def usage_bytes(self, volume: Volume) -> int:
-        """The size of the files in a volume; each inode once. What cannot be read counts nothing. Reads the whole tree."""
+        """The size of the files in a volume, each inode once, directories not counted, as Docker does it. Reads the whole tree."""
         total, seen, pending = 0, set(), [volume.mountpoint]
         while pending:
             try:
@@ -191,6 +191,7 @@ class Volumes:
                         status = entry.stat(follow_symlinks=False)
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(entry.path)
+                            continue
                         if (status.st_dev, status.st_ino) not in seen:
                             seen.add((status.st_dev, status.st_ino))
                             total += status.st_size
