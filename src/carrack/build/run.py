@@ -120,7 +120,7 @@ def run_step(
         for path, content in op.files:
             furnishing.files[path] = content.encode()
             furnishing.modes[path] = (_SCRIPT_MODE, 0, 0)
-        stack.callback(equipment.trees.forget, key)
+        stack.callback(equipment.stacks.forget, key)
         rootfs = equipment.rooms.root(key, parent, furnishing.directories, furnishing.places)
         around = workshop.surroundings
         order = StepOrder(
@@ -190,7 +190,7 @@ def _bind(workshop: BuildWorkshop, into: _Furnishing, mount: MountFlag, tree: Tr
         into.mounts.append(StepMount(mount.target, "tmpfs"))
         into.directories.append(_relative(mount.target))
         return
-    is_directory = workshop.equipment.trees.is_directory(tree, path, cancel)
+    is_directory = workshop.equipment.stacks.is_directory(tree, path, cancel)
     into.mounts.append(StepMount(mount.target, "bind", tree=tree, path=path, writable=not mount.readonly))
     if mount.target != "/":
         (into.directories if is_directory else into.places).append(_relative(mount.target))

@@ -34,7 +34,7 @@ from carrack.build.ports import (
 from carrack.build.progress import Tell, VertexLog
 from carrack.build.run import RunRoom, run_step
 from carrack.build.solver import Result
-from carrack.build.trees import Trees, tree_of
+from carrack.build.stacks import Stacks, tree_of
 from carrack.errors import NotFound, SystemFailure
 from carrack.oci.digest import Digest
 from carrack.snapshots import Snapshotter
@@ -47,7 +47,7 @@ class Equipment:
     snapshots: Snapshotter
     cache: BuildCache
     files: FileTrees
-    trees: Trees
+    stacks: Stacks
     remotes: RemoteSources
     rooms: RunRoom
     mounts: CacheMounts
@@ -130,7 +130,7 @@ class BuildWorkshop:
             if known is not None:
                 return known
         order = ChecksumOrder(
-            tree=self.equipment.trees.of(result.chain_id) if result.tree is None else result.tree,
+            tree=self.equipment.stacks.of(result.chain_id) if result.tree is None else result.tree,
             pattern=selection.pattern,
             wildcards=selection.wildcards,
             parents=selection.parents,
@@ -220,7 +220,7 @@ class BuildWorkshop:
             sources=sources,
             files=op.files,
             destination=op.destination,
-            base=() if op.link else equipment.trees.of(parent),
+            base=() if op.link else equipment.stacks.of(parent),
             owner=op.owner,
             mode=op.mode,
             link=op.link,
@@ -242,15 +242,15 @@ class BuildWorkshop:
         mounts = snapshots.prepare(key, parent)
         try:
             moment = -1 if self.epoch_seconds is None else self.epoch_seconds
-            made = self.equipment.trees.make_directory(mounts, op.path, op.owner, moment, cancel)
+            made = self.equipment.stacks.make_directory(mounts, op.path, op.owner, moment, cancel)
             if not made:
                 return None
             return snapshots.take(key)
         finally:
-            self.equipment.trees.forget(key)
+            self.equipment.stacks.forget(key)
 
     def _tree(self, result: Result) -> Tree:
-        return self.equipment.trees.of(result.chain_id) if result.tree is None else result.tree
+        return self.equipment.stacks.of(result.chain_id) if result.tree is None else result.tree
 
     def _hold(self, record: Record) -> None:
         self.equipment.cache.hold((record.key,))

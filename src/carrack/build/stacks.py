@@ -41,7 +41,7 @@ def tree_of(directory: Path) -> Tree:
     return (Mount("bind", str(directory), options=("bind", "ro")),)
 
 
-class Trees:
+class Stacks:
     """The layers of a data-root as trees."""
 
     def __init__(self, snapshots: Snapshotter, start: StartJob, remove_tree: Callable[[Path], None], containers: Path) -> None:
