@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -34,7 +34,17 @@ class Wanted:
 class Bases:
     """Resolves images for one build, each once. `resolve` blocks and is called from several threads at a time."""
 
-    def __init__(self, images: Images, registries: BaseImages, tell: Tell, cancel: Cancellation, *, pull: bool) -> None:
+    def __init__(
+        self,
+        images: Images,
+        registries: BaseImages,
+        credentials: Mapping[str, str],
+        tell: Tell,
+        cancel: Cancellation,
+        *,
+        pull: bool,
+    ) -> None:
+        self._credentials = credentials
         self._images = images
         self._registries = registries
         self._tell = tell
@@ -75,7 +85,11 @@ class Bases:
             return image, False
         try:
             self._registries.pull(
-                wanted.name, wanted.platform if wanted.asked else None, lambda line: self._told(vertex, line), self._cancel
+                wanted.name,
+                wanted.platform if wanted.asked else None,
+                self._credentials,
+                lambda line: self._told(vertex, line),
+                self._cancel,
             )
         except NotFound as error:
             raise NotFound(f"{shown_name(wanted.name)}: {error.message}") from error

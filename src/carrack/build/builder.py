@@ -69,6 +69,7 @@ class Builder:
         self._images = images
         self._exporter = exporter
         self._registries = registries
+        self._running: dict[Cancellation, asyncio.Task[Outcome]] = {}
 
     async def step(self, function: Callable[[], T]) -> T:
         """Run blocking work of a transport in a thread of the builder."""
@@ -83,9 +84,12 @@ class Builder:
 
         Raises InvalidParameter (DockerfileError for a fault in the file), NotFound, BuildFailed, Cancelled.
         """
+        task = asyncio.ensure_future(self._build(request, tell, cancel))
+        self._running[cancel] = task
         try:
-            return await self._build(request, tell, cancel)
+            return await task
         finally:
+            del self._running[cancel]
             await self._solver.look(lambda: _close(request))
 
     async def _build(self, request: BuildRequest, tell: Tell, cancel: Cancellation) -> Outcome:
@@ -98,7 +102,7 @@ class Builder:
             _warn(file, warnings, tell)
             return Outcome(warnings=(*warnings, *()))
         target = file.target(request.target)
-        bases = Bases(self._images, self._registries, tell, cancel, pull=request.pull)
+        bases = Bases(self._images, self._registries, request.credentials, tell, cancel, pull=request.pull)
         file = await self._with_images(file, target, request, bases)
         target = file.stages[target.number]
         plan = await look(lambda: convert(file, target, self._circumstances(request, bases, ignore)))
@@ -203,8 +207,12 @@ class Builder:
         image = self._exporter.export(plan, results, wish, cancel)
         return Outcome(str(image.id), names, warnings)
 
-    def close(self) -> None:
-        """Let the threads go."""
+    async def close(self) -> None:
+        """Take back every build, wait until they have ended, and let the threads go."""
+        for cancel, task in list(self._running.items()):
+            cancel.cancel()
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
         self._solver.close()
 
 

@@ -23,10 +23,12 @@ from carrack.api import (
     system,
     volumes,
 )
+from carrack.api.build import routes as build_routes
 from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
+from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
 from carrack.engine import oci_runtimes
 from carrack.engine.connections import Connections
@@ -71,7 +73,10 @@ _PARENT_LOOKS, _PARENT_LOOK_SECONDS = 40, 0.05
 class House:
     """A daemon that is built: the API to serve, and how to leave."""
 
-    def __init__(self, api: Api, rooms: Rooms, life: Lifecycle, database: Database, trash: Trash, zygote_path: str) -> None:
+    def __init__(
+        self, api: Api, rooms: Rooms, life: Lifecycle, building: BuildHouse, database: Database, trash: Trash, zygote_path: str
+    ) -> None:
+        self._building = building
         self.api = api
         self._rooms = rooms
         self._life = life
@@ -81,6 +86,7 @@ class House:
 
     async def close(self) -> None:
         """Let go of everything. With containers running, their zygote, links and rules stay; without, nothing stays."""
+        await self._building.builder.close()
         keep = any(container.state.status in LIVE for container in self._rooms.table)
         await self._life.close()
         await in_thread(self._rooms.networks.close, keep)
@@ -165,6 +171,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         warnings=warnings(),
     )
     about = System(rooms, facts)
+    building = await in_thread(open_builder, database, content, rooms, puller, trash, zygote.socket_path, 0)
     api = Api(
         [
             *containers.routes(orders),
@@ -172,17 +179,18 @@ async def _build(config: DaemonConfig, database: Database) -> House:
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
-            *disk_usage.routes(DiskUsages(orders, store, vols)),
+            *disk_usage.routes(DiskUsages(orders, store, vols, building.records)),
             *registries.routes(puller),
             *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
             *volumes.routes(vols),
+            *build_routes(building.builder, building.contexts, building.collector, events_hub.emit),
             *absent.routes(),
             *not_yet.routes(),
         ],
         product=product,
     )
-    return House(api, rooms, life, database, trash, zygote.socket_path)
+    return House(api, rooms, life, building, database, trash, zygote.socket_path)
 
 
 def _settings(config: DaemonConfig) -> Settings:

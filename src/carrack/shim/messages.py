@@ -177,6 +177,10 @@ class PackTree(_Message, frozen=True, tag="pack-tree"):
     """No entry is younger than this (SOURCE_DATE_EPOCH with rewritten timestamps); -1: times as they are."""
     xattrs: bool = True
     """Write `user.*` and `security.capability`."""
+    compression: str = ""
+    """``gzip`` or ``zstd``; "": none. `diff_id` and `stream_bytes` are of the stream before it."""
+    level: int = 0
+    """Of the compression; 0: its usual one."""
     version: int = VERSION
 
 
@@ -200,7 +204,78 @@ class LookAt(_Message, frozen=True, tag="look-at"):
     version: int = VERSION
 
 
-WorkerJob = UnpackLayer | CopyUp | RemoveTree | PackTree | MakeDirectory | LookAt
+class ReadFile(_Message, frozen=True, tag="read-file"):
+    """Write a regular file's content, links followed inside the tree. Descriptor: where to write.
+
+    NotFound when it is not there, InvalidParameter when it is no file or larger than the limit. Answered with `size_bytes`.
+    """
+
+    tree: tuple[Mount, ...]
+    path: str
+    limit_bytes: int
+    version: int = VERSION
+
+
+class CopySource(_Message, frozen=True, tag="copy-source"):
+    """One source of a COPY or ADD: a path of one of the job's trees, with Docker's wildcards."""
+
+    path: str
+    tree: int = 0
+    """Which of the job's `trees`."""
+    wildcards: bool = True
+    unpack: bool = False
+    """A tar, whatever its compression, is unpacked (ADD)."""
+    required: bool = True
+    """A name without wildcards that is not there is NotFound."""
+    keep_owner: bool = False
+    """Files stay whose they are in the tree; else they become root's."""
+
+
+class CopyInline(_Message, frozen=True, tag="copy-inline"):
+    """A heredoc of a COPY or ADD: a file of mode 0644."""
+
+    name: str
+    content: bytes
+
+
+class CopyFiles(_Message, frozen=True, tag="copy-files"):
+    """Do one COPY or ADD in `target`. Without descriptors. Answered with `size_bytes` and `entries` (0: nothing changed)."""
+
+    target: tuple[Mount, ...]
+    """The stage so far with the new layer's upper directory on top, or a bind of that directory alone (`--link`, scratch)."""
+    trees: tuple[tuple[Mount, ...], ...]
+    sources: tuple[CopySource | CopyInline, ...]
+    destination: str
+    """Absolute; its trailing slash counts."""
+    owner: str = ""
+    """``user[:group]``, names looked up in `target`."""
+    mode: str = ""
+    """--chmod: octal or symbolic."""
+    parents: bool = False
+    excludes: tuple[str, ...] = ()
+    made_seconds: int = -1
+    """The time of new directories and inline files; -1: now."""
+    limit_bytes: int = 0
+    """Give up when an archive's content grows beyond this; 0: no limit."""
+    version: int = VERSION
+
+
+class Checksum(_Message, frozen=True, tag="checksum"):
+    """The content key of what a COPY or a bind mount reads of a tree. Answered with `checksum`.
+
+    Names, kinds, modes, owners, link targets, attributes and bytes count, times do not. Descriptor, when there is one: the tree's
+    index (`archive.index`), whose digests of files that still have their size and time are believed.
+    """
+
+    tree: tuple[Mount, ...]
+    source: CopySource
+    parents: bool = False
+    excludes: tuple[str, ...] = ()
+    follow_links: bool = True
+    version: int = VERSION
+
+
+WorkerJob = UnpackLayer | CopyUp | RemoveTree | PackTree | ReadFile | CopyFiles | Checksum | MakeDirectory | LookAt
 
 
 class WorkerDone(_Message, frozen=True, tag="worker-done"):
@@ -210,6 +285,7 @@ class WorkerDone(_Message, frozen=True, tag="worker-done"):
     size_bytes: int = 0
     entries: int = 0
     stream_bytes: int = 0
+    checksum: str = ""
 
 
 class WorkerFailed(_Message, frozen=True, tag="worker-failed"):

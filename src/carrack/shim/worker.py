@@ -10,21 +10,28 @@ import _socket
 import fcntl
 import os
 import signal
+import stat
 
+from carrack.archive.copying import copy_content
 from carrack.archive.layer import unpack_layer
 from carrack.archive.removal import remove_tree
-from carrack.errors import CarrackError, SystemFailure, Unavailable
+from carrack.errors import CarrackError, InvalidParameter, NotFound, SystemFailure, Unavailable
 from carrack.kernel import mount, paths
 from carrack.oci.mount import Mount
 from carrack.runtime import rootfs
 from carrack.shim import messages, place, wire
+from carrack.shim.checksum import checksum
 from carrack.shim.confinement import detached, shut_in
+from carrack.shim.copy_files import copy_files
 from carrack.shim.copy_tree import TreeCopy
 from carrack.shim.messages import (
+    Checksum,
+    CopyFiles,
     CopyUp,
     LookAt,
     MakeDirectory,
     PackTree,
+    ReadFile,
     RemoveTree,
     UnpackLayer,
     WorkerDone,
@@ -70,6 +77,12 @@ def _do(job: WorkerJob, fds: list[int]) -> WorkerDone:
             return place.make_directory(shut_in(root, overlay_attributes=True), job.path, job.owner, job.moment_seconds)
         case LookAt():
             return place.look_at(shut_in(_take_tree(job.rootfs)), job.path)
+        case ReadFile():
+            return _read_file(job, *fds)
+        case CopyFiles():
+            return _copy_files(job)
+        case Checksum():
+            return _checksum(job, *fds)
 
 
 def _unpack(job: UnpackLayer, source_fd: int, target_fd: int) -> WorkerDone:
@@ -115,8 +128,41 @@ def _copy_up(job: CopyUp, volume_fd: int) -> WorkerDone:
     return WorkerDone(size_bytes=copy.size_bytes, entries=copy.entries)
 
 
+def _copy_files(job: CopyFiles) -> WorkerDone:
+    """The sources stay detached mounts, from which ``..`` leads nowhere; the destination becomes the root."""
+    trees = [_take_tree(each) for each in job.trees]
+    target, kept = rootfs.take_root(job.target)
+    os.close(kept)
+    root_fd = shut_in(target)
+    sources = [os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=each) for each in trees]
+    done = copy_files(job, sources)
+    os.close(root_fd)
+    return done
+
+
+def _read_file(job: ReadFile, target_fd: int) -> WorkerDone:
+    root_fd = shut_in(_take_tree(job.tree))
+    try:
+        fd = paths.open_in(root_fd, job.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"{job.path}: not found") from None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidParameter(f"{job.path} is not a file")
+    if status.st_size > job.limit_bytes:
+        raise InvalidParameter(f"{job.path} has {status.st_size} bytes, at most {job.limit_bytes} are read")
+    copy_content(fd, target_fd, status.st_size)
+    return WorkerDone(size_bytes=status.st_size)
+
+
+def _checksum(job: Checksum, index_fd: int = -1) -> WorkerDone:
+    return WorkerDone(checksum=checksum(job, shut_in(_take_tree(job.tree)), index_fd))
+
+
 def _take_tree(mounts: tuple[Mount, ...]) -> int:
-    """What a stack of layers shows, as a detached mount that nothing can be changed through."""
+    """What a stack of layers shows, as a detached mount that nothing can be changed through; no mount is an empty tree."""
+    if not mounts:
+        return mount.new_file_system("tmpfs", attributes=_LOOK_ONLY)
     root, kept = rootfs.take_root(tuple(_read_only(each) for each in mounts))
     os.close(kept)
     mount.set_attributes(root, add=_LOOK_ONLY)
