@@ -63,7 +63,7 @@ class Workshop(Protocol):
     def source(self, vertex: Vertex, tell: Tell, cancel: Cancellation) -> tuple[Result, bool]:
         """A source's result, and whether it was there already."""
 
-    def content_of(self, result: Result, selection: Selection | None, cancel: Cancellation) -> str:
+    def content_of(self, vertex: Vertex, result: Result, selection: Selection | None, cancel: Cancellation) -> str:
         """The content of what a vertex reads of an input."""
 
     def find(self, vertex: Vertex, key: Key) -> Result | None:
@@ -191,7 +191,7 @@ class _Job:
 
     def _look_up(self, vertex: Vertex, inputs: Sequence[Result]) -> tuple[Key, Result | None]:
         contents = [
-            (each.label, self._workshop.content_of(result, each.selection, self._cancel))
+            (each.label, self._workshop.content_of(vertex, result, each.selection, self._cancel))
             for each, result in zip(vertex.inputs, inputs, strict=True)
         ]
         key = key_of(vertex.op, contents)

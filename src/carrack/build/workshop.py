@@ -121,9 +121,11 @@ class BuildWorkshop:
 
     # ── contents and the cache ───────────────────────────────────────────────────────────────────────────────────────
 
-    def content_of(self, result: Result, selection: Selection | None, cancel: Cancellation) -> str:
+    def content_of(self, vertex: Vertex, result: Result, selection: Selection | None, cancel: Cancellation) -> str:
         if selection is None:
-            return str(result.chain_id or "scratch")
+            # a program may do more than what its layer shows, so RUN counts which steps came before; COPY is a function of files
+            history = f"{result.key} " if isinstance(vertex.op, RunOp) and result.key else ""
+            return f"{history}{result.chain_id or 'scratch'}"
         named = msgspec.json.encode(plain(selection)).decode()
         if result.chain_id is not None:
             known = self.equipment.cache.sum_of(result.chain_id, named)
