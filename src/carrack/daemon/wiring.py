@@ -47,6 +47,7 @@ from carrack.engine.statistics import Watching
 from carrack.engine.system import Facts, System, identity, warnings
 from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
+from carrack.engine.volume_content import VolumeContents
 from carrack.images.image import ContainerUse
 from carrack.images.images import Images
 from carrack.images.registries import Puller
@@ -68,6 +69,8 @@ _INITS = ("/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/t
 
 
 _PARENT_LOOKS, _PARENT_LOOK_SECONDS = 40, 0.05
+_TRASH_SECONDS = 5.0
+"""How long the end of a daemon waits for what was removed to be off the disk."""
 
 
 class House:
@@ -91,7 +94,7 @@ class House:
         await self._life.close()
         await in_thread(self._rooms.networks.close, keep)
         self._rooms.zygote.close()
-        await in_thread(self._trash.empty)
+        await in_thread(self._trash.settle, _TRASH_SECONDS)
         self._rooms.images.close()
         self._database.close()
         if not keep:
@@ -183,8 +186,8 @@ async def _build(config: DaemonConfig, database: Database) -> House:
             *registries.routes(puller),
             *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
-            *volumes.routes(vols),
             *build_routes(building.builder, building.contexts, building.collector, events_hub.emit),
+            *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
             *absent.routes(),
             *not_yet.routes(),
         ],

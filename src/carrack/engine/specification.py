@@ -38,6 +38,7 @@ from carrack.oci.runtime_spec import Resources as Limits
 from carrack.oci.runtime_spec import ThrottleDevice as Throttle
 from carrack.oci.runtime_spec import WeightDevice as Weight
 from carrack.runtime import capabilities, defaults
+from carrack.runtime.mount_options import SUBPATH
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PERIOD_MICROSECONDS = 100_000
@@ -284,11 +285,8 @@ def _mount(point: MountPoint) -> SpecMount:
         if point.type == "bind" and not non_recursive:
             access = ("rro",)
     bind = "bind" if "bind" in point.options else "rbind"
-    source = point.source
-    for option in point.options:
-        if option.startswith("subpath="):
-            source = posixpath.join(source, option.removeprefix("subpath="))
-    return SpecMount(point.destination, "bind", source, (bind, point.propagation or "rprivate", *access))
+    below = tuple(f"{SUBPATH}{option.removeprefix('subpath=')}" for option in point.options if option.startswith("subpath="))
+    return SpecMount(point.destination, "bind", point.source, (bind, point.propagation or "rprivate", *access, *below))
 
 
 def _tmpfs_options(words: tuple[str, ...]) -> tuple[str, ...]:

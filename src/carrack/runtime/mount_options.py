@@ -25,6 +25,12 @@ class MountOptions(NamedTuple):
     recursive: bool = False
     copy_up: bool = False
     """tmpcopyup: a tmpfs begins with what the image has at its place."""
+    subpath: str = ""
+    """Of a bind: what is shown lies below the source, and no link on the way leads out of it (`SUBPATH`)."""
+
+
+SUBPATH = "x-carrack.subpath="
+"""A word of our own, never given to a file system."""
 
 
 _ATTRIBUTES = {
@@ -86,6 +92,7 @@ def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
     propagations: list[tuple[int, bool]] = []
     data: list[str] = []
     bind = recursive = copy_up = False
+    subpath = ""
     for option in options:
         if option in ("bind", "rbind"):
             bind, recursive = True, recursive or option == "rbind"
@@ -101,6 +108,8 @@ def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
             recursive_add, recursive_clear = _with(option[1:], recursive_add, recursive_clear)
         elif option == "tmpcopyup":
             copy_up = True
+        elif option.startswith(SUBPATH):
+            subpath = option.removeprefix(SUBPATH)
         elif option in _IDMAP:
             raise InvalidParameter("id-mapped mounts are not supported")
         elif option not in _IGNORED and option:
@@ -108,7 +117,9 @@ def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
     bind = bind or file_system == "bind"
     if bind:
         data = [option for option in data if option not in _FILE_SYSTEM_FLAGS]
-    return MountOptions(add, clear, recursive_add, recursive_clear, tuple(propagations), tuple(data), bind, recursive, copy_up)
+    return MountOptions(
+        add, clear, recursive_add, recursive_clear, tuple(propagations), tuple(data), bind, recursive, copy_up, subpath
+    )
 
 
 def _with(option: str, add: int, clear: int) -> tuple[int, int]:

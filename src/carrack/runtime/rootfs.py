@@ -48,7 +48,7 @@ def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, 
 
 def take_bind(source: str, options: MountOptions) -> int:
     """A detached clone of the host's tree at `source`, with the attributes and propagation of `options`. Raises OSError."""
-    fd = _clone(source, recursive=options.recursive)
+    fd = _clone_below(source, options) if options.subpath else _clone(source, recursive=options.recursive)
     try:
         propagations = options.propagations or ((mount.MS_PRIVATE, True),)
         first, first_recursive = propagations[0]
@@ -107,6 +107,24 @@ def _clone_and_send(answer: socket.socket, root_fd: int, path: str) -> None:
         answer.send(f"{error.errno} {error.strerror}".encode())
     finally:
         os._exit(0)
+
+
+def _clone_below(source: str, options: MountOptions) -> int:
+    """A clone of what lies at `subpath` in a tree that containers write: the kernel refuses a way out of it (openat2(2))."""
+    base = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_MAGICLINKS
+        found = paths.open_in(base, options.subpath, os.O_PATH, resolve=resolve)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.ELOOP):
+            raise OSError(error.errno, f"subpath {options.subpath!r} leads out of it") from None
+        raise OSError(error.errno, f"subpath {options.subpath!r}: {(error.strerror or '').lower()}") from None
+    finally:
+        os.close(base)
+    try:
+        return mount.clone_tree("", directory_fd=found, recursive=options.recursive)
+    finally:
+        os.close(found)
 
 
 def _clone(source: str, *, recursive: bool) -> int:

@@ -154,6 +154,18 @@ class CopyUp(_Message, frozen=True, tag="copy-up"):
     version: int = VERSION
 
 
+class CopyDirectory(_Message, frozen=True, tag="copy-directory"):
+    """Copy everything in a directory, its own owner, mode and times too. Descriptors: the directory, the empty target."""
+
+    version: int = VERSION
+
+
+class UnpackArchive(_Message, frozen=True, tag="unpack-archive"):
+    """Extract a (compressed) tar into an empty directory, every name as it is. Descriptors: the source, the directory."""
+
+    version: int = VERSION
+
+
 class RemoveTree(_Message, frozen=True, tag="remove-tree"):
     """Remove `name` and everything below it. Descriptor: the directory that holds it."""
 
@@ -275,7 +287,19 @@ class Checksum(_Message, frozen=True, tag="checksum"):
     version: int = VERSION
 
 
-WorkerJob = UnpackLayer | CopyUp | RemoveTree | PackTree | ReadFile | CopyFiles | Checksum | MakeDirectory | LookAt
+WorkerJob = (
+    UnpackLayer
+    | UnpackArchive
+    | CopyUp
+    | CopyDirectory
+    | RemoveTree
+    | PackTree
+    | ReadFile
+    | CopyFiles
+    | Checksum
+    | MakeDirectory
+    | LookAt
+)
 
 
 class WorkerDone(_Message, frozen=True, tag="worker-done"):

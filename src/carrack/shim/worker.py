@@ -26,6 +26,7 @@ from carrack.shim.copy_files import copy_files
 from carrack.shim.copy_tree import TreeCopy
 from carrack.shim.messages import (
     Checksum,
+    CopyDirectory,
     CopyFiles,
     CopyUp,
     LookAt,
@@ -33,6 +34,7 @@ from carrack.shim.messages import (
     PackTree,
     ReadFile,
     RemoveTree,
+    UnpackArchive,
     UnpackLayer,
     WorkerDone,
     WorkerFailed,
@@ -65,8 +67,12 @@ def _do(job: WorkerJob, fds: list[int]) -> WorkerDone:
     match job:
         case UnpackLayer():
             return _unpack(job, *fds)
+        case UnpackArchive():
+            return _unpack_archive(*fds)
         case CopyUp():
             return _copy_up(job, *fds)
+        case CopyDirectory():
+            return _copy(*fds)
         case RemoveTree():
             return _remove(job, *fds)
         case PackTree():
@@ -91,6 +97,27 @@ def _unpack(job: UnpackLayer, source_fd: int, target_fd: int) -> WorkerDone:
     root_fd = shut_in(tree, overlay_attributes=True)
     report = unpack_layer(source_fd, root_fd, job.limit_bytes)
     return WorkerDone(report.diff_id, report.size_bytes, report.entries)
+
+
+def _unpack_archive(source_fd: int, target_fd: int) -> WorkerDone:
+    tree = detached(target_fd)
+    os.close(target_fd)
+    root_fd = shut_in(tree)
+    report = unpack_layer(source_fd, root_fd, whiteouts=False)
+    return WorkerDone(report.diff_id, report.size_bytes, report.entries)
+
+
+def _copy(source_fd: int, target_fd: int) -> WorkerDone:
+    source, target = detached(source_fd), detached(target_fd)
+    os.close(source_fd)
+    os.close(target_fd)
+    mount.set_attributes(source, add=_LOOK_ONLY)
+    root_fd = shut_in(source)
+    place = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
+    os.close(target)
+    copy = TreeCopy()
+    copy.copy(root_fd, place)
+    return WorkerDone(size_bytes=copy.size_bytes, entries=copy.entries)
 
 
 def _remove(job: RemoveTree, directory_fd: int) -> WorkerDone:
