@@ -12,9 +12,6 @@ from carrack.http import Reply, Request
 NOT_YET: tuple[tuple[str, str], ...] = (
     ("GET", "/containers/{id}/changes"),
     ("GET", "/containers/{id}/export"),
-    ("HEAD", "/containers/{id}/archive"),
-    ("GET", "/containers/{id}/archive"),
-    ("PUT", "/containers/{id}/archive"),
     ("GET", "/containers/{id}/checkpoints"),
     ("POST", "/containers/{id}/checkpoints"),
     ("DELETE", "/containers/{id}/checkpoints/{checkpoint}"),

@@ -77,6 +77,9 @@ OPTIONS = (
     Option("shutdown-timeout", "number", "Seconds that open answers get at the end (default 15)"),
     Option("storage-driver", "text", "overlay2, or native (plain copies; alias vfs)", "s"),
     Option("tls", "flag", "Use TLS: --tls=false allows plain TCP on loopback"),
+    Option(
+        "userland-proxy", "flag", "Relay [::1], and IPv6 addresses of the host, to containers that have IPv4 only (default true)"
+    ),
     Option("validate", "flag", "Check the configuration and leave"),
 )
 _BY_FLAG = {option.flag: option for option in OPTIONS}
@@ -125,6 +128,7 @@ class DaemonConfig:
     storage_driver: str = "overlay2"
     tls: bool | None = None
     insecure_tcp: bool = False
+    userland_proxy: bool = True
     validate: bool = False
     config_file: str = ""
 
@@ -254,7 +258,7 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     ):
         if text in fields:
             setattr(config, text, str(fields[text]))
-    for switch in ("debug", "icc", "ip_forward", "ip_masq", "tls", "insecure_tcp", "validate"):
+    for switch in ("debug", "icc", "ip_forward", "ip_masq", "tls", "insecure_tcp", "userland_proxy", "validate"):
         if switch in fields:
             setattr(config, switch, bool(fields[switch]))
     for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries"):

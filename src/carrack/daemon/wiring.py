@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from carrack import __version__
 from carrack.api import (
     absent,
+    container_files,
     container_stats,
     containers,
     disk_usage,
@@ -36,6 +37,7 @@ from carrack.engine.containers import Containers
 from carrack.engine.disk_usage import DiskUsages
 from carrack.engine.events import Events
 from carrack.engine.execs import Execs
+from carrack.engine.filesystems import Filesystems
 from carrack.engine.health import Health
 from carrack.engine.lifecycle import Lifecycle
 from carrack.engine.resources import Machine
@@ -57,7 +59,7 @@ from carrack.runtime import cgroups
 from carrack.runtime.cgroups.features import probe
 from carrack.shim import zygote_process
 from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
-from carrack.shim.workers import run_job
+from carrack.shim.workers import begin_job, run_job
 from carrack.snapshots.native import Native
 from carrack.snapshots.overlay import Overlay
 from carrack.snapshots.trash import Trash
@@ -150,6 +152,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         settings=await in_thread(_settings, config),
         remove_tree=trash.throw,
         run_job=lambda job, fds: _run_job(zygote.socket_path, job, fds),
+        begin_job=lambda job, fds: begin_job(zygote.socket_path, job, fds),
     )
     await in_thread(table.load)
     life = Lifecycle(rooms)
@@ -179,6 +182,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         [
             *containers.routes(orders),
             *container_stats.routes(Watching(life)),
+            *container_files.routes(Filesystems(life)),
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
@@ -225,6 +229,7 @@ def _network_options(config: DaemonConfig) -> NetworkOptions:
         ip_forward=config.ip_forward,
         ip_masq=config.ip_masq,
         ip=config.ip,
+        relays=config.userland_proxy,
         dns=tuple(config.dns),
         run_directory=config.exec_root,
     )

@@ -99,7 +99,7 @@ def plug(rooms: Rooms, launch: Launch, netns_fd: int, pidfd: int) -> None:
     for endpoint in launch.endpoints:
         rooms.networks.plug(endpoint, netns_fd, pidfd=pidfd)
     if launch.endpoints and launch.held:
-        rooms.networks.publish(launch.endpoints[0], launch.held)
+        rooms.networks.publish(launch.endpoints[0], launch.held, pidfd=pidfd)
 
 
 def undo(container: Container, rooms: Rooms, launch: Launch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,3 +84,5 @@ class Rooms:
     """Throw a directory away: at once out of sight, later off the disk."""
     run_job: Callable[[WorkerJob, Sequence[int]], WorkerDone]
     """Have a confined worker do a job. Blocking."""
+    begin_job: Callable[[WorkerJob, Sequence[int]], socket.socket]
+    """Give a confined worker a job; it answers by the socket, and ends when that is closed. Blocking, briefly."""
