@@ -86,7 +86,7 @@ def _do(job: WorkerJob, fds: list[int], tell: Tell) -> WorkerDone:
             os.close(kept)
             return place.make_directory(shut_in(root, overlay_attributes=True), job.path, job.owner, job.moment_seconds)
         case LookAt():
-            return place.look_at(shut_in(_take_tree(job.rootfs)), job.path)
+            return place.look_at(shut_in(take_tree(job.rootfs)), job.path)
         case ReadPath():
             return _read(job, fds, tell)
         case WritePath():
