@@ -24,10 +24,12 @@ from carrack.api import (
     system,
     volumes,
 )
+from carrack.api.build import routes as build_routes
 from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
+from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
 from carrack.engine import oci_runtimes, remapping
 from carrack.engine.connections import Connections
@@ -76,7 +78,10 @@ _TRASH_SECONDS = 5.0
 class House:
     """A daemon that is built: the API to serve, and how to leave."""
 
-    def __init__(self, api: Api, rooms: Rooms, life: Lifecycle, database: Database, trash: Trash, zygote_path: str) -> None:
+    def __init__(
+        self, api: Api, rooms: Rooms, life: Lifecycle, building: BuildHouse, database: Database, trash: Trash, zygote_path: str
+    ) -> None:
+        self._building = building
         self.api = api
         self._rooms = rooms
         self._life = life
@@ -86,6 +91,7 @@ class House:
 
     async def close(self) -> None:
         """Let go of everything. With containers running, their zygote, links and rules stay; without, nothing stays."""
+        await self._building.builder.close()
         keep = any(container.state.status in LIVE for container in self._rooms.table)
         await self._life.close()
         await in_thread(self._rooms.networks.close, keep)
@@ -172,6 +178,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         warnings=warnings(),
     )
     about = System(rooms, facts)
+    building = await in_thread(open_builder, database, content, rooms, puller, trash, zygote.socket_path, 0)
     api = Api(
         [
             *containers.routes(orders),
@@ -180,17 +187,18 @@ async def _build(config: DaemonConfig, database: Database) -> House:
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product),
-            *disk_usage.routes(DiskUsages(orders, store, vols)),
+            *disk_usage.routes(DiskUsages(orders, store, vols, building.records)),
             *registries.routes(puller),
             *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
+            *build_routes(building.builder, building.contexts, building.collector, events_hub.emit),
             *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
             *absent.routes(),
             *not_yet.routes(),
         ],
         product=product,
     )
-    return House(api, rooms, life, database, trash, zygote.socket_path)
+    return House(api, rooms, life, building, database, trash, zygote.socket_path)
 
 
 def _settings(config: DaemonConfig) -> Settings:

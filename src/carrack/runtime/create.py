@@ -313,6 +313,8 @@ def _shifts(root: tuple[Mount, ...], steps: Plan) -> bool:
 
 def _take_held(wanted: HeldMount, users_fd: int) -> int:
     try:
+        if wanted.tree is not None:
+            return rootfs.take_tree(wanted.tree, wanted.options, users_fd)
         return rootfs.take_bind(wanted.source, wanted.options, users_fd)
     except OSError as error:
         raise InitFailed(f'error mounting "{wanted.source}": {words(error)}') from None

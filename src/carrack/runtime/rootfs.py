@@ -8,10 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 
 from carrack.errors import InvalidParameter
 from carrack.kernel import mount, paths, process
 from carrack.oci.mount import Mount
+from carrack.oci.runtime_spec import MountTree
 from carrack.runtime import idmap
 from carrack.runtime.mount_options import MountOptions, parse
 
@@ -68,6 +70,53 @@ def take_bind(source: str, options: MountOptions, user_namespace_fd: int = -1) -
         os.close(fd)
         raise
     return fd
+
+
+def take_tree(tree: MountTree, options: MountOptions, user_namespace_fd: int = -1) -> int:
+    """A detached clone of a place inside a stack of directories, reached without leaving the stack. Raises OSError."""
+    if len(tree.lower) == 1 and not tree.upper:
+        root = os.open(tree.lower[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        data = (f"upperdir={tree.upper}", f"workdir={tree.work}", "volatile") if tree.upper else ()
+        root = _overlay(Mount("overlay", "overlay", options=data, lower=tree.lower), parse(data, "overlay"))
+    try:
+        fd = _clone_inside(root, tree.path or ".")
+    finally:
+        os.close(root)
+    try:
+        if options.idmap and user_namespace_fd >= 0:
+            idmap.shift(fd, user_namespace_fd)
+        mount.set_attributes(fd, add=options.attributes, propagation=mount.MS_PRIVATE)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _clone_inside(root_fd: int, path: str) -> int:
+    place = paths.open_in(root_fd, path, os.O_PATH)
+    try:
+        return mount.clone_tree("", directory_fd=place)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(place)
+    return _from_helper(lambda answer: _clone_and_send(answer, root_fd, path))  # Linux before 6.15
+
+
+def _clone_and_send(answer: socket.socket, root_fd: int, path: str) -> None:
+    """The helper's whole life: a tree can be cloned where it is attached."""
+    try:
+        mount.set_attributes(mount.AT_FDCWD, "/", propagation=mount.MS_PRIVATE, recursive=True)
+        here = os.open("/", os.O_PATH | os.O_DIRECTORY)
+        mount.attach(root_fd, here)
+        place = paths.open_in(root_fd, path, os.O_PATH)
+        socket.send_fds(answer, [b"0"], [mount.clone_tree("", directory_fd=place)])
+    except OSError as error:
+        answer.send(f"{error.errno} {error.strerror}".encode())
+    finally:
+        os._exit(0)
 
 
 def _clone_below(source: str, options: MountOptions) -> int:
@@ -140,11 +189,16 @@ def _overlay_by_layer(wanted: Mount, options: MountOptions) -> int:
 
 def _overlay_by_string(wanted: Mount, options: MountOptions) -> int:
     """Older kernels: mount(2) with one string of options, in a mount namespace of a helper's own, the mount handed back."""
+    return _from_helper(lambda answer: _mount_and_send(answer, wanted, options))
+
+
+def _from_helper(work: Callable[[socket.socket], None]) -> int:
+    """The descriptor that a child in a mount namespace of its own sends; `work` ends the child."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         pid, pidfd = process.fork_into(process.CLONE_NEWNS)
         if pid == 0:
-            _mount_and_send(theirs, wanted, options)
+            work(theirs)
         theirs.close()
         try:
             answer, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)

@@ -131,6 +131,8 @@ class StartOrder(_Message, frozen=True, tag="start"):
     waiting: tuple[Wait, ...] = ()
     trace: bool = False
     """Name each step and its time in Started."""
+    tied: bool = False
+    """The container ends with this conversation: a build step, which no later daemon would know."""
     runtime: ForeignRuntime | None = None
     """None: our own, in the shim itself."""
     version: int = VERSION
@@ -191,6 +193,26 @@ class PackTree(_Message, frozen=True, tag="pack-tree"):
     """``gzip`` or ``zstd``; "": none. `diff_id` and `stream_bytes` are of the stream before it."""
     level: int = 0
     """Of the compression; 0: its usual one."""
+    version: int = VERSION
+
+
+class MakeDirectory(_Message, frozen=True, tag="make-directory"):
+    """Make a directory of a snapshot, as WORKDIR does. `entries` answers how many were made."""
+
+    rootfs: tuple[Mount, ...]
+    path: str
+    owner: str = ""
+    """``user[:group]``, by the tree's own names."""
+    moment_seconds: int = -1
+    """The time that new directories bear; -1: now."""
+    version: int = VERSION
+
+
+class LookAt(_Message, frozen=True, tag="look-at"):
+    """Say what is at a path of a read-only tree: `entries` 1 for a directory, 2 for a file, 3 for something else."""
+
+    rootfs: tuple[Mount, ...]
+    path: str
     version: int = VERSION
 
 
@@ -323,6 +345,8 @@ WorkerJob = (
     | ReadFile
     | CopyFiles
     | Checksum
+    | MakeDirectory
+    | LookAt
     | ReadPath
     | WritePath
 )

@@ -19,7 +19,7 @@ from carrack.archive.removal import remove_tree
 from carrack.errors import CarrackError, InvalidParameter, NotFound, SystemFailure, Unavailable
 from carrack.kernel import mount, paths
 from carrack.runtime import rootfs
-from carrack.shim import container_view, messages, wire
+from carrack.shim import container_view, messages, place, wire
 from carrack.shim.checksum import checksum
 from carrack.shim.confinement import detached, shut_in
 from carrack.shim.copy_files import copy_files
@@ -29,6 +29,8 @@ from carrack.shim.messages import (
     CopyDirectory,
     CopyFiles,
     CopyUp,
+    LookAt,
+    MakeDirectory,
     PackTree,
     PathFacts,
     ReadFile,
@@ -79,6 +81,12 @@ def _do(job: WorkerJob, fds: list[int], tell: Tell) -> WorkerDone:
             return _remove(job, *fds)
         case PackTree():
             return _pack(job, *fds)
+        case MakeDirectory():
+            root, kept = rootfs.take_root(job.rootfs)
+            os.close(kept)
+            return place.make_directory(shut_in(root, overlay_attributes=True), job.path, job.owner, job.moment_seconds)
+        case LookAt():
+            return place.look_at(shut_in(take_tree(job.rootfs)), job.path)
         case ReadPath():
             return _read(job, fds, tell)
         case WritePath():
