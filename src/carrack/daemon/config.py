@@ -77,6 +77,7 @@ OPTIONS = (
     Option("shutdown-timeout", "number", "Seconds that open answers get at the end (default 15)"),
     Option("storage-driver", "text", "overlay2, or native (plain copies; alias vfs)", "s"),
     Option("tls", "flag", "Use TLS: --tls=false allows plain TCP on loopback"),
+    Option("userns-remap", "text", "User (user[:group], or default) whose subordinate numbers containers' users have"),
     Option(
         "userland-proxy", "flag", "Relay [::1], and IPv6 addresses of the host, to containers that have IPv4 only (default true)"
     ),
@@ -122,6 +123,7 @@ class DaemonConfig:
     cgroup_parent: str = ""
     runtimes: dict[str, Program] = field(default_factory=dict)
     default_runtime: str = ""
+    userns_remap: str = ""
     cpu_rt_period: int = 0
     cpu_rt_runtime: int = 0
     shutdown_timeout: int = 15
@@ -255,6 +257,7 @@ def _build(values: dict[str, object]) -> DaemonConfig:
         "cgroup_parent",
         "storage_driver",
         "default_runtime",
+        "userns_remap",
     ):
         if text in fields:
             setattr(config, text, str(fields[text]))

@@ -31,7 +31,7 @@ from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
-from carrack.engine import oci_runtimes
+from carrack.engine import oci_runtimes, remapping
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
 from carrack.engine.disk_usage import DiskUsages
@@ -124,6 +124,7 @@ async def build(config: DaemonConfig) -> House:
 
 
 async def _build(config: DaemonConfig, database: Database) -> House:
+    settings = await in_thread(_settings, config)
     events_hub = Events(asyncio.get_running_loop())
     zygote = await in_thread(zygote_process.spawn_zygote, str(config.exec_root))
     directories = Directories(config.data_root, config.exec_root)
@@ -149,7 +150,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         volumes=vols,
         zygote=Zygote(lambda: _connect(zygote.socket_path)),
         directories=directories,
-        settings=await in_thread(_settings, config),
+        settings=settings,
         remove_tree=trash.throw,
         run_job=lambda job, fds: _run_job(zygote.socket_path, job, fds),
         begin_job=lambda job, fds: begin_job(zygote.socket_path, job, fds),
@@ -213,6 +214,7 @@ def _settings(config: DaemonConfig) -> Settings:
         trace=config.debug,
         machine=Machine.here(features),
         runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
+        remap=remapping.find(config.userns_remap) if config.userns_remap else None,
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
         init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
     )

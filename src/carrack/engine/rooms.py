@@ -9,6 +9,7 @@ from pathlib import Path
 
 from carrack.engine.events import Events
 from carrack.engine.oci_runtimes import Runtimes
+from carrack.engine.remapping import Remap
 from carrack.engine.resources import Machine
 from carrack.engine.shims import Zygote
 from carrack.engine.table import Table
@@ -64,6 +65,8 @@ class Settings:
     """The program behind `--init`; empty: none was found on this host."""
     machine: Machine = field(default_factory=lambda: Machine.here(Features()))
     realtime: Realtime = Realtime()
+    remap: Remap | None = None
+    """The user namespace of containers; None: the host's."""
     runtimes: Runtimes = field(default_factory=Runtimes)
 
 

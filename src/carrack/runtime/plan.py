@@ -194,8 +194,17 @@ def _parsed(spec: RuntimeSpec) -> list[_Parsed]:
         if not wanted.destination.startswith("/"):
             raise InvalidParameter(f"invalid mount destination {wanted.destination!r}: not an absolute path")
         options = parse(wanted.options, wanted.type) if wanted.content is None else MountOptions()
+        if wanted.uid_mappings or wanted.gid_mappings:
+            options = options._replace(idmap=_same_maps(wanted, spec.linux))
         found.append(_Parsed(wanted, os.path.normpath(wanted.destination), options))
     return found
+
+
+def _same_maps(wanted: SpecMount, linux: Linux | None) -> bool:
+    """A mount may be shifted into the container's own user namespace, and no other."""
+    if linux is None or (wanted.uid_mappings, wanted.gid_mappings) != (linux.uid_mappings, linux.gid_mappings):
+        raise InvalidParameter(f"mount at {wanted.destination}: its id mappings must be those of the container's user namespace")
+    return True
 
 
 def _mounts(mounts: list[_Parsed], layout: Layout, cgroup_path: str, cgroup_namespace: bool) -> tuple[list[Step], list[HeldMount]]:

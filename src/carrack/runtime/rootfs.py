@@ -14,13 +14,14 @@ from carrack.errors import InvalidParameter
 from carrack.kernel import mount, paths, process
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import MountTree
+from carrack.runtime import idmap
 from carrack.runtime.mount_options import MountOptions, parse
 
 _LONGEST_OPTIONS = 4000
 """mount(2) takes one page of options."""
 
 
-def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, int]:
+def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0, user_namespace_fd: int = -1) -> tuple[int, int]:
     """(the mount for init to attach, the one to keep): two descriptors of one file system.
 
     The kept one is a detached clone, that workers may clone again; before Linux 6.15 it is the same mount, good for chroot.
@@ -31,8 +32,10 @@ def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, 
     wanted = mounts[0]
     options = parse(wanted.options, wanted.type)
     if options.bind:
-        root = take_bind(wanted.source, options._replace(recursive=True))
+        root = take_bind(wanted.source, options._replace(recursive=True), user_namespace_fd)
         mount.set_attributes(root, propagation=propagation or mount.MS_PRIVATE, recursive=True)
+    elif wanted.type == "overlay" and options.idmap:
+        root = idmap.overlay(wanted, options, user_namespace_fd)
     elif wanted.type == "overlay":
         root = _overlay(wanted, options)
     else:
@@ -46,10 +49,15 @@ def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, 
         return root, os.dup(root)
 
 
-def take_bind(source: str, options: MountOptions) -> int:
-    """A detached clone of the host's tree at `source`, with the attributes and propagation of `options`. Raises OSError."""
+def take_bind(source: str, options: MountOptions, user_namespace_fd: int = -1) -> int:
+    """A detached clone of the host's tree at `source`, with the attributes and propagation of `options`. Raises OSError.
+
+    With the option `idmap` and a user namespace it is shifted into that.
+    """
     fd = _clone_below(source, options) if options.subpath else _clone(source, recursive=options.recursive)
     try:
+        if options.idmap and user_namespace_fd >= 0:
+            idmap.shift(fd, user_namespace_fd)
         propagations = options.propagations or ((mount.MS_PRIVATE, True),)
         first, first_recursive = propagations[0]
         # one call does for the usual bind what the flags, the propagation and their recursion ask
@@ -64,7 +72,7 @@ def take_bind(source: str, options: MountOptions) -> int:
     return fd
 
 
-def take_tree(tree: MountTree, options: MountOptions) -> int:
+def take_tree(tree: MountTree, options: MountOptions, user_namespace_fd: int = -1) -> int:
     """A detached clone of a place inside a stack of directories, reached without leaving the stack. Raises OSError."""
     if len(tree.lower) == 1 and not tree.upper:
         root = os.open(tree.lower[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -76,6 +84,8 @@ def take_tree(tree: MountTree, options: MountOptions) -> int:
     finally:
         os.close(root)
     try:
+        if options.idmap and user_namespace_fd >= 0:
+            idmap.shift(fd, user_namespace_fd)
         mount.set_attributes(fd, add=options.attributes, propagation=mount.MS_PRIVATE)
     except OSError:
         os.close(fd)
