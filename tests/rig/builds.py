@@ -68,7 +68,7 @@ def try_build(
             pairs.append((name, json.dumps(each) if isinstance(each, (dict, list)) else str(each)))
     target = f"/build?{urlencode(pairs, quote_via=quote)}"
     body, kind = context(dockerfile, files), {"Content-Type": "application/x-tar"}
-    answer = engine.api("POST", target, body, headers=kind, timeout_seconds=timeout_seconds)
+    answer = engine.api("POST", target, body, headers=kind, timeout_seconds=60.0)
     if answer.status != 200:
         return Built(answer.status, [], json.loads(answer.body)["message"])
     return Built(200, [json.loads(line) for line in answer.body.splitlines() if line.strip()])
