@@ -58,17 +58,22 @@ class Extractor:
         *,
         whiteouts: bool = True,
         limit_entries: int = 0,
-        roots: bool = False,
+        inside: bytes = b"",
+        keep_kinds: bool = False,
+        owner: tuple[int, int] | None = None,
         index: Index | None = None,
         only: set[bytes] | None = None,
     ) -> None:
         """`target_fd` stays the caller's. Without `whiteouts`, names that begin with ``.wh.`` are ordinary.
 
-        With `roots`, everything becomes root's, whoever the archive says. `index` gets the digests of the files. `only` are the
-        paths that may come, each once: they are taken out as they come.
+        `inside`: the directory below the target that the archive's names begin at; links may lead out of it, not out of the
+        target. `keep_kinds` refuses to replace a directory by something else, or the reverse. Everything is given to `owner`.
+        `index` gets the digests of the files. `only` are the paths that may come, each once: they are taken out as they come.
         """
         self._root_fd = target_fd
-        self._roots = roots
+        self._inside = inside + b"/" if inside else b""
+        self._keep_kinds = keep_kinds
+        self._owner = owner
         self._index = index
         self._only = only
         self._whiteouts = whiteouts
@@ -105,8 +110,6 @@ class Extractor:
             raise InvalidParameter(f"archive has more than {self._limit_entries} entries")
         if self._opened:
             self._let_go()
-        if self._roots:
-            entry.uid = entry.gid = 0
         if self._only is not None:
             try:
                 self._only.remove(self._normal(entry, entry.name))
@@ -117,6 +120,12 @@ class Extractor:
             name = name[2:]
         if name[-1:] == b"/":
             name = name.rstrip(b"/")
+        if self._inside:
+            name = self._inside + (self._normal(entry, name) if name != b"." else b"")
+            if name == self._inside:
+                return  # where an archive is put into what is there, that stays as it is
+        if self._owner is not None:
+            entry.uid, entry.gid = self._owner
         parent, _, base = name.rpartition(b"/")
         try:
             parent_fd = self._fds.get(parent)
@@ -127,6 +136,8 @@ class Extractor:
                     return
                 parent, _, base = path.rpartition(b"/")
                 parent_fd, parent = self._parent(entry, parent)
+            if self._keep_kinds:
+                self._refuse_other_kind(parent_fd, parent, base, entry)
             if self._whiteouts and base[:4] == WHITEOUT_PREFIX:
                 self._whiteout(parent_fd, parent, base, entry)
             elif entry.type == header.REGULAR:
@@ -139,6 +150,16 @@ class Extractor:
             if error.errno in _NOT_THE_ARCHIVES_FAULT:
                 raise SystemFailure(f"cannot extract {shown(entry.name)}: {error.strerror}") from error
             raise invalid(entry.name, (error.strerror or "").lower()) from error
+
+    def _refuse_other_kind(self, parent_fd: int, parent: bytes, base: bytes, entry: Entry) -> None:
+        try:
+            is_directory = stat.S_ISDIR(os.stat(base, dir_fd=parent_fd, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            return
+        if is_directory != (entry.type == header.DIRECTORY):
+            kinds = ("directory", "non-directory") if is_directory else ("non-directory", "directory")
+            path, root = shown(b"/" + parent + b"/" + base if parent else b"/" + base), shown(b"/" + self._inside.rstrip(b"/"))
+            raise InvalidParameter(f'cannot overwrite {kinds[0]} "{path}" with {kinds[1]} "{root}"')
 
     # ── kinds of entries ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -223,7 +244,7 @@ class Extractor:
         os.symlink(entry.link, base, dir_fd=parent_fd)
 
     def _hard_link(self, parent_fd: int, parent: bytes, base: bytes, entry: Entry) -> None:
-        target = self._normal(entry, entry.link)
+        target = self._inside + self._normal(entry, entry.link)
         target_parent, _, target_base = target.rpartition(b"/")
         if not target_base:
             raise invalid(entry.name, f"invalid hardlink to {shown(entry.link)}")

@@ -92,7 +92,7 @@ class System:
             runtimes=_runtimes(self._rooms.settings.runtimes),
             default_runtime=self._rooms.settings.runtimes.default,
             init_binary=self._rooms.settings.init_path,
-            security_options=_security_options(layout.version),
+            security_options=_security_options(layout.version, remapped=self._rooms.settings.remap is not None),
             default_address_pools=[AddressPool(base, size) for base, size in facts.address_pools],
             warnings=facts.warnings or None,
         )
@@ -151,12 +151,14 @@ def _has_swap_account(layout: cgroups.Layout) -> bool:
     return bool(mountpoint) and os.path.exists(f"{mountpoint}/memory.memsw.limit_in_bytes")
 
 
-def _security_options(cgroup_version: int) -> list[str]:
+def _security_options(cgroup_version: int, *, remapped: bool) -> list[str]:
     found = ["name=seccomp,profile=builtin"]
     if _read("/sys/module/apparmor/parameters/enabled") == "Y":
         found.insert(0, "name=apparmor")
     if cgroup_version == 2:
         found.append("name=cgroupns")
+    if remapped:
+        found.append("name=userns")
     return found
 
 

@@ -38,7 +38,7 @@ def unpack_context(job: UnpackContext, source_fd: int, root_fd: int, index_fd: i
 
     index = Index()
     reader = TarReader(piece, job.limit_bytes)
-    extractor = Extractor(root_fd, whiteouts=False, limit_entries=manifest.ENTRIES_LIMIT, roots=True, index=index)
+    extractor = Extractor(root_fd, whiteouts=False, limit_entries=manifest.ENTRIES_LIMIT, owner=(0, 0), index=index)
     extractor.extract(reader)
     reader.drain()
     index.write(index_fd)
@@ -64,7 +64,7 @@ def sync_context(job: SyncContext, root_fd: int, fds: Sequence[int]) -> WorkerDo
         elif line.kind == b"l" and old.get(path) != line:
             os.symlink(line.target, path)
             os.utime(path, ns=(line.mtime_ns, line.mtime_ns), follow_symlinks=False)
-    extractor = Extractor(root_fd, whiteouts=False, roots=True, index=index, only=expected)
+    extractor = Extractor(root_fd, whiteouts=False, owner=(0, 0), index=index, only=expected)
     extractor.extract(TarReader(Decompressed(lambda: os.read(source_fd, CHUNK_BYTES)).read, job.limit_bytes))
     if expected:
         raise InvalidParameter(f"the context's archive lacks {shown(min(expected))}, which its manifest announces")
