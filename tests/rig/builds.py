@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import tarfile
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from tests.rig.engine import Engine
+from tests.rig.unix_http import UnixConnection
 
 Files = Mapping[str, str | bytes]
 
@@ -58,9 +60,7 @@ def context(dockerfile: str, files: Files | None = None) -> bytes:
     return body.getvalue()
 
 
-def try_build(
-    engine: Engine, dockerfile: str, files: Files | None = None, *, timeout_seconds: float = 60.0, **query: object
-) -> Built:
+def try_build(engine: Engine, dockerfile: str, files: Files | None = None, **query: object) -> Built:
     """Build; `query` are the parameters of the route, a dictionary or list as JSON, a tuple as several."""
     pairs: list[tuple[str, str]] = []
     for name, value in query.items():
@@ -93,3 +93,45 @@ def config_of(engine: Engine, built: Built) -> dict[str, Any]:
     assert answer.status == 200, answer.body
     found: dict[str, Any] = answer.json["Config"]
     return found
+
+
+class BuildStream:
+    """A build whose stream is read while it goes on. Closing it is the client's leaving."""
+
+    def __init__(self, engine: Engine, dockerfile: str, files: Files | None = None, **query: str) -> None:
+        self._connection = UnixConnection(engine.socket, 60.0)
+        target = f"/build?{urlencode(query)}"
+        self._connection.request("POST", target, context(dockerfile, files), {"Content-Type": "application/x-tar"})
+        self._response: http.client.HTTPResponse | None = None
+        self.text = ""
+
+    def until(self, words: str) -> None:
+        """Read until the stream has said this."""
+        while words not in self.text:
+            line = self._line()
+            assert line, f"the stream ended without {words!r}: {self.text}"
+            self.text += line
+
+    def rest(self) -> str:
+        """Read to the end."""
+        while line := self._line():
+            self.text += line
+        return self.text
+
+    def _line(self) -> str:
+        if self._response is None:
+            self._response = self._connection.getresponse()
+        line = self._response.readline()
+        document = json.loads(line) if line.strip() else {}
+        return str(document.get("stream") or document.get("error") or (" " if document else ""))
+
+    def __enter__(self) -> BuildStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+        self._connection.close()
