@@ -44,6 +44,7 @@ OPTIONS = (
     Option("bip", "text", "IPv4 address and prefix of the default bridge"),
     Option("bridge", "text", "Attach containers to this bridge, which is there already", "b"),
     Option("cgroup-parent", "text", "Parent cgroup of all containers"),
+    Option("cdi-spec-dir", "list", "Directories that describe devices (default /etc/cdi, /var/run/cdi)", key="cdi-spec-dirs"),
     Option("config-file", "text", f"Daemon configuration file (default {DEFAULT_FILE})"),
     Option("cpu-rt-period", "number", "Period, in microseconds, of the real-time share of all containers (cgroup v1)"),
     Option("cpu-rt-runtime", "number", "Real-time, in microseconds a period, that all containers may have together (cgroup v1)"),
@@ -124,6 +125,7 @@ class DaemonConfig:
     runtimes: dict[str, Program] = field(default_factory=dict)
     default_runtime: str = ""
     userns_remap: str = ""
+    cdi_spec_dirs: list[str] = field(default_factory=list)
     cpu_rt_period: int = 0
     cpu_rt_runtime: int = 0
     shutdown_timeout: int = 15
@@ -264,7 +266,7 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     for switch in ("debug", "icc", "ip_forward", "ip_masq", "tls", "insecure_tcp", "userland_proxy", "validate"):
         if switch in fields:
             setattr(config, switch, bool(fields[switch]))
-    for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries"):
+    for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries", "cdi_spec_dirs"):
         if several in fields:
             setattr(config, several, [str(value) for value in _list(fields[several])])
     for number in ("mtu", "shutdown_timeout", "cpu_rt_period", "cpu_rt_runtime"):

@@ -31,7 +31,7 @@ from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
-from carrack.engine import oci_runtimes, remapping
+from carrack.engine import cdi, image_mounts, oci_runtimes, remapping
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
 from carrack.engine.disk_usage import DiskUsages
@@ -214,6 +214,7 @@ def _settings(config: DaemonConfig) -> Settings:
         trace=config.debug,
         machine=Machine.here(features),
         runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
+        cdi_directories=tuple(config.cdi_spec_dirs or cdi.DIRECTORIES),
         remap=remapping.find(config.userns_remap) if config.userns_remap else None,
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
         init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
@@ -262,4 +263,4 @@ def _connect(path: str) -> socket.socket:
 
 
 def _uses(table: Table) -> list[tuple[str, ContainerUse]]:
-    return [(c.image_id, ContainerUse(c.id, c.name, c.state.running)) for c in table]
+    return [(image, ContainerUse(c.id, c.name, c.state.running)) for c in table for image in image_mounts.images_of(c)]

@@ -12,10 +12,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from carrack import __version__
+from carrack.engine import cdi
 from carrack.engine.oci_runtimes import OURS, Runtimes
 from carrack.engine.rooms import Rooms
 from carrack.engine.state import Status
-from carrack.engine.system_information import AddressPool, Component, RuntimeProgram, SystemInformation, VersionInformation
+from carrack.engine.system_information import (
+    AddressPool,
+    Component,
+    DiscoveredDevice,
+    RuntimeProgram,
+    SystemInformation,
+    VersionInformation,
+)
 from carrack.oci.platform import machine
 from carrack.runtime import cgroups
 
@@ -91,6 +99,9 @@ class System:
             server_version=facts.release,
             runtimes=_runtimes(self._rooms.settings.runtimes),
             default_runtime=self._rooms.settings.runtimes.default,
+            cdi_spec_dirs=list(self._rooms.settings.cdi_directories),
+            discovered_devices=[DiscoveredDevice("cdi", name) for name in cdi.Devices(self._rooms.settings.cdi_directories).names]
+            or None,
             init_binary=self._rooms.settings.init_path,
             security_options=_security_options(layout.version, remapped=self._rooms.settings.remap is not None),
             default_address_pools=[AddressPool(base, size) for base, size in facts.address_pools],
