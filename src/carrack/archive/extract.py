@@ -50,9 +50,25 @@ _NOT_THE_ARCHIVES_FAULT = frozenset(
 class Extractor:
     """Puts entries into a target directory; `finish` sets what must come last. Closes what it opened in `close`."""
 
-    def __init__(self, target_fd: int, *, whiteouts: bool = True, limit_entries: int = 0) -> None:
-        """`target_fd` stays the caller's. Without `whiteouts`, names that begin with ``.wh.`` are ordinary."""
+    def __init__(
+        self,
+        target_fd: int,
+        *,
+        whiteouts: bool = True,
+        limit_entries: int = 0,
+        inside: bytes = b"",
+        keep_kinds: bool = False,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
+        """`target_fd` stays the caller's. Without `whiteouts`, names that begin with ``.wh.`` are ordinary.
+
+        `inside`: the directory below the target that the archive's names begin at; links may lead out of it, not out of the
+        target. `keep_kinds` refuses to replace a directory by something else, or the reverse. Everything is given to `owner`.
+        """
         self._root_fd = target_fd
+        self._inside = inside + b"/" if inside else b""
+        self._keep_kinds = keep_kinds
+        self._owner = owner
         self._whiteouts = whiteouts
         self._limit_entries = limit_entries
         self._fds: dict[bytes, int] = {b"": target_fd}
@@ -92,6 +108,12 @@ class Extractor:
             name = name[2:]
         if name[-1:] == b"/":
             name = name.rstrip(b"/")
+        if self._inside:
+            name = self._inside + (self._normal(entry, name) if name != b"." else b"")
+            if name == self._inside:
+                return  # where an archive is put into what is there, that stays as it is
+        if self._owner is not None:
+            entry.uid, entry.gid = self._owner
         parent, _, base = name.rpartition(b"/")
         try:
             parent_fd = self._fds.get(parent)
@@ -102,6 +124,8 @@ class Extractor:
                     return
                 parent, _, base = path.rpartition(b"/")
                 parent_fd, parent = self._parent(entry, parent)
+            if self._keep_kinds:
+                self._refuse_other_kind(parent_fd, parent, base, entry)
             if self._whiteouts and base[:4] == WHITEOUT_PREFIX:
                 self._whiteout(parent_fd, parent, base, entry)
             elif entry.type == header.REGULAR:
@@ -114,6 +138,16 @@ class Extractor:
             if error.errno in _NOT_THE_ARCHIVES_FAULT:
                 raise SystemFailure(f"cannot extract {shown(entry.name)}: {error.strerror}") from error
             raise invalid(entry.name, (error.strerror or "").lower()) from error
+
+    def _refuse_other_kind(self, parent_fd: int, parent: bytes, base: bytes, entry: Entry) -> None:
+        try:
+            is_directory = stat.S_ISDIR(os.stat(base, dir_fd=parent_fd, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            return
+        if is_directory != (entry.type == header.DIRECTORY):
+            kinds = ("directory", "non-directory") if is_directory else ("non-directory", "directory")
+            path, root = shown(b"/" + parent + b"/" + base if parent else b"/" + base), shown(b"/" + self._inside.rstrip(b"/"))
+            raise InvalidParameter(f'cannot overwrite {kinds[0]} "{path}" with {kinds[1]} "{root}"')
 
     # ── kinds of entries ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -196,7 +230,7 @@ class Extractor:
         os.symlink(entry.link, base, dir_fd=parent_fd)
 
     def _hard_link(self, parent_fd: int, parent: bytes, base: bytes, entry: Entry) -> None:
-        target = self._normal(entry, entry.link)
+        target = self._inside + self._normal(entry, entry.link)
         target_parent, _, target_base = target.rpartition(b"/")
         if not target_base:
             raise invalid(entry.name, f"invalid hardlink to {shown(entry.link)}")

@@ -62,6 +62,10 @@ _OPTIONS = (
     Option("shutdown-timeout", "number", "Seconds that open answers get at the end (default 15)"),
     Option("storage-driver", "text", "overlay2, or native (plain copies; alias vfs)", "s"),
     Option("tls", "flag", "Use TLS: --tls=false allows plain TCP on loopback"),
+    Option("userns-remap", "text", "User (user[:group], or default) whose subordinate numbers containers' users have"),
+    Option(
+        "userland-proxy", "flag", "Relay [::1], and IPv6 addresses of the host, to containers that have IPv4 only (default true)"
+    ),
     Option("validate", "flag", "Check the configuration and leave"),
 )
 OPTIONS = tuple(sorted((*_OPTIONS, *directives.OPTIONS), key=lambda option: option.flag))
@@ -106,12 +110,14 @@ class DaemonConfig:
     cgroup_parent: str = ""
     runtimes: dict[str, Program] = field(default_factory=dict)
     default_runtime: str = ""
+    userns_remap: str = ""
     cpu_rt_period: int = 0
     cpu_rt_runtime: int = 0
     shutdown_timeout: int = 15
     storage_driver: str = "overlay2"
     tls: bool | None = None
     insecure_tcp: bool = False
+    userland_proxy: bool = True
     validate: bool = False
     config_file: str = ""
     further: Further = field(default_factory=Further)
@@ -249,10 +255,11 @@ def _build(values: dict[str, object]) -> DaemonConfig:
         "cgroup_parent",
         "storage_driver",
         "default_runtime",
+        "userns_remap",
     ):
         if text in fields:
             setattr(config, text, str(fields[text]))
-    for switch in ("debug", "icc", "ip_forward", "ip_masq", "tls", "insecure_tcp", "validate"):
+    for switch in ("debug", "icc", "ip_forward", "ip_masq", "tls", "insecure_tcp", "userland_proxy", "validate"):
         if switch in fields:
             setattr(config, switch, bool(fields[switch]))
     for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries"):

@@ -91,7 +91,6 @@ FIXED: Mapping[str, tuple[str, tuple[object, ...], str]] = {
     "swarm-default-advertise-addr": ("text", ("",), _SWARM),
     "userland-proxy": ("flag", (False, True), ""),
     "userland-proxy-path": ("text", ("",), "published ports need no proxy program"),
-    "userns-remap": ("text", ("",), "user namespaces for all containers are not supported yet"),
 }
 """Docker's directive → (its kind, the values that mean what Carrack does anyway, why no other)."""
 _FLAGS_OF_LISTS = {"exec-opts": "exec-opt", "storage-opts": "storage-opt", "node-generic-resources": "node-generic-resource"}

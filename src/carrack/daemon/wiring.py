@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from carrack import __version__
 from carrack.api import (
     absent,
+    container_files,
     container_stats,
     containers,
     debug,
@@ -26,17 +27,20 @@ from carrack.api import (
     system,
     volumes,
 )
+from carrack.api.build import routes as build_routes
 from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
+from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
-from carrack.engine import oci_runtimes
+from carrack.engine import oci_runtimes, remapping
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
 from carrack.engine.disk_usage import DiskUsages
 from carrack.engine.events import Events
 from carrack.engine.execs import Execs
+from carrack.engine.filesystems import Filesystems
 from carrack.engine.health import Health
 from carrack.engine.lifecycle import Lifecycle
 from carrack.engine.metrics import Metrics
@@ -61,7 +65,7 @@ from carrack.runtime import cgroups
 from carrack.runtime.cgroups.features import probe
 from carrack.shim import zygote_process
 from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
-from carrack.shim.workers import run_job
+from carrack.shim.workers import begin_job, run_job
 from carrack.snapshots.native import Native
 from carrack.snapshots.overlay import Overlay
 from carrack.snapshots.trash import Trash
@@ -85,6 +89,7 @@ class House:
         api: Api,
         rooms: Rooms,
         life: Lifecycle,
+        building: BuildHouse,
         database: Database,
         trash: Trash,
         zygote_path: str,
@@ -94,6 +99,7 @@ class House:
         metrics_api: Api,
         observe: Observer,
     ) -> None:
+        self._building = building
         self.api = api
         self.metrics_api = metrics_api
         """What `--metrics-addr` serves."""
@@ -122,6 +128,7 @@ class House:
 
     async def close(self) -> None:
         """Let go of everything. With containers running, their zygote, links and rules stay; without, nothing stays."""
+        await self._building.builder.close()
         keep = any(container.state.status in LIVE for container in self._rooms.table)
         await self._life.close()
         await in_thread(self._rooms.networks.close, keep)
@@ -154,6 +161,7 @@ async def build(config: DaemonConfig) -> House:
 
 
 async def _build(config: DaemonConfig, database: Database) -> House:
+    settings = await in_thread(_settings, config)
     events_hub = Events(asyncio.get_running_loop())
     zygote = await in_thread(zygote_process.spawn_zygote, str(config.exec_root))
     directories = Directories(config.data_root, config.exec_root)
@@ -179,9 +187,10 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         volumes=vols,
         zygote=Zygote(lambda: _connect(zygote.socket_path)),
         directories=directories,
-        settings=await in_thread(_settings, config),
+        settings=settings,
         remove_tree=trash.throw,
         run_job=lambda job, fds: _run_job(zygote.socket_path, job, fds),
+        begin_job=lambda job, fds: begin_job(zygote.socket_path, job, fds),
     )
     await in_thread(table.load)
     life = Lifecycle(rooms)
@@ -208,17 +217,20 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     )
     about = System(rooms, facts)
     watching = Watching(life)
+    building = await in_thread(open_builder, database, content, rooms, puller, trash, zygote.socket_path, 0)
     api = Api(
         [
             *containers.routes(orders),
             *container_stats.routes(watching),
+            *container_files.routes(Filesystems(life)),
             *exec.routes(execs),
             *events.routes(events_hub),
             *system.routes(about, product, min_version=config.further.min_api_version),
-            *disk_usage.routes(DiskUsages(orders, store, vols)),
+            *disk_usage.routes(DiskUsages(orders, store, vols, building.records)),
             *registries.routes(puller),
             *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
+            *build_routes(building.builder, building.contexts, building.collector, events_hub.emit),
             *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
             *debug.routes(),
             *absent.routes(),
@@ -233,6 +245,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         api,
         rooms,
         life,
+        building,
         database,
         trash,
         zygote.socket_path,
@@ -271,6 +284,7 @@ def _settings(config: DaemonConfig) -> Settings:
         trace=config.debug,
         machine=Machine.here(features),
         runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
+        remap=remapping.find(config.userns_remap) if config.userns_remap else None,
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
         defaults=config.further.container_defaults,
         init_path=config.further.init_path or next((path for path in _INITS if os.access(path, os.X_OK)), ""),
@@ -288,6 +302,7 @@ def _network_options(config: DaemonConfig) -> NetworkOptions:
         ip_forward=config.ip_forward,
         ip_masq=config.ip_masq,
         ip=config.ip,
+        relays=config.userland_proxy,
         dns=tuple(config.dns),
         run_directory=config.exec_root,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from carrack.engine.defaults import ContainerDefaults
 from carrack.engine.events import Events
 from carrack.engine.oci_runtimes import Runtimes
+from carrack.engine.remapping import Remap
 from carrack.engine.resources import Machine
 from carrack.engine.shims import Zygote
 from carrack.engine.table import Table
@@ -64,6 +66,8 @@ class Settings:
     """The program behind `--init`; empty: none was found on this host."""
     machine: Machine = field(default_factory=lambda: Machine.here(Features()))
     realtime: Realtime = Realtime()
+    remap: Remap | None = None
+    """The user namespace of containers; None: the host's."""
     runtimes: Runtimes = field(default_factory=Runtimes)
 
 
@@ -84,3 +88,5 @@ class Rooms:
     """Throw a directory away: at once out of sight, later off the disk."""
     run_job: Callable[[WorkerJob, Sequence[int]], WorkerDone]
     """Have a confined worker do a job. Blocking."""
+    begin_job: Callable[[WorkerJob, Sequence[int]], socket.socket]
+    """Give a confined worker a job; it answers by the socket, and ends when that is closed. Blocking, briefly."""

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from carrack import __version__
-from carrack.engine.defaults import ContainerDefaults
 from carrack.engine.oci_runtimes import OURS, Runtimes
-from carrack.engine.rooms import Rooms
+from carrack.engine.rooms import Rooms, Settings
 from carrack.engine.state import Status
 from carrack.engine.system_information import (
     AddressPool,
@@ -119,7 +118,7 @@ class System:
             runtimes=_runtimes(self._rooms.settings.runtimes),
             default_runtime=self._rooms.settings.runtimes.default,
             init_binary=self._rooms.settings.init_path,
-            security_options=_security_options(layout.version, self._rooms.settings.defaults),
+            security_options=_security_options(layout.version, self._rooms.settings),
             default_address_pools=[AddressPool(base, size) for base, size in facts.address_pools],
             warnings=[*facts.warnings, *_present_warnings()] or None,
         )
@@ -184,14 +183,16 @@ def _has_swap_account(layout: cgroups.Layout) -> bool:
     return bool(mountpoint) and os.path.exists(f"{mountpoint}/memory.memsw.limit_in_bytes")
 
 
-def _security_options(cgroup_version: int, defaults: ContainerDefaults) -> list[str]:
-    profile = {"": "builtin", "unconfined": "unconfined"}.get(defaults.seccomp_profile, "custom")
+def _security_options(cgroup_version: int, settings: Settings) -> list[str]:
+    profile = {"": "builtin", "unconfined": "unconfined"}.get(settings.defaults.seccomp_profile, "custom")
     found = [f"name=seccomp,profile={profile}"]
     if _read("/sys/module/apparmor/parameters/enabled") == "Y":
         found.insert(0, "name=apparmor")
     if cgroup_version == 2:
         found.append("name=cgroupns")
-    if defaults.no_new_privileges:
+    if settings.remap is not None:
+        found.append("name=userns")
+    if settings.defaults.no_new_privileges:
         found.append("name=no-new-privileges")
     return found
 

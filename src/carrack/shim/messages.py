@@ -131,6 +131,8 @@ class StartOrder(_Message, frozen=True, tag="start"):
     waiting: tuple[Wait, ...] = ()
     trace: bool = False
     """Name each step and its time in Started."""
+    tied: bool = False
+    """The container ends with this conversation: a build step, which no later daemon would know."""
     runtime: ForeignRuntime | None = None
     """None: our own, in the shim itself."""
     version: int = VERSION
@@ -191,6 +193,74 @@ class PackTree(_Message, frozen=True, tag="pack-tree"):
     """``gzip`` or ``zstd``; "": none. `diff_id` and `stream_bytes` are of the stream before it."""
     level: int = 0
     """Of the compression; 0: its usual one."""
+    version: int = VERSION
+
+
+class MakeDirectory(_Message, frozen=True, tag="make-directory"):
+    """Make a directory of a snapshot, as WORKDIR does. `entries` answers how many were made."""
+
+    rootfs: tuple[Mount, ...]
+    path: str
+    owner: str = ""
+    """``user[:group]``, by the tree's own names."""
+    moment_seconds: int = -1
+    """The time that new directories bear; -1: now."""
+    version: int = VERSION
+
+
+class LookAt(_Message, frozen=True, tag="look-at"):
+    """Say what is at a path of a read-only tree: `entries` 1 for a directory, 2 for a file, 3 for something else."""
+
+    rootfs: tuple[Mount, ...]
+    path: str
+    version: int = VERSION
+
+
+class ViewMount(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that a container has mounted over its root: what a worker is shown there."""
+
+    destination: str
+    source: str = ""
+    """A path of the host, for a container that does not run; one that does is asked for what it has at `destination`."""
+    beneath: str = ""
+    """A path in the source, which no link leads out of: that is what is mounted."""
+    writable: bool = True
+
+
+class View(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A container's files as a worker is shown them: its root, and its volumes and binds in their places."""
+
+    rootfs: tuple[Mount, ...] = ()
+    """Of a container that does not run. Empty: the first descriptor of the job is the pidfd of its init."""
+    mounts: tuple[ViewMount, ...] = ()
+    """In the order in which they are mounted."""
+    read_only: bool = False
+    """The root may not be written."""
+
+
+class ReadPath(_Message, frozen=True, tag="read-path"):
+    """Tell of a path in a container and, with `archive`, write it and everything below as a tar stream.
+
+    Descriptors: the view's, then where the archive goes. Answered with PathFacts, then, after the archive, with WorkerDone.
+    """
+
+    view: View
+    path: str
+    archive: bool = False
+    makes_places: bool = False
+    """Make the places of mounts that a container which never ran has not got yet; its root is taken to be written for that."""
+    version: int = VERSION
+
+
+class WritePath(_Message, frozen=True, tag="write-path"):
+    """Extract a (compressed) tar into a directory of a container. Descriptors: the view's, then the source."""
+
+    view: View
+    path: str
+    keep_kinds: bool = False
+    """Refuse to put a directory where something else is, or the reverse."""
+    owner: str = ""
+    """Whom everything is to belong to, looked up in the container's own files; empty: as the archive says."""
     version: int = VERSION
 
 
@@ -265,7 +335,21 @@ class Checksum(_Message, frozen=True, tag="checksum"):
     version: int = VERSION
 
 
-WorkerJob = UnpackLayer | UnpackArchive | CopyUp | CopyDirectory | RemoveTree | PackTree | ReadFile | CopyFiles | Checksum
+WorkerJob = (
+    UnpackLayer
+    | UnpackArchive
+    | CopyUp
+    | CopyDirectory
+    | RemoveTree
+    | PackTree
+    | ReadFile
+    | CopyFiles
+    | Checksum
+    | MakeDirectory
+    | LookAt
+    | ReadPath
+    | WritePath
+)
 
 
 class WorkerDone(_Message, frozen=True, tag="worker-done"):
@@ -276,6 +360,19 @@ class WorkerDone(_Message, frozen=True, tag="worker-done"):
     entries: int = 0
     stream_bytes: int = 0
     checksum: str = ""
+
+
+class PathFacts(_Message, frozen=True, tag="path-facts"):
+    """What lstat(2) says of a path in a container."""
+
+    name: str
+    """Its last component as it was asked for, as text; bytes that are no UTF-8 replaced."""
+    size_bytes: int
+    mode: int
+    """`st_mode`."""
+    mtime_nanoseconds: int
+    link_target: str = ""
+    """Where a symbolic link leads in the end, from the container's root."""
 
 
 class WorkerFailed(_Message, frozen=True, tag="worker-failed"):
@@ -427,7 +524,7 @@ class Status(_Message, frozen=True, tag="status"):
 ToZygote = StartOrder | WorkerJob
 ToShim = Go | Abandon | Exec | Attach | Wait | FollowLogs | Signal | Resize | Inquire | Forget
 FromShim = Created | Started | StartFailed | Done | Refused | ExecExited | Detached | OutOfMemory | Exited | Status
-FromWorker = WorkerDone | WorkerFailed
+FromWorker = PathFacts | WorkerDone | WorkerFailed
 
 
 # ── the zygote itself ──────────────────────────────────────────────────────────────────────────────────────────────────────
