@@ -89,7 +89,6 @@ FIXED: Mapping[str, tuple[str, tuple[object, ...], str]] = {
     "selinux-enabled": ("flag", (False,), "labels of SELinux are not set"),
     "storage-opts": ("list", ([],), "the storage drivers have no options"),
     "swarm-default-advertise-addr": ("text", ("",), _SWARM),
-    "userland-proxy": ("flag", (False, True), ""),
     "userland-proxy-path": ("text", ("",), "published ports need no proxy program"),
 }
 """Docker's directive → (its kind, the values that mean what Carrack does anyway, why no other)."""
