@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 
+from carrack.daemon import directives
+from carrack.daemon.directives import Further, Option
 from carrack.engine import log_options
 from carrack.engine.config import LogConfig
 from carrack.engine.oci_runtimes import Program
@@ -22,24 +24,7 @@ _INSTANCE = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One directive: its flag, its key in the file, and what kind of value it has."""
-
-    flag: str
-    kind: str
-    """text, flag, number, list, map (``key=value``), pools, or document: in the file only."""
-    help: str
-    short: str = ""
-    key: str = ""
-    """In daemon.json, where it differs from the flag."""
-
-    @property
-    def name(self) -> str:
-        return self.key or self.flag
-
-
-OPTIONS = (
+_OPTIONS = (
     Option("add-runtime", "runtimes", "Another OCI runtime (name=path)", key="runtimes"),
     Option("bip", "text", "IPv4 address and prefix of the default bridge"),
     Option("bridge", "text", "Attach containers to this bridge, which is there already", "b"),
@@ -83,9 +68,11 @@ OPTIONS = (
     ),
     Option("validate", "flag", "Check the configuration and leave"),
 )
-_BY_FLAG = {option.flag: option for option in OPTIONS}
+OPTIONS = tuple(sorted((*_OPTIONS, *directives.OPTIONS), key=lambda option: option.flag))
+"""Every directive that has an effect."""
+_BY_FLAG = {option.flag: option for option in (*directives.FIXED_OPTIONS, *OPTIONS)}
 _BY_SHORT = {option.short: option for option in OPTIONS if option.short}
-_BY_NAME = {option.name: option for option in OPTIONS if option.flag not in ("config-file", "validate")}
+_BY_NAME = {option.name: option for option in _BY_FLAG.values() if option.flag not in ("config-file", "validate")}
 _TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
 
@@ -133,6 +120,9 @@ class DaemonConfig:
     userland_proxy: bool = True
     validate: bool = False
     config_file: str = ""
+    further: Further = field(default_factory=Further)
+    given: dict[str, object] = field(default_factory=dict)
+    """The directives as they were given, by name: what a reload compares."""
 
 
 def parse_flags(arguments: list[str]) -> dict[str, object]:
@@ -177,8 +167,11 @@ def load(arguments: list[str], *, default_file: str = DEFAULT_FILE) -> DaemonCon
     if doubled:
         told = ", ".join(f"{name}: (from flag: {_show(flags[name])}, from file: {_show(values[name])})" for name in doubled)
         raise InvalidParameter(f"the following directives are specified both as a flag and in the configuration file: {told}")
+    if "proxies" in values and {"http-proxy", "https-proxy", "no-proxy"} & set(flags):
+        raise InvalidParameter("the proxies are specified both as flags and in the configuration file")
     config = _build(values | flags)
     config.config_file = path
+    config.given = values | flags
     return config
 
 
@@ -194,6 +187,11 @@ def _collect(values: dict[str, object], option: Option, text: str) -> None:
         values[name] = int(text)
     elif option.kind == "text":
         values[name] = text
+    elif option.kind == "ulimits":
+        key, limit = directives.parse_ulimit(text)
+        held = values.setdefault(name, {})
+        assert isinstance(held, dict)
+        held[key] = limit
     elif option.kind in ("map", "runtimes"):
         key, equals, value = text.partition("=")
         if not equals or not key:
@@ -236,7 +234,7 @@ def _read_file(path: str, *, required: bool) -> dict[str, object]:
             + ", ".join(unknown)
         )
     kinds: dict[str, type] = {"text": str, "flag": bool, "number": int, "list": list, "map": dict, "pools": list}
-    kinds |= {"document": dict, "runtimes": dict}
+    kinds |= {"document": dict, "runtimes": dict, "ulimits": dict}
     for name, value in document.items():
         want = kinds[_BY_NAME[name].kind]
         if not isinstance(value, want) or (want is int and isinstance(value, bool)):
@@ -287,6 +285,7 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     config.default_address_pools = [_checked_pool(pool) for pool in _list(fields.get("default_address_pools", []))]
     config.runtimes = {str(name): _program(str(name), value) for name, value in _table(fields.get("runtimes", {})).items()}
     _check(config, fields)
+    config.further = directives.read(values)
     return config
 
 

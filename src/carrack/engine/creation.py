@@ -58,6 +58,7 @@ def draft(
     config = ContainerConfig(**{field: getattr(create, field) for field in _CONFIG_FIELDS})
     host = create.host_config
     request.merge(config, image.config.execution)
+    rooms.settings.defaults.apply(host)
     request.settle(
         host,
         default_log_driver=rooms.settings.log_driver,
