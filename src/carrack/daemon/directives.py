@@ -63,7 +63,6 @@ FIXED: Mapping[str, tuple[str, tuple[object, ...], str]] = {
     "bip6": ("text", ("",), "the default bridge has no IPv6 yet"),
     "bridge-accept-fwmark": ("text", ("",), _FIREWALL),
     "builder": ("document", ({},), "the build cache has a ceiling of its own"),
-    "cdi-spec-dirs": ("list", ([],), "CDI devices are not supported yet"),
     "containerd": ("text", ("",), _CONTAINERD),
     "containerd-namespace": ("text", ("",), _CONTAINERD),
     "containerd-plugins-namespace": ("text", ("",), _CONTAINERD),
