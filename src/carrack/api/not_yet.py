@@ -15,9 +15,6 @@ NOT_YET: tuple[tuple[str, str], ...] = (
     ("GET", "/containers/{id}/checkpoints"),
     ("POST", "/containers/{id}/checkpoints"),
     ("DELETE", "/containers/{id}/checkpoints/{checkpoint}"),
-    ("POST", "/build"),
-    ("POST", "/build/prune"),
-    ("POST", "/build/cancel"),
     ("POST", "/commit"),
     ("GET", "/plugins/privileges"),
     ("POST", "/plugins/pull"),
@@ -30,9 +27,6 @@ NOT_YET: tuple[tuple[str, str], ...] = (
     ("DELETE", "/plugins/{name:path}"),
     ("POST", "/swarm/init"),
     ("POST", "/swarm/join"),
-    ("GET", "/debug/vars"),
-    ("GET", "/debug/pprof/"),
-    ("GET", "/debug/pprof/{name}"),
 )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import honoured, log_options, mounts, request, specification
+from carrack.engine import honoured, log_options, mounts, remapping, request, specification
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
 from carrack.engine.container import Container, MountPoint
 from carrack.engine.resources import Machine
@@ -53,10 +53,12 @@ def draft(
             f"image with reference {create.image} was found but its platform ({image.platform}) "
             f"does not match the specified platform ({Platform.parse(platform)})"
         )
+    remapping.check(create.host_config, rooms.settings.remap)
     rooms.settings.runtimes.check(create.host_config.runtime)
     config = ContainerConfig(**{field: getattr(create, field) for field in _CONFIG_FIELDS})
     host = create.host_config
     request.merge(config, image.config.execution)
+    rooms.settings.defaults.apply(host)
     request.settle(
         host,
         default_log_driver=rooms.settings.log_driver,

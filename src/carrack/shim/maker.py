@@ -73,8 +73,9 @@ def work(order_fd: int, fds: list[int], orderer: _socket.socket, shim: _socket.s
 
 
 def _introduce(order: StartOrder, shim: _socket.socket) -> None:
-    """Tell the shim whose it is; and for another runtime wait until it is the one to inherit what that leaves behind."""
-    if order.runtime is None:
+    """Tell the shim whose it is; and where init will not be its child from birth, wait until it is the one to inherit orphans."""
+    namespaces = order.spec.linux.namespaces if order.spec.linux else ()
+    if order.runtime is None and not any(each.type == "user" and each.path for each in namespaces):
         shim.send(order.container_id.encode())
     else:
         shim.send(INHERITS + order.container_id.encode())
@@ -190,11 +191,24 @@ class _Making:
         spec = order.spec
         console = spec.process is not None and spec.process.terminal
         self._pipes = pipes = None if console else make_pipes(stdin=order.open_stdin)
+        if pipes:
+            self._give_pipes(pipes)
         stdio = pipes.stdio if pipes else None
         creation = ForeignCreation(order, order.runtime, stdio) if order.runtime else self._create_here(stdio, console)
         if pipes:
             pipes.close_process_ends()
         return creation
+
+    def _give_pipes(self, pipes: Pipes) -> None:
+        """In a user namespace /dev/stdout can be opened anew only when it belongs to somebody there."""
+        linux = self._order.spec.linux
+        if linux is None or not linux.uid_mappings:
+            return
+        uid = next((each.host_id for each in linux.uid_mappings if each.container_id == 0), 0)
+        gid = next((each.host_id for each in linux.gid_mappings if each.container_id == 0), 0)
+        for fd in pipes.stdio:
+            if fd >= 0:
+                os.fchown(fd, uid, gid)
 
     def _create_here(self, stdio: Stdio | None, console: bool) -> Creation:
         order, spec = self._order, self._order.spec
