@@ -52,6 +52,16 @@ NEEDS = {
     "docker stats": "GET /containers/{id}/stats",
     "docker volume update": "PUT /volumes/{name}",
 }
+# … and of whole groups: what the daemon must have for any of them.
+GROUP_NEEDS = {
+    "config": "POST /configs/create",
+    "node": "GET /nodes",
+    "plugin": "POST /plugins/pull",
+    "secret": "POST /secrets/create",
+    "service": "POST /services/create",
+    "stack": "POST /services/create",
+    "swarm": "POST /swarm/init",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +163,7 @@ def command_rows(seen: set[str]) -> Iterator[Row]:
         if ours is None:
             yield Row(command, "no")
             continue
-        if not engine_has(NEEDS.get(command)):
+        if not engine_has(NEEDS.get(command) or GROUP_NEEDS.get(command.split()[1])):
             yield Row(command, "no", "the client has it, the daemon refuses it")
             continue
         missing = sorted(flags - ours)

@@ -3,20 +3,16 @@
 The daemon is a recorder, so every flag can be tried, whether or not this machine could honour it.
 """
 
-import re
 import shlex
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.rig.commands import Result, run
+from tests.rig.command_twins import DOCKER, compare
 from tests.rig.engine import carrack_program
-from tests.rig.recorder import Recorded, Recorder
-
-DOCKER = shutil.which("docker")
+from tests.rig.recorder import Recorder
 
 pytestmark = [
     pytest.mark.docker_since(28),
@@ -204,18 +200,6 @@ CONTAINER = {
     "HostConfig": {"AutoRemove": False},
     "NetworkSettings": {"Ports": {}},
 }
-IGNORED_HEADERS = {
-    "user-agent",
-    "accept-encoding",
-    "content-length",
-    "transfer-encoding",
-    "host",
-    "connection",
-    "te",
-    "traceparent",
-}
-IGNORED_PATHS = {"/info"}
-"""Docker's command asks for more than it needs here and there: what is not an order may differ."""
 
 
 @pytest.fixture(scope="module", params=["1.50", "1.41"])
@@ -223,47 +207,6 @@ def recorder(request: pytest.FixtureRequest) -> Iterator[Recorder]:
     answers: dict[str, Any] = {"GET /containers/a/json": CONTAINER}
     with Recorder(version=request.param, answers=answers) as recording:
         yield recording
-
-
-def asked(recorder: Recorder, program: str, words: list[str]) -> tuple[list[Recorded], Result]:
-    environment = recorder.environment(FROM_OUTSIDE="yes", DOCKER_CLI_HINTS="false")
-    result = run([program, *words], env=environment, timeout_seconds=20)
-    return recorder.take(), result
-
-
-def shape(requests: list[Recorded]) -> list[Any]:
-    """A request without what may differ: the client's name, the connection's own headers, the order of a list that is a set."""
-    shaped = []
-    for request in requests:
-        headers = {name: value for name, value in request.headers.items() if name not in IGNORED_HEADERS}
-        if not request.body:
-            headers.pop("content-type", None)
-        body = request.body
-        if isinstance(body, dict):
-            if body.get("Env"):
-                body["Env"] = sorted(body["Env"])  # Docker's command has them in a map, whose order is chance
-            host_config = body.get("HostConfig") or {}
-            if host_config.get("Binds"):
-                host_config["Binds"] = sorted(host_config["Binds"])
-            if (body.get("IPAM") or {}).get("Config"):
-                body["IPAM"]["Config"].sort(key=lambda pool: pool["Subnet"])
-        query = {name: values for name, values in request.query.items() if values != [""]}
-        shaped.append((request.method, request.path, query, headers, body))
-    return shaped
-
-
-def compare(recorder: Recorder, words: list[str]) -> None:
-    assert DOCKER is not None
-    theirs, their_result = asked(recorder, DOCKER, words)
-    ours, our_result = asked(recorder, carrack_program(), words)
-    assert shape(ours) == shape(theirs), our_result.stderr
-    assert our_result.code == their_result.code
-    assert our_result.stderr.replace("carrack", "docker").replace("Carrack", "Docker") == without_advice(their_result.stderr)
-
-
-def without_advice(text: str) -> str:
-    """Docker's advice to install buildx, which concerns a builder we do not have."""
-    return re.sub(r"\ADEPRECATED: The legacy builder .*?\n\n", "", text, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("flags", RUN_FLAGS)

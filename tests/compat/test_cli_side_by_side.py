@@ -3,7 +3,6 @@
 Lines that read run one after the other; lines that change something run on a world of their own each, made alike beforehand.
 """
 
-import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import EnginePool, Images
+from tests.rig.command_twins import normal
 from tests.rig.commands import Result
 from tests.rig.engine import CommandLine, Engine, carrack_program, docker_program
 
@@ -370,34 +370,6 @@ system prune -f
 system prune -f --volumes
 builder prune -f
 """.strip().splitlines()
-
-ID = re.compile(r"\b(sha256:)?[0-9a-f]{64}\b|\b[0-9a-f]{12}\b")
-NORMAL: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( ?(Z|[+-]\d\d:?\d\d)( [A-Z]{3,4})?)?"), "<time>"),
-    (re.compile(r"(Less than a second|About a minute|\d+ seconds?|\d+ minutes?)( ago)?"), "<age>"),
-    (re.compile(r" {2,}"), "  "),
-    (re.compile(r"\b[a-z]+_[a-z]+\b(?=\s*$)", re.MULTILINE), "<chance_name>"),
-    (re.compile(r"\b\d{2}:\d{2}\b"), "<clock>"),
-    (re.compile(r"^(root|\d+)  +\d+  +\d+", re.MULTILINE), r"\1 <pids>"),
-    (re.compile(r"^\d+  +(?=\S)", re.MULTILINE), "<pid> "),
-    (re.compile(r"lookup \S+( on \S+)?"), "lookup <name>"),
-    (re.compile(r"on \d+\.\d+\.\d+\.\d+:53"), "on <resolver>"),
-    (re.compile(r"\d+(\.\d+)?%|\d+(\.\d+)?[kMG]?i?B / [\d.]+[kMG]?i?B"), "<load>"),
-)
-
-
-def normal(text: str) -> str:
-    """A text with what changes from one run to the next taken out, and the program's own name."""
-    text = text.replace("Carrack", "Docker").replace("carrack", "docker")
-    text = re.sub(r"\ADEPRECATED: The legacy builder .*?\n\n", "", text, flags=re.DOTALL)
-    # said by chance: a goroutine that may or may not get to speak before the program ends
-    text = re.sub(r'^time=".*" level=error msg=.*\n', "", text, flags=re.MULTILINE)
-    text = text.replace("\nSRun '", "\nRun '")  # a slip of Docker's
-    text = re.sub(r"\n\nDid you mean: .*", "", text)
-    text = ID.sub("<id>", text)
-    for pattern, replacement in NORMAL:
-        text = pattern.sub(replacement, text)
-    return text
 
 
 def shape(result: Result) -> tuple[int, str, str]:

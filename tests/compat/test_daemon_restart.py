@@ -227,3 +227,14 @@ def test_a_network_namespace_is_held_by_descriptors_and_never_mounted(own: Comma
     mounted = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - nsfs " in line]
     assert not [line for line in mounted if namespace in line]
     assert own.ok("exec", "lives", "readlink", "/proc/self/ns/net") == namespace
+
+
+def test_a_daemon_ends_well_while_what_it_removed_is_still_on_its_way(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    cli = CommandLine(engine, [docker_program()])
+    for name in ("one", "two", "three"):
+        cli.ok("run", "--name", name, "busybox", "sh", "-c", "for a in $(seq 60); do mkdir -p /x/$a; touch /x/$a/f$a; done")
+    cli.ok("rm", "one", "two", "three")
+    assert engine.stop() == 0
+    assert engine.traces() == set()  # type: ignore[attr-defined]
+    engine.start()

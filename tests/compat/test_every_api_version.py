@@ -6,8 +6,9 @@ import pytest
 
 from tests.rig.engine import CommandLine, Engine, docker_program
 
-# Where the meaning of a request or the form of a stream changed: conditions of wait 1.30, defaults 1.40 and 1.41, streams 1.42.
-VERSIONS = ("1.24", "1.25", "1.29", "1.30", "1.40", "1.41", "1.42", "1.43")
+# Where the meaning of a request or the form of a stream changed: conditions of wait 1.30, defaults 1.40 and 1.41, streams 1.42,
+# what inspect shows 1.44, 1.48 and 1.52.
+VERSIONS = ("1.24", "1.25", "1.29", "1.30", "1.40", "1.41", "1.42", "1.43", "1.44", "1.48", "1.52", "1.56")
 
 
 @pytest.fixture(params=VERSIONS)

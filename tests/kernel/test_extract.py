@@ -17,7 +17,7 @@ import pytest
 
 from carrack.archive import header
 from carrack.archive.header import Entry
-from carrack.archive.layer import UnpackReport, unpack_layer
+from carrack.archive.layer import ENTRIES_LIMIT, UnpackReport, unpack_layer
 from carrack.archive.writer import END, TreeWriter, encode
 from carrack.errors import DataCorrupt, InvalidParameter
 from tests.rig.tarballs import digest, directory, entry, hardlink, symlink, tar
@@ -40,7 +40,7 @@ class Place:
         target_fd = os.open(self.target, os.O_RDONLY)
         before = sorted(os.listdir("/proc/self/fd"))
         try:
-            return unpack_layer(source_fd, target_fd, **limits)
+            return unpack_layer(source_fd, target_fd, limits.get("limit_bytes", 0), limits.get("limit_entries", ENTRIES_LIMIT))
         finally:
             assert sorted(os.listdir("/proc/self/fd")) == before
             os.close(source_fd)

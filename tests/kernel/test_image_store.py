@@ -118,7 +118,7 @@ def test_of_several_platforms_the_one_that_runs_here_is_taken_and_the_whole_is_k
     loaded = house.images.get("app:1")
     assert str(loaded.id) == here.id
     assert house.images.get(loaded.descriptor.digest).id == loaded.id
-    assert str(house.images.candidate(loaded, ARM).config_digest) == there.id
+    assert str(house.images.variant("app:1", ARM).id) == there.id
     assert len(list(house.content.list())) == len({*here.members(), *there.members()}) + 4
 
 
@@ -363,7 +363,7 @@ class TestRemove:
         house.load(tarballs.docker_archive(image("base:1", layers=(BASE,))))
         pruned = house.images.prune()
         assert Deleted(packed.id) in pruned.records
-        assert pruned.reclaimed_bytes == len(b"changed\n")
+        assert pruned.reclaimed_bytes > len(b"changed\n")  # and its blobs
         assert house.names() == ["base:1"]
 
     def test_prune_of_all_spares_what_a_container_uses(self, house: House) -> None:

@@ -63,7 +63,7 @@ class Daemon:
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     house = House(tmp_path)
     routes = [*registries.routes(house.puller), *images.routes(house.images, house.puller)]
-    api = Api(routes, product=Product("28.5.2"), max_version="1.52")
+    api = Api(routes, product=Product("28.5.2"), max_version="1.56")
     with LiveServer(api, tmp_path / "api.sock", None, uvloop.new_event_loop) as server:
         yield Daemon(house, server)
     house.close()
@@ -74,6 +74,11 @@ def packed(daemon: Daemon) -> Packed:
     made = Packed([BASE, TOP], ["app:1", "team/app:2"], {"Cmd": ["sh"], "Labels": {"tier": "web"}, "ExposedPorts": {"80/tcp": {}}})
     daemon.house.load(tarballs.docker_archive(made))
     return made
+
+
+def _made_manifest_bytes(packed: Packed) -> int:
+    """The manifest that a load makes for an archive of Docker's own format."""
+    return len(json.dumps(json.loads(packed.manifest), separators=(",", ":")))
 
 
 def query(**values: object) -> str:
@@ -203,16 +208,12 @@ def test_a_conflict_is_409(daemon: Daemon, packed: Packed) -> None:
     assert daemon.ask("DELETE", f"/v1.43/images/{packed.id}?force=1")[0] == 200
 
 
-def test_a_removal_by_platform_is_not_done_and_says_so(daemon: Daemon, packed: Packed) -> None:
-    assert daemon.message("DELETE", "/v1.50/images/app:1?platforms=x")[0] == 501
-
-
 def test_a_prune_tells_what_went(daemon: Daemon, packed: Packed) -> None:
     unnamed = Packed([TOP])
     daemon.house.load(tarballs.docker_archive(unnamed))
     report = json.loads(daemon.ask("POST", "/v1.43/images/prune")[2])
     assert {"Deleted": unnamed.id} in report["ImagesDeleted"]
-    assert report["SpaceReclaimed"] == 23
+    assert report["SpaceReclaimed"] == 23 + len(unnamed.raw_config) + _made_manifest_bytes(unnamed)
     assert json.loads(daemon.ask("POST", "/v1.43/images/prune")[2]) == {"ImagesDeleted": None, "SpaceReclaimed": 0}
 
 

@@ -16,12 +16,13 @@ from tests.rig.waiting import until
 
 
 class Dockerd(Engine):
-    """dockerd on private roots; live restore on, as Carrack always has it."""
+    """dockerd on private roots; live restore on, as Carrack always has it, unless it is to be a swarm's node (it refuses both)."""
 
     kind = "dockerd"
 
-    def __init__(self, token: str, *, flags: Sequence[str] = (), programs: Path | None = None) -> None:
+    def __init__(self, token: str, *, flags: Sequence[str] = (), programs: Path | None = None, swarm: bool = False) -> None:
         super().__init__(token, flags=flags)
+        self.live_restore = not swarm
         self.programs = programs or ROOT / ".peer"
         assert (self.programs / "usr/sbin/dockerd").exists(), "no dockerd: run scripts/peer"
         self.namespace = HeldNamespace(mounts=True)
@@ -42,7 +43,8 @@ class Dockerd(Engine):
 
     def argv(self) -> list[str]:
         roots = ["--data-root", str(self.data_root), "--exec-root", str(self.exec_root), "--pidfile", str(self.pidfile)]
-        settings = ["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{self.token}", "--live-restore"]
+        settings = ["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{self.token}"]
+        settings += ["--live-restore"] if self.live_restore else []
         settings += ["--containerd", str(self.folder / "containerd.sock")]
         program = str(self.programs / "usr/sbin/dockerd")
         return [*self.host_prefix(), program, "-H", f"unix://{self.socket}", *roots, *settings, *self.flags]

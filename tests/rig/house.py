@@ -10,7 +10,6 @@ from carrack.content import FilesystemContent
 from carrack.images import ContainerUse
 from carrack.images.images import Images
 from carrack.images.registries import Puller
-from carrack.oci.digest import Digest
 from carrack.oci.platform import Platform
 from carrack.snapshots import Overlay, Trash
 from carrack.state import Database
@@ -37,8 +36,8 @@ class House:
     def emit(self, kind: str, action: str, actor: str, attributes: dict[str, str]) -> None:
         self.events.append((action, actor, attributes.get("name", "")))
 
-    def used(self, image: Digest) -> list[ContainerUse]:
-        return [use for of, use in self.uses.items() if of == str(image)]
+    def used(self) -> list[tuple[str, ContainerUse]]:
+        return list(self.uses.items())
 
     def load(self, content: bytes, *platforms: Platform) -> list[str]:
         return [line.stream for line in self.images.load(pieces(content), platforms) if line.stream]

@@ -90,7 +90,7 @@ def observe() -> set[str]:
     return set().union(*(source() for source in _SOURCES))
 
 
-def settled(before: set[str], *, timeout_seconds: float = 5.0, look: Callable[[], set[str]] = observe) -> set[str]:
+def settled(before: set[str], *, timeout_seconds: float = 20.0, look: Callable[[], set[str]] = observe) -> set[str]:
     """What is there now and was not before, after giving the kernel a moment to finish taking things down."""
     deadline = time.monotonic() + timeout_seconds
     while True:

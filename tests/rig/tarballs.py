@@ -121,6 +121,11 @@ class Packed:
         return {_path(content): content for content in (self.raw_config, self.manifest, *self.blobs)}
 
 
+STATEMENT = b'{"_type":"https://in-toto.io/Statement/v0.1"}'
+PREDICATE = "https://slsa.dev/provenance/v1"
+"""What the attestation of `multi_platform` says, and of what kind it is."""
+
+
 def docker_archive(*images: Packed) -> bytes:
     """What `docker save` made before version 25."""
     files: dict[str, bytes] = {}
@@ -165,19 +170,27 @@ def multi_platform(name: str, *images: Packed, attestation: bool = False) -> byt
     manifests = [image.descriptor() for image in images]
     more: dict[str, bytes] = {}
     if attestation:
-        statement = b'{"_type":"https://in-toto.io/Statement/v0.1"}'
+        statement = STATEMENT
         proof = json.dumps(
             {
                 "schemaVersion": 2,
                 "mediaType": "application/vnd.oci.image.manifest.v1+json",
                 "config": _descriptor("application/vnd.oci.image.config.v1+json", b"{}"),
-                "layers": [_descriptor("application/vnd.in-toto+json", statement)],
+                "layers": [
+                    {
+                        **_descriptor("application/vnd.in-toto+json", statement),
+                        "annotations": {"in-toto.io/predicate-type": PREDICATE},
+                    }
+                ],
             }
         ).encode()
         more = {_path(statement): statement, _path(proof): proof, _path(b"{}"): b"{}"}
         described = _descriptor("application/vnd.oci.image.manifest.v1+json", proof)
         described["platform"] = {"architecture": "unknown", "os": "unknown"}
-        described["annotations"] = {"vnd.docker.reference.type": "attestation-manifest"}
+        described["annotations"] = {
+            "vnd.docker.reference.type": "attestation-manifest",
+            "vnd.docker.reference.digest": digest(images[0].manifest),
+        }
         manifests.append(described)
     index = json.dumps(
         {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests}

@@ -10,7 +10,7 @@ T = TypeVar("T")
 _PAUSE_SECONDS = 0.01
 
 
-def until(probe: Callable[[], T | None], what: str, *, timeout_seconds: float = 10.0) -> T:
+def until(probe: Callable[[], T | None], what: str, *, timeout_seconds: float = 30.0) -> T:
     """Ask again and again until the probe answers something true; return that answer."""
     deadline = time.monotonic() + timeout_seconds
     while True:

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from carrack.engine.threads import in_thread
 from carrack.errors import Cancelled
 
-__all__ = ["BlockingReader", "in_steps", "in_thread"]
+__all__ = ["BlockingReader", "in_own_thread", "in_steps", "in_thread"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _END = object()
+
+
+async def in_own_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run what may take as long as its client likes, in a thread of its own; its exceptions are raised here."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="carrackd-long")
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, lambda: function(*args, **kwargs))
+    finally:
+        thread.shutdown(wait=False)
 
 
 async def in_steps(items: Iterator[T]) -> AsyncIterator[T]:

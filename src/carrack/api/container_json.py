@@ -1,7 +1,7 @@
 """A container as Docker's clients read it: one line of the list, and the whole of inspect. Pure: record in, document out.
 
 Documents keep the order of Docker's own, because `docker inspect` prints them as they come. What a version does not know is
-left out or put back here and nowhere else.
+left out by the tables below (`shapes`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,34 @@ from collections.abc import Mapping
 import msgspec
 
 from carrack.api.moments import human_duration, rfc3339
+from carrack.api.shapes import Document, Field, Shape, fields
 from carrack.api.versions import at_least
 from carrack.engine.config import ContainerConfig, EndpointSettings, HostConfig
 from carrack.engine.container import Container, ContainerState, MountPoint, PublishedPort, Sizes
 from carrack.engine.state import Status
 
-Document = dict[str, object]
+_BEFORE_NETWORKS = (
+    "Bridge HairpinMode LinkLocalIPv6Address LinkLocalIPv6PrefixLen SecondaryIPAddresses SecondaryIPv6Addresses EndpointID Gateway "
+    "GlobalIPv6Address GlobalIPv6PrefixLen IPAddress IPPrefixLen IPv6Gateway MacAddress"
+)
+SUMMARY = Shape(
+    Field("HostConfig.Annotations", since="1.46", omitted_empty="1.46"),
+    Field("ImageManifestDescriptor", since="1.48", omitted_empty="1.48"),
+    *fields("GwPriority", inside="NetworkSettings.Networks.*", since="1.48"),
+    Field("NetworkSettings.Networks.*.DNSNames", since="1.44"),
+    Field("Health", since="1.52"),
+)
+INSPECT = Shape(
+    *fields("Annotations", inside="HostConfig", since="1.43"),
+    Field("NetworkSettings.Networks.*.DNSNames", since="1.44"),
+    Field("NetworkSettings.Networks.*.GwPriority", since="1.48"),
+    Field("ImageManifestDescriptor", since="1.48", omitted_empty="1.48"),
+    *fields(_BEFORE_NETWORKS, inside="NetworkSettings", gone="1.52"),
+    Field("Config.OnBuild", omitted_empty="1.52"),
+    Field("Config.MacAddress", gone="1.52", omitted_empty="1.24"),
+    Field("HostConfig.KernelMemoryTCP", gone="1.52"),
+    Field("Storage", since="1.52"),
+)
 
 _CONFIG_ORDER = (
     "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "ExposedPorts", "Tty", "OpenStdin",
@@ -67,16 +89,22 @@ def summary(container: Container, version: str, sizes: Sizes | None = None) -> D
         document |= {"SizeRw": sizes.rw_bytes, "SizeRootFs": sizes.rootfs_bytes}
         document = {name: value for name, value in document.items() if value or not name.startswith("Size")}
     host: Document = {"NetworkMode": container.host_config.network_mode}
-    if container.host_config.annotations and at_least(version, "1.46"):
-        host["Annotations"] = container.host_config.annotations
-    return document | {
+    host["Annotations"] = container.host_config.annotations
+    health = container.state.health
+    shown: Document = document | {
         "Labels": container.config.labels or {},
         "State": container.state.status.value,
         "Status": status_line(container.state),
         "HostConfig": host,
+        "Health": {
+            "Status": health.status if health is not None else "none",
+            "FailingStreak": health.failing_streak if health is not None else 0,
+        },
         "NetworkSettings": {"Networks": {name: _endpoint_in_list(endpoint) for name, endpoint in container.networks.items()}},
         "Mounts": _mounts(container),
+        "ImageManifestDescriptor": _descriptor(container),
     }
+    return SUMMARY.fit(shown, version)
 
 
 def inspect(container: Container, version: str, sizes: Sizes | None = None) -> Document:
@@ -115,11 +143,14 @@ def inspect(container: Container, version: str, sizes: Sizes | None = None) -> D
     }
     if sizes is not None:
         document |= {"SizeRw": sizes.rw_bytes, "SizeRootFs": sizes.rootfs_bytes}
-    return document | {
+    shown: Document = document | {
         "Mounts": _mounts(container),
-        "Config": container_config(container.config),
+        "Config": _config_of(container),
         "NetworkSettings": _network_settings(container, version),
+        "ImageManifestDescriptor": _descriptor(container),
+        "Storage": {"RootFS": {"Snapshot": {"Name": container.storage_driver}}},
     }
+    return INSPECT.fit(shown, version)
 
 
 def status_line(state: ContainerState, now_nanoseconds: int = 0) -> str:
@@ -154,6 +185,16 @@ def host_config(config: HostConfig) -> Document:
 def container_config(config: ContainerConfig) -> Document:
     """A container's Config in Docker's order."""
     return _ordered(config, _CONFIG_ORDER, _CONFIG_OMITTED_EMPTY) | {"Volumes": config.volumes or None}
+
+
+def _config_of(container: Container) -> Document:
+    """The Config, with the hardware address that was asked for on the main network: that is where it stood before 1.52."""
+    return container_config(container.config) | {"MacAddress": container.config.mac_address}
+
+
+def _descriptor(container: Container) -> Document | None:
+    """What the container's image is for its platform; unknown of containers that an older Carrack made."""
+    return msgspec.to_builtins(container.image_manifest) if container.image_manifest is not None else None
 
 
 def endpoint_settings(settings: EndpointSettings) -> Document:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from typing import Protocol
 
 import msgspec
 
 from carrack.api import container_json
-from carrack.api.create_request import adapt, decode_create
+from carrack.api.create_request import adapt, check_legacy, decode_create
 from carrack.api.json import BODY_LIMIT_BYTES, read, reply, require_json
 from carrack.api.moments import parse_timestamp
 from carrack.api.router import Route
@@ -121,8 +122,10 @@ class Orders:
     async def create(self, request: Request) -> Response:
         require_json(request)
         name = request.query.get("name")
-        wanted = decode_create(await request.body(BODY_LIMIT_BYTES))
-        warnings = adapt(wanted, request.version)
+        body = await request.body(BODY_LIMIT_BYTES)
+        wanted = decode_create(body)
+        check_legacy(body, request.version)
+        warnings = adapt(wanted, request.version, unified_cgroups=os.path.exists("/sys/fs/cgroup/cgroup.controllers"))
         platform = request.query.get("platform") if at_least(request.version, "1.41") else ""
         created = await self._backend.create(name, wanted, platform)
         return reply(Created(created.id, [*created.warnings, *warnings]), 201)
@@ -182,6 +185,10 @@ class Orders:
             wanted.pids_limit = 0
         if at_least(request.version, "1.42"):
             wanted.kernel_memory = 0
+        if not at_least(request.version, "1.55"):
+            wanted.blkio_weight_device = None
+            wanted.blkio_device_read_bps = wanted.blkio_device_write_bps = None
+            wanted.blkio_device_read_iops = wanted.blkio_device_write_iops = None
         warnings = await self._backend.update(request.params["id"], wanted)
         return reply({"Warnings": warnings or None})
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from carrack.api import json_streams
 from carrack.api.json import encode
 from carrack.api.moments import parse_timestamp
 from carrack.api.router import Route
 from carrack.api.versions import at_least
-from carrack.engine.events import Event
+from carrack.engine.events import FILTERS, Event
 from carrack.engine.filters import Filters
 from carrack.errors import InvalidParameter
 from carrack.http import Request, StreamResponse
-
-CONTENT_TYPE = "application/json"
 
 
 class EventStream(Protocol):
@@ -39,9 +38,13 @@ def routes(backend: EventsBackend) -> list[Route]:
         since, until = parse_timestamp(query.get("since"), "since"), parse_timestamp(query.get("until"), "until")
         if until and until < since:
             raise InvalidParameter(f"`since` time ({query.get('since')}) cannot be after `until` time ({query.get('until')})")
-        filters = Filters.parse(query.get("filters"))
+        filters = Filters.parse(query.get("filters")).accept(*FILTERS)
+        content_type = json_streams.asked(
+            request, json_streams.JSON_LINES if at_least(request.version, "1.52") else json_streams.JSON
+        )
         stream = backend.subscribe(filters, since, until)
-        return StreamResponse(200, EventDocuments(stream, request.version), {"Content-Type": CONTENT_TYPE}, endless=True)
+        shown = EventDocuments(stream, request.version, json_streams.encoder(content_type))
+        return StreamResponse(200, shown, {"Content-Type": content_type}, endless=True)
 
     return [Route("GET", "/events", events)]
 
@@ -66,8 +69,9 @@ def event_json(event: Event, version: str) -> dict[str, object]:
 class EventDocuments:
     """The listener's view as bytes. A class, so that closing it before the first step ends the listening, too."""
 
-    def __init__(self, stream: EventStream, version: str) -> None:
+    def __init__(self, stream: EventStream, version: str, encode: json_streams.Encode = encode) -> None:
         self._stream = stream
+        self._encode = encode
         self._events = aiter(stream)
         self._version = version
 
@@ -75,7 +79,11 @@ class EventDocuments:
         return self
 
     async def __anext__(self) -> bytes:
-        return encode(event_json(await anext(self._events), self._version))
+        while True:
+            event = await anext(self._events)
+            if event.type == "image" and event.action == "create" and not at_least(self._version, "1.46"):
+                continue
+            return self._encode(event_json(event, self._version))
 
     async def aclose(self) -> None:
         await self._stream.aclose()

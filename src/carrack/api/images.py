@@ -15,17 +15,20 @@ from carrack.api import image_json
 from carrack.api.blocking import BlockingReader, in_steps, in_thread
 from carrack.api.json import encode, reply
 from carrack.api.router import Route
-from carrack.api.versions import MAX_VERSION, at_least
+from carrack.api.versions import at_least
 from carrack.engine.filters import Filters
-from carrack.errors import CarrackError, InvalidParameter, NotImplementedHere, Unavailable
+from carrack.errors import CarrackError, InvalidParameter, Unavailable
 from carrack.http import Request, Response, StreamResponse
+from carrack.images.attestations import Attestation
 from carrack.images.fetch_url import fetch_url
 from carrack.images.image import Image
 from carrack.images.images import HistoryLine, Images, Pruned
+from carrack.images.parts import ManifestSummary, identity_of
 from carrack.images.progress import Progress
 from carrack.images.remove import Removal
 from carrack.images.transfer import Watching
 from carrack.oci.descriptor import PlatformDocument
+from carrack.oci.digest import Digest
 from carrack.oci.platform import Platform
 from carrack.oci.reference import Reference
 
@@ -57,19 +60,11 @@ def routes(images: Images, puller: Puller | None = None) -> list[Route]:
         Route("POST", "/images/prune", orders.prune, since="1.25"),
         Route("GET", "/images/{name:path}/json", queries.inspect),
         Route("GET", "/images/{name:path}/history", queries.history),
+        Route("GET", "/images/{name:path}/attestations", queries.attestations, since="1.55"),
         Route("GET", "/images/{name:path}/get", streams.save),
         Route("POST", "/images/{name:path}/push", streams.push),
         Route("POST", "/images/{name:path}/tag", orders.tag),
         Route("DELETE", "/images/{name:path}", orders.remove),
-    ]
-
-
-def documents(images: Images) -> list[object]:
-    """All images as `system df` shows them, with the containers and the shared bytes of each."""
-    shared = images.shared_bytes()
-    return [
-        image_json.summary(image, MAX_VERSION, shared_bytes=shared[image.id], containers=len(images.in_use(image.id)))
-        for image in images.list(all=True)
     ]
 
 
@@ -80,30 +75,66 @@ class Queries:
         self._images = images
 
     async def list(self, request: Request) -> Response:
-        query = request.query
+        query, version = request.query, request.version
         filters = _filters(request)
-        if query.get("filter") and not at_least(request.version, "1.41"):
-            filters["reference"] = (*filters.get("reference", ()), query.get("filter"))
+        if query.get("filter") and not at_least(version, "1.41") and "reference" not in filters:
+            filters["reference"] = (query.get("filter"),)
+        with_parts = at_least(version, "1.47") and query.flag("manifests")
+        with_identity = at_least(version, "1.54") and query.flag("identity")
+        if with_identity and not with_parts:
+            raise InvalidParameter("conflicting options: identity requires manifests=1")
         found = await in_thread(self._images.list, filters, all=query.flag("all"))
-        shared = await in_thread(self._images.shared_bytes) if query.flag("shared-size") else {}
-        counted = at_least(request.version, "1.51")
+        shared = await in_thread(self._images.shared_bytes) if at_least(version, "1.42") and query.flag("shared-size") else {}
+        parts = await in_thread(self._parts, found, with_identity) if with_parts else {}
+        uses = self._images.container_counts()
         return reply(
             [
                 image_json.summary(
                     image,
-                    request.version,
+                    version,
                     shared_bytes=shared.get(image.id, -1),
-                    containers=len(self._images.in_use(image.id)) if counted else -1,
+                    containers=uses[str(image.id)],
+                    manifests=parts.get(image.id, ()),
                 )
                 for image in found
             ]
         )
 
+    def _parts(self, found: Sequence[Image], with_identity: bool) -> dict[Digest, Sequence[ManifestSummary]]:
+        return {image.id: self._images.parts(image, identity=with_identity) for image in found}
+
     async def inspect(self, request: Request) -> Response:
-        image = await in_thread(self._images.get, request.params["name"])
-        layers = await in_thread(self._images.layer_directories, image)
-        tagged = await in_thread(self._images.tagged, image.id)
-        return reply(image_json.inspect(image, request.version, layers, self._images.driver, tagged))
+        return reply(await in_thread(self._inspect, request))
+
+    def _inspect(self, request: Request) -> image_json.Json:
+        ref, version, images = request.params["name"], request.version, self._images
+        with_parts = at_least(version, "1.48") and request.query.flag("manifests")
+        platform = _platform_document(request) if at_least(version, "1.49") else None
+        if with_parts and platform is not None:
+            raise InvalidParameter("conflicting options: manifests and platform options cannot both be set")
+        image = images.get(ref) if platform is None else images.variant(ref, platform)
+        return image_json.inspect(
+            image,
+            version,
+            images.layer_directories(image),
+            images.driver,
+            images.tagged(image.id),
+            manifests=images.parts(image, images.target(ref, image), identity=at_least(version, "1.53")) if with_parts else (),
+            identity=identity_of(image),
+        )
+
+    async def attestations(self, request: Request) -> Response:
+        query = request.query
+        if len(query.all("platform")) > 1:
+            raise InvalidParameter("only one platform value is currently supported")
+        found: Sequence[Attestation] = await in_thread(
+            self._images.attestations,
+            request.params["name"],
+            _platform_document(request),
+            [text.strip() for text in query.all("type") if text.strip()],
+            with_statements=query.flag("statement"),
+        )
+        return reply([image_json.attestation(each) for each in found])
 
     async def history(self, request: Request) -> Response:
         platform = _platform_document(request) if at_least(request.version, "1.48") else None
@@ -123,11 +154,13 @@ class Orders:
 
     async def remove(self, request: Request) -> Response:
         query = request.query
-        if query.get("platforms"):
-            raise NotImplementedHere("removing single platforms of an image is not supported")
         name = request.params["name"]
         if not name.strip():
             raise InvalidParameter("image name cannot be blank")
+        platforms = [_decode_platform(text) for text in query.all("platforms")] if at_least(request.version, "1.50") else []
+        if platforms:
+            gone = await in_thread(self._images.remove_platforms, name, platforms, force=query.flag("force"))
+            return reply(image_json.removals(gone))
         records: Sequence[Removal] = await in_thread(
             self._images.remove, name, force=query.flag("force"), prune=not query.flag("noprune")
         )
@@ -150,13 +183,13 @@ class Streams:
         refs = [name] if name else request.query.all("names")
         if not refs:
             raise InvalidParameter("no images to save")
-        platforms = _platform_documents(request) if at_least(request.version, "1.48") else ()
+        platforms = _platform_documents(request)
         archive = await in_thread(self._images.save, refs, platforms)
         return StreamResponse(200, in_steps(archive), _TAR)
 
     async def load(self, request: Request) -> StreamResponse:
         quiet = request.query.flag("quiet", default=True)
-        platforms = _platform_documents(request) if at_least(request.version, "1.48") else ()
+        platforms = _platform_documents(request)
         lines = self._images.load(BlockingReader(request.stream()), platforms)
         shown = (line for line in lines if line.stream or not quiet)
         return StreamResponse(200, _ProgressDocuments(in_steps(shown), request.version), _JSON)
@@ -177,7 +210,7 @@ class Streams:
     def _pull(self, request: Request) -> Iterator[Progress]:
         query = request.query
         name = query.get("fromImage").removesuffix(":")
-        platform = Platform.parse(query.get("platform")) if query.get("platform") else None
+        platform = _platform_words(request)
         return self._registries(name).pull(name, query.get("tag"), platform, request.headers.get("x-registry-auth"))
 
     def _push(self, request: Request) -> Iterator[Progress]:
@@ -196,7 +229,7 @@ class Streams:
         source = query.get("fromSrc")
         name = _repository_tag(request) if query.get("repo") else ""
         message = query.get("message") or f"Imported from {source}"
-        platform = Platform.parse(query.get("platform")) if query.get("platform") else None
+        platform = _platform_words(request)
         reader = BlockingReader(request.stream()) if source == "-" else None
         changes = query.all("changes")
 
@@ -280,7 +313,17 @@ def _repository_tag(request: Request) -> str:
 
 
 def _platform_documents(request: Request) -> list[Platform]:
-    return [_decode_platform(text) for text in request.query.all("platform") if text]
+    """The platforms of a load or a save: none before 1.48, one before 1.52."""
+    texts = [text for text in request.query.all("platform") if text] if at_least(request.version, "1.48") else []
+    if len(texts) > 1 and not at_least(request.version, "1.52"):
+        raise InvalidParameter("multiple platform parameters are not supported in this API version; use API version 1.52 or later")
+    return [_decode_platform(text) for text in texts]
+
+
+def _platform_words(request: Request) -> Platform | None:
+    """The platform of a pull or an import, as people write it; there was none before 1.32."""
+    text = request.query.get("platform") if at_least(request.version, "1.32") else ""
+    return Platform.parse(text) if text else None
 
 
 def _platform_document(request: Request) -> Platform | None:

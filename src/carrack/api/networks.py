@@ -88,6 +88,8 @@ class Orders:
 
     async def create(self, request: Request) -> Response:
         body = await read(request, NetworkCreate, required=True)
+        if not at_least(request.version, "1.48"):
+            body.EnableIPv4 = None
         if body.Scope == "swarm":
             raise Unavailable(
                 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
@@ -128,6 +130,8 @@ class Joining:
 
     async def connect(self, request: Request) -> Response:
         body = await read(request, NetworkConnect, required=True)
+        if body.EndpointConfig is not None and not at_least(request.version, "1.54"):
+            body.EndpointConfig.mac_address = ""
         await self._endpoints.connect(request.params["id"], body.Container, body.EndpointConfig or EndpointSettings())
         return Response(200)
 

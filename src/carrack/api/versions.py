@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from carrack.errors import InvalidParameter
 
 MIN_VERSION = "1.24"
-MAX_VERSION = "1.43"
-"""The newest version whose changes are carried for every route that is served. The issue that completes a version raises it."""
+MAX_VERSION = "1.56"
+"""The newest version whose changes are carried for every route that is served: raised when all of the next one's are."""
 
 DOCKER_RELEASES = {
     "1.43": "24.0.9",
@@ -18,10 +20,16 @@ DOCKER_RELEASES = {
     "1.49": "28.1.1",
     "1.50": "28.2.2",
     "1.51": "28.5.2",
+    "1.52": "29.1.5",
+    "1.53": "29.2.1",
+    "1.54": "29.5.3",
+    "1.55": "29.7.2",
+    "1.56": "29.8.0",
 }
 """The release of Docker that `version` and `info` report for the newest version offered."""
 
 
+@cache
 def number(version: str) -> tuple[int, ...]:
     """A version as something that compares: 1.9 before 1.24."""
     try:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-from carrack.api.blocking import in_thread
-from carrack.api.json import read, reply
+from carrack.api.blocking import BlockingReader, in_own_thread, in_steps, in_thread
+from carrack.api.json import decode, read, reply
 from carrack.api.moments import rfc3339
 from carrack.api.networks import found_in, labels_allow
 from carrack.api.router import Route
 from carrack.api.versions import at_least
+from carrack.engine.disk_usage import VolumeShare
 from carrack.engine.filters import Filters
-from carrack.errors import Unavailable
-from carrack.http import Request, Response
+from carrack.engine.volume_content import VolumeContents
+from carrack.errors import InvalidParameter, Unavailable
+from carrack.http import Request, Response, StreamResponse
 from carrack.volumes.volume import Volume
 from carrack.volumes.volumes import Volumes
 
@@ -52,10 +54,12 @@ class VolumesPruned(msgspec.Struct):
     SpaceReclaimed: int
 
 
-def routes(volumes: Volumes) -> list[Route]:
-    """Every route under /volumes that this module answers."""
+def routes(volumes: Volumes, contents: VolumeContents | None = None) -> list[Route]:
+    """Every route under /volumes; without `contents` those of Docker alone."""
     orders = Orders(volumes)
+    ours = [] if contents is None else Extensions(volumes, contents).routes()
     return [
+        *ours,
         Route("GET", "/volumes", orders.list),
         Route("POST", "/volumes/create", orders.create),
         Route("POST", "/volumes/prune", orders.prune, since="1.25"),
@@ -63,6 +67,45 @@ def routes(volumes: Volumes) -> list[Route]:
         Route("DELETE", "/volumes/{name}", orders.remove),
         Route("PUT", "/volumes/{name}", orders.update, since="1.42"),
     ]
+
+
+class Extensions:
+    """What Docker has no routes for: a volume renamed, cloned, written as an archive, made from one."""
+
+    def __init__(self, volumes: Volumes, contents: VolumeContents) -> None:
+        self._volumes = volumes
+        self._contents = contents
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("POST", "/volumes/{name}/rename", self.rename),
+            Route("POST", "/volumes/{name}/clone", self.clone),
+            Route("GET", "/volumes/{name}/export", self.export),
+            Route("POST", "/volumes/{name}/import", self.import_),
+        ]
+
+    async def rename(self, request: Request) -> Response:
+        return reply(resource(await in_thread(self._volumes.rename, request.params["name"], _new_name(request))))
+
+    async def clone(self, request: Request) -> Response:
+        return reply(resource(await in_own_thread(self._contents.clone, request.params["name"], _new_name(request))), 201)
+
+    async def export(self, request: Request) -> StreamResponse:
+        pieces = await in_thread(self._contents.export, request.params["name"])
+        return StreamResponse(200, in_steps(pieces), {"Content-Type": "application/x-tar"})
+
+    async def import_(self, request: Request) -> Response:
+        labels = decode(request.query.get("labels").encode() or b"{}", dict[str, str])
+        archive = BlockingReader(request.stream())
+        made = await in_own_thread(self._contents.import_, request.params["name"], archive, labels)
+        return reply(resource(made), 201)
+
+
+def _new_name(request: Request) -> str:
+    name = request.query.get("name")
+    if not name:
+        raise InvalidParameter("the new name of the volume is missing: ?name=")
+    return name
 
 
 def resource(volume: Volume) -> VolumeResource:
@@ -91,15 +134,11 @@ class UsedVolume(VolumeResource):
     UsageData: VolumeUsage
 
 
-def used(volumes: Volumes) -> list[object]:
-    """Every volume with its size and how many containers use it. Blocking: the volumes are walked."""
-    return [
-        UsedVolume(
-            **msgspec.structs.asdict(resource(volume)),
-            UsageData=VolumeUsage(volumes.usage_bytes(volume), len(volume.references)),
-        )
-        for volume in volumes.list()
-    ]
+def used(share: VolumeShare) -> UsedVolume:
+    """A volume with its size and how many containers use it."""
+    return UsedVolume(
+        **msgspec.structs.asdict(resource(share.volume)), UsageData=VolumeUsage(share.size_bytes, len(share.volume.references))
+    )
 
 
 class Orders:

@@ -10,13 +10,13 @@ import errno
 import os
 import stat
 
+from carrack.archive.copying import copy_content, copy_facts
 from carrack.archive.extract import OPAQUE
 from carrack.archive.removal import remove_tree
 from carrack.errors import SystemFailure
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_COPY_BYTES = 1 << 30
 
 
 class DifferenceCopy:
@@ -48,7 +48,7 @@ class DifferenceCopy:
             remove_tree(target_fd, name)
             if not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
                 self._node(source_fd, target_fd, base, path + b"/" + base, status)
-        _copy_facts(source_fd, target_fd)
+        copy_facts(source_fd, target_fd, os.fstat(source_fd))
 
     def _subdirectory(self, source_fd: int, target_fd: int, base: bytes, path: bytes) -> None:
         try:
@@ -90,42 +90,12 @@ class DifferenceCopy:
         try:
             target = os.open(base, _CREATE, 0o600, dir_fd=target_fd)
             try:
-                _copy_content(source, target, status.st_size)
-                _copy_facts(source, target)
+                copy_content(source, target, status.st_size)
+                copy_facts(source, target, status)
             finally:
                 os.close(target)
         finally:
             os.close(source)
-
-
-def _copy_content(source: int, target: int, size: int) -> None:
-    """Every stretch of data to its place; what lies between stays a hole."""
-    position = 0
-    while position < size:
-        try:
-            start = os.lseek(source, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                break  # only a hole up to the end
-            raise
-        position = os.lseek(source, start, os.SEEK_HOLE)
-        while start < position:
-            copied = os.copy_file_range(source, target, min(position - start, _COPY_BYTES), start, start)
-            if not copied:
-                raise SystemFailure("a file became shorter while it was copied")
-            start += copied
-    os.ftruncate(target, size)
-
-
-def _copy_facts(source: int, target: int) -> None:
-    """Owner, attributes, mode and times, in the order that lets each of them last."""
-    status = os.fstat(source)
-    os.fchown(target, status.st_uid, status.st_gid)
-    for key in os.listxattr(source):
-        if not key.startswith("trusted.overlay."):
-            os.setxattr(target, key, os.getxattr(source, key))
-    os.fchmod(target, stat.S_IMODE(status.st_mode))
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _is_opaque(fd: int) -> bool:

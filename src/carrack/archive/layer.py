@@ -25,12 +25,15 @@ class UnpackReport:
     entries: int
 
 
-def unpack_layer(source_fd: int, target_dir_fd: int, limit_bytes: int = 0, limit_entries: int = ENTRIES_LIMIT) -> UnpackReport:
+def unpack_layer(
+    source_fd: int, target_dir_fd: int, limit_bytes: int = 0, limit_entries: int = ENTRIES_LIMIT, *, whiteouts: bool = True
+) -> UnpackReport:
     """Extract the layer that can be read from `source_fd` (a file or a pipe) into an empty directory.
 
     Meant for a process of its own that is confined to the target: it sets the umask of the process, needs to be root in its user
     namespace, and imports nothing. Whoever called it compares the report with what was promised and throws the directory away
     when it differs or when this raises: InvalidParameter, DataCorrupt, SystemFailure. Both descriptors stay the caller's.
+    An archive that is no layer has no `whiteouts`: names that begin with ``.wh.`` are names.
     """
     diff = hashlib.sha256()
     stream = Decompressed(lambda: _read(source_fd))
@@ -43,7 +46,7 @@ def unpack_layer(source_fd: int, target_dir_fd: int, limit_bytes: int = 0, limit
     umask = os.umask(0)
     try:
         reader = TarReader(piece, limit_bytes)
-        extractor = Extractor(target_dir_fd, limit_entries=limit_entries)
+        extractor = Extractor(target_dir_fd, whiteouts=whiteouts, limit_entries=limit_entries)
         extractor.extract(reader)
         reader.drain()
     finally:

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 _C = "carrack.cli.containers."
 _I = "carrack.cli.images."
 _S = "carrack.cli.system."
+_W = "carrack.cli.swarm."
 
 GROUPS: dict[str, dict[str, str]] = {
     "builder": {"build": _I + "build", "prune": _I + "prune"},
     "checkpoint": {"create": _C + "checkpoints", "ls": _C + "checkpoints", "rm": _C + "checkpoints"},
+    "config": dict.fromkeys(("create", "inspect", "ls", "rm"), _W + "secrets"),
     "container": {
         "attach": _C + "attach",
         "commit": _C + "commit",
@@ -62,7 +64,16 @@ GROUPS: dict[str, dict[str, str]] = {
         "tag": _I + "remove",
     },
     "network": dict.fromkeys(("connect", "create", "disconnect", "inspect", "ls", "prune", "rm"), "carrack.cli.networks"),
+    "node": dict.fromkeys(("demote", "inspect", "ls", "promote", "ps", "rm", "update"), _W + "nodes"),
+    "plugin": dict.fromkeys(
+        ("create", "disable", "enable", "inspect", "install", "ls", "push", "rm", "set", "upgrade"), "carrack.cli.engine_plugins"
+    ),
     "registry": dict.fromkeys(("gc", "scrub", "serve"), "carrack.cli.programs"),
+    "secret": dict.fromkeys(("create", "inspect", "ls", "rm"), _W + "secrets"),
+    "service": dict.fromkeys(
+        ("create", "inspect", "logs", "ls", "ps", "rm", "rollback", "scale", "update"), _W + "services.commands"
+    ),
+    "swarm": dict.fromkeys(("ca", "init", "join", "join-token", "leave", "unlock", "unlock-key", "update"), _W + "cluster"),
     "system": {
         "df": _S + "usage",
         "dial-stdio": _S + "dial",
@@ -70,17 +81,26 @@ GROUPS: dict[str, dict[str, str]] = {
         "info": _S + "info",
         "prune": _S + "prune",
     },
-    "volume": dict.fromkeys(("create", "inspect", "ls", "prune", "rm", "update"), "carrack.cli.volumes"),
+    "volume": {
+        **dict.fromkeys(("create", "inspect", "ls", "prune", "rm", "update"), "carrack.cli.volumes"),
+        **dict.fromkeys(("clone", "export", "import", "rename"), "carrack.cli.volume_content"),
+    },
 }
 
 GROUP_SUMMARIES = {
     "builder": "Manage builds",
     "checkpoint": "Manage checkpoints",
+    "config": "Manage configs of a swarm",
     "container": "Manage containers",
     "context": "Manage contexts",
     "image": "Manage images",
     "network": "Manage networks",
+    "node": "Manage nodes of a swarm",
+    "plugin": "Manage plugins of the engine",
     "registry": "Run a registry",
+    "secret": "Manage secrets of a swarm",
+    "service": "Manage services of a swarm",
+    "swarm": "Manage the swarm itself",
     "system": "Manage Carrack",
     "volume": "Manage volumes",
 }
@@ -115,12 +135,22 @@ ALIASES: dict[str, str] = {
     "container remove": "container rm",
     "context list": "context ls",
     "context remove": "context rm",
+    "config list": "config ls",
+    "config remove": "config rm",
     "checkpoint list": "checkpoint ls",
     "checkpoint remove": "checkpoint rm",
     "image list": "image ls",
     "image remove": "image rm",
     "network list": "network ls",
     "network remove": "network rm",
+    "node list": "node ls",
+    "node remove": "node rm",
+    "plugin list": "plugin ls",
+    "plugin remove": "plugin rm",
+    "secret list": "secret ls",
+    "secret remove": "secret rm",
+    "service list": "service ls",
+    "service remove": "service rm",
     "volume list": "volume ls",
     "volume remove": "volume rm",
 }

@@ -82,6 +82,11 @@ class Parsed:
         """Whether the flag was on the command line, whatever its value."""
         return name in self._given
 
+    @property
+    def given_flags(self) -> list[str]:
+        """The names of the flags on the command line, in order of name."""
+        return sorted(self._given)
+
     def needing(self) -> list[Flag]:
         """The flags given that not every daemon has, in order of name."""
         return [self._flags[name] for name in sorted(self._given) if name in self._flags and self._flags[name].needs]

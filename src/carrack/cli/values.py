@@ -282,7 +282,23 @@ READERS: dict[str, Callable[[str], Any]] = {
 """The readers of types that have one; every other type keeps the text."""
 
 COLLECTING = frozenset(
-    ("list", "map", "filter", "strings", "ulimit", "mount", "network", "gpu-request", "stringToString", "ipNetSlice")
+    (
+        "list",
+        "map",
+        "filter",
+        "strings",
+        "ulimit",
+        "mount",
+        "network",
+        "gpu-request",
+        "stringToString",
+        "ipNetSlice",
+        "external-ca",
+        "config",
+        "secret",
+        "pref",
+        "port",
+    )
 )
 """Types whose flag may be given again, each adding to the ones before."""
 

@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 
+from carrack.daemon import directives
+from carrack.daemon.directives import Further, Option
 from carrack.engine import log_options
 from carrack.engine.config import LogConfig
+from carrack.engine.oci_runtimes import Program
 from carrack.errors import InvalidParameter
 
 DEFAULT_FILE = "/etc/carrack/daemon.json"
@@ -21,24 +24,8 @@ _INSTANCE = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One directive: its flag, its key in the file, and what kind of value it has."""
-
-    flag: str
-    kind: str
-    """text, flag, number, list, map (``key=value``), pools, or document: in the file only."""
-    help: str
-    short: str = ""
-    key: str = ""
-    """In daemon.json, where it differs from the flag."""
-
-    @property
-    def name(self) -> str:
-        return self.key or self.flag
-
-
-OPTIONS = (
+_OPTIONS = (
+    Option("add-runtime", "runtimes", "Another OCI runtime (name=path)", key="runtimes"),
     Option("bip", "text", "IPv4 address and prefix of the default bridge"),
     Option("bridge", "text", "Attach containers to this bridge, which is there already", "b"),
     Option("cgroup-parent", "text", "Parent cgroup of all containers"),
@@ -48,6 +35,7 @@ OPTIONS = (
     Option("data-root", "text", "Root directory of persistent state (default /var/lib/carrack)"),
     Option("debug", "flag", "Enable debug mode", "D"),
     Option("default-address-pool", "pools", "Pools that networks are cut from (base=CIDR,size=N)", key="default-address-pools"),
+    Option("default-runtime", "text", "OCI runtime of containers that name none (default carrack)"),
     Option("dns", "list", "DNS servers of containers"),
     Option("dns-opt", "list", "DNS options of containers", key="dns-opts"),
     Option("dns-search", "list", "DNS search domains of containers"),
@@ -74,11 +62,17 @@ OPTIONS = (
     Option("shutdown-timeout", "number", "Seconds that open answers get at the end (default 15)"),
     Option("storage-driver", "text", "overlay2, or native (plain copies; alias vfs)", "s"),
     Option("tls", "flag", "Use TLS: --tls=false allows plain TCP on loopback"),
+    Option("userns-remap", "text", "User (user[:group], or default) whose subordinate numbers containers' users have"),
+    Option(
+        "userland-proxy", "flag", "Relay [::1], and IPv6 addresses of the host, to containers that have IPv4 only (default true)"
+    ),
     Option("validate", "flag", "Check the configuration and leave"),
 )
-_BY_FLAG = {option.flag: option for option in OPTIONS}
+OPTIONS = tuple(sorted((*_OPTIONS, *directives.OPTIONS), key=lambda option: option.flag))
+"""Every directive that has an effect."""
+_BY_FLAG = {option.flag: option for option in (*directives.FIXED_OPTIONS, *OPTIONS)}
 _BY_SHORT = {option.short: option for option in OPTIONS if option.short}
-_BY_NAME = {option.name: option for option in OPTIONS if option.flag not in ("config-file", "validate")}
+_BY_NAME = {option.name: option for option in _BY_FLAG.values() if option.flag not in ("config-file", "validate")}
 _TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
 
@@ -114,14 +108,21 @@ class DaemonConfig:
     log_driver: str = "local"
     log_opts: dict[str, str] = field(default_factory=dict)
     cgroup_parent: str = ""
+    runtimes: dict[str, Program] = field(default_factory=dict)
+    default_runtime: str = ""
+    userns_remap: str = ""
     cpu_rt_period: int = 0
     cpu_rt_runtime: int = 0
     shutdown_timeout: int = 15
     storage_driver: str = "overlay2"
     tls: bool | None = None
     insecure_tcp: bool = False
+    userland_proxy: bool = True
     validate: bool = False
     config_file: str = ""
+    further: Further = field(default_factory=Further)
+    given: dict[str, object] = field(default_factory=dict)
+    """The directives as they were given, by name: what a reload compares."""
 
 
 def parse_flags(arguments: list[str]) -> dict[str, object]:
@@ -166,8 +167,11 @@ def load(arguments: list[str], *, default_file: str = DEFAULT_FILE) -> DaemonCon
     if doubled:
         told = ", ".join(f"{name}: (from flag: {_show(flags[name])}, from file: {_show(values[name])})" for name in doubled)
         raise InvalidParameter(f"the following directives are specified both as a flag and in the configuration file: {told}")
+    if "proxies" in values and {"http-proxy", "https-proxy", "no-proxy"} & set(flags):
+        raise InvalidParameter("the proxies are specified both as flags and in the configuration file")
     config = _build(values | flags)
     config.config_file = path
+    config.given = values | flags
     return config
 
 
@@ -183,13 +187,18 @@ def _collect(values: dict[str, object], option: Option, text: str) -> None:
         values[name] = int(text)
     elif option.kind == "text":
         values[name] = text
-    elif option.kind == "map":
+    elif option.kind == "ulimits":
+        key, limit = directives.parse_ulimit(text)
+        held = values.setdefault(name, {})
+        assert isinstance(held, dict)
+        held[key] = limit
+    elif option.kind in ("map", "runtimes"):
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise InvalidParameter(f'invalid argument "{text}" for "--{option.flag}" flag: must be key=value')
         held = values.setdefault(name, {})
         assert isinstance(held, dict)
-        held[key] = value
+        held[key] = {"path": value} if option.kind == "runtimes" else value
     else:
         held = values.setdefault(name, [])
         assert isinstance(held, list)
@@ -224,7 +233,8 @@ def _read_file(path: str, *, required: bool) -> dict[str, object]:
             f"unable to configure the daemon with file {path}: the following directives don't match any configuration option: "
             + ", ".join(unknown)
         )
-    kinds = {"text": str, "flag": bool, "number": int, "list": list, "map": dict, "pools": list, "document": dict}
+    kinds: dict[str, type] = {"text": str, "flag": bool, "number": int, "list": list, "map": dict, "pools": list}
+    kinds |= {"document": dict, "runtimes": dict, "ulimits": dict}
     for name, value in document.items():
         want = kinds[_BY_NAME[name].kind]
         if not isinstance(value, want) or (want is int and isinstance(value, bool)):
@@ -235,10 +245,21 @@ def _read_file(path: str, *, required: bool) -> dict[str, object]:
 def _build(values: dict[str, object]) -> DaemonConfig:
     config = DaemonConfig()
     fields = {name.replace("-", "_"): value for name, value in values.items()}
-    for text in ("instance", "group", "log_level", "bridge", "ip", "log_driver", "cgroup_parent", "storage_driver"):
+    for text in (
+        "instance",
+        "group",
+        "log_level",
+        "bridge",
+        "ip",
+        "log_driver",
+        "cgroup_parent",
+        "storage_driver",
+        "default_runtime",
+        "userns_remap",
+    ):
         if text in fields:
             setattr(config, text, str(fields[text]))
-    for switch in ("debug", "icc", "ip_forward", "ip_masq", "tls", "insecure_tcp", "validate"):
+    for switch in ("debug", "icc", "ip_forward", "ip_masq", "tls", "insecure_tcp", "userland_proxy", "validate"):
         if switch in fields:
             setattr(config, switch, bool(fields[switch]))
     for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries"):
@@ -262,8 +283,27 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     assert isinstance(registries, dict)
     config.registries = registries
     config.default_address_pools = [_checked_pool(pool) for pool in _list(fields.get("default_address_pools", []))]
+    config.runtimes = {str(name): _program(str(name), value) for name, value in _table(fields.get("runtimes", {})).items()}
     _check(config, fields)
+    config.further = directives.read(values)
     return config
+
+
+def _program(name: str, value: object) -> Program:
+    """One of `runtimes`: ``{"path": …, "runtimeArgs": […]}``."""
+    table = _table(value)
+    words = table.get("runtimeArgs") or []
+    if set(table) - {"path", "runtimeArgs"} or not isinstance(table.get("path"), str) or not isinstance(words, list):
+        raise InvalidParameter(
+            f"invalid runtime {name}: want path and runtimeArgs, no runtimeType: a shim of containerd's is not run"
+        )
+    return Program(str(table["path"]), tuple(str(word) for word in words))
+
+
+def _table(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise InvalidParameter(f"invalid configuration: {value!r} is no table")
+    return value
 
 
 def _check(config: DaemonConfig, fields: dict[str, object]) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from carrack.engine.config import ContainerConfig, EndpointSettings, ExecConfig, HostConfig
 from carrack.engine.state import LIVE, Status
+from carrack.oci.descriptor import Descriptor
 
 
 class HealthResult(msgspec.Struct, rename="pascal"):
@@ -109,7 +110,8 @@ class Container(msgspec.Struct):
     directory: str = ""
     rootfs_chain_id: str = ""
     exec_ids: list[str] = []
-    image_manifest_digest: str = ""
+    image_manifest: Descriptor | None = None
+    """The manifest of the image for the container's platform."""
     storage_driver: str = "overlay2"
     apparmor_profile: str = ""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import honoured, log_options, mounts, request, specification
+from carrack.engine import honoured, log_options, mounts, remapping, request, specification
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
 from carrack.engine.container import Container, MountPoint
 from carrack.engine.resources import Machine
@@ -53,14 +53,18 @@ def draft(
             f"image with reference {create.image} was found but its platform ({image.platform}) "
             f"does not match the specified platform ({Platform.parse(platform)})"
         )
+    remapping.check(create.host_config, rooms.settings.remap)
+    rooms.settings.runtimes.check(create.host_config.runtime)
     config = ContainerConfig(**{field: getattr(create, field) for field in _CONFIG_FIELDS})
     host = create.host_config
     request.merge(config, image.config.execution)
+    rooms.settings.defaults.apply(host)
     request.settle(
         host,
         default_log_driver=rooms.settings.log_driver,
         default_log_options=rooms.settings.log_options,
         cgroup_version=cgroups.detect().version,
+        runtime=rooms.settings.runtimes.default,
     )
     if host.masked_paths is None and not host.privileged:
         host.masked_paths = list(defaults.masked_paths(os.cpu_count() or 0))
@@ -80,6 +84,7 @@ def draft(
         config=config,
         host_config=host,
         image_id=str(image.id),
+        image_manifest=image.manifest,
         image_reference=create.image,
         path=command[0],
         arguments=command[1:],

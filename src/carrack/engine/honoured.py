@@ -14,8 +14,6 @@ _HOST: dict[str, tuple[str, Callable[[HostConfig], bool]]] = {
     "Links": ("--link", lambda host: bool(host.links)),
     "DeviceRequests": ("--gpus and CDI devices", lambda host: bool(host.device_requests)),
     "StorageOpt": ("--storage-opt", lambda host: bool(host.storage_opt)),
-    "UsernsMode": ("--userns", lambda host: host.userns_mode not in ("", "host")),
-    "Runtime": ("--runtime", lambda host: host.runtime not in ("", "carrack", "runc", "io.containerd.runc.v2")),
     "Mounts": ("--mount type=image", lambda host: any(mount.type in ("image", "cluster", "npipe") for mount in host.mounts or [])),
     "VolumeDriver": ("--volume-driver", lambda host: host.volume_driver not in ("", "local")),
 }

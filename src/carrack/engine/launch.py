@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from carrack.engine import etc_files, ports, seccomp_profile, specification
+import msgspec
+
+from carrack.engine import etc_files, ports, remapping, seccomp_profile, specification
 from carrack.engine.config import EndpointSettings
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.live import HeldAttach, HeldWait
@@ -19,9 +21,12 @@ from carrack.engine.log_options import plan as log_plan
 from carrack.engine.rooms import Rooms
 from carrack.errors import CarrackError, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
+from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import CpuLimits, Resources
 from carrack.runtime import cgroups
-from carrack.shim.messages import StartOrder
+from carrack.runtime.mount_options import IDMAP
+from carrack.shim import foreign
+from carrack.shim.messages import ForeignRuntime, StartOrder, Wait
 
 
 @dataclass(slots=True)
@@ -45,10 +50,14 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
         places = _write_files(container, rooms, launch.endpoints, namespace_of)
         _hand_down_realtime(container, rooms, places.cgroup)
         spec = specification.build(container, places)
+        runtime = foreign_runtime(container, rooms)
+        if runtime is not None and spec.linux is not None:
+            linux = msgspec.structs.replace(spec.linux, seccomp=seccomp_profile.document_for(container.host_config))
+            spec = msgspec.structs.replace(spec, linux=linux)
         launch.order = StartOrder(
             container_id=container.id,
             spec=spec,
-            rootfs=rooms.snapshots.mounts(container.id),
+            rootfs=_root(container, rooms),
             cgroup=places.cgroup,
             socket_path=str(rooms.directories.shim_socket(container.id)),
             state_directory=container.directory,
@@ -58,11 +67,39 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
             stdin_once=container.config.stdin_once,
             held_ports=len(launch.port_fds),
             trace=rooms.settings.trace,
+            runtime=runtime,
         )
     except BaseException:
         undo(container, rooms, launch)
         raise
     return launch
+
+
+def _root(container: Container, rooms: Rooms) -> tuple[Mount, ...]:
+    """The root's mounts, their owners shifted into the container's user namespace if it has one."""
+    mounts = rooms.snapshots.mounts(container.id)
+    if not remapping.applies(container.host_config, rooms.settings.remap):
+        return mounts
+    return tuple(replace(mount, options=(*mount.options, IDMAP)) for mount in mounts)
+
+
+def foreign_runtime(container: Container, rooms: Rooms) -> ForeignRuntime | None:
+    """The other OCI runtime that makes this container; None: ours. Raises InvalidParameter when it is no longer configured."""
+    program = rooms.settings.runtimes.find(container.host_config.runtime)
+    if program is None:
+        return None
+    return ForeignRuntime(program.path, str(rooms.directories.bundle(container.id)), program.arguments)
+
+
+def forget_foreign(container: Container, rooms: Rooms) -> None:
+    """Have another runtime forget a container whose shim did not live to. Idempotent."""
+    if rooms.directories.bundle(container.id).is_dir():
+        try:
+            runtime = foreign_runtime(container, rooms)
+        except InvalidParameter:
+            runtime = ForeignRuntime("/bin/false", str(rooms.directories.bundle(container.id)))  # its directory at least
+        if runtime is not None:
+            foreign.forget(runtime, container.id)
 
 
 def plug(rooms: Rooms, launch: Launch, netns_fd: int, pidfd: int) -> None:
@@ -72,7 +109,7 @@ def plug(rooms: Rooms, launch: Launch, netns_fd: int, pidfd: int) -> None:
     for endpoint in launch.endpoints:
         rooms.networks.plug(endpoint, netns_fd, pidfd=pidfd)
     if launch.endpoints and launch.held:
-        rooms.networks.publish(launch.endpoints[0], launch.held)
+        rooms.networks.publish(launch.endpoints[0], launch.held, pidfd=pidfd)
 
 
 def undo(container: Container, rooms: Rooms, launch: Launch) -> None:
@@ -129,10 +166,6 @@ def clear_endpoints(container: Container) -> None:
 
 def with_clients(order: StartOrder, attached: Sequence[HeldAttach], waiting: Sequence[HeldWait]) -> StartOrder:
     """The order with the clients that came before the start."""
-    import msgspec
-
-    from carrack.shim.messages import Wait
-
     return msgspec.structs.replace(
         order,
         attached=tuple(client.order for client in attached),
@@ -157,11 +190,12 @@ def _take_addresses(container: Container, rooms: Rooms, launch: Launch) -> None:
 def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
     """What a container asks of one network."""
     asked = settings.ipam_config
+    main = container.networks.get(container.host_config.network_mode) is settings
     return EndpointWish(
         container_name=container.name,
         ipv4=asked.ipv4_address if asked is not None else "",
         ipv6=asked.ipv6_address if asked is not None else "",
-        mac=settings.mac_address or container.config.mac_address,
+        mac=settings.mac_address or (container.config.mac_address if main else ""),
         aliases=(*(settings.aliases or ()), *((container.config.hostname,) if container.config.hostname else ())),
         links=tuple(settings.links or ()),
         upstreams=tuple(container.host_config.dns or ()),
@@ -248,6 +282,7 @@ def _places(container: Container, rooms: Rooms, files: Path, places: specificati
         resolv_conf_file=str(files / "resolv.conf"),
         init_file=rooms.settings.init_path,
         namespace_of=places.namespace_of,
+        remap=rooms.settings.remap if remapping.applies(container.host_config, rooms.settings.remap) else None,
     )
 
 

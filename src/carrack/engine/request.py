@@ -98,7 +98,14 @@ def merge(config: ContainerConfig, image: ExecutionConfig) -> None:
         raise InvalidParameter("no command specified")
 
 
-def settle(host: HostConfig, *, default_log_driver: str, default_log_options: dict[str, str], cgroup_version: int = 2) -> None:
+def settle(
+    host: HostConfig,
+    *,
+    default_log_driver: str,
+    default_log_options: dict[str, str],
+    cgroup_version: int = 2,
+    runtime: str = "carrack",
+) -> None:
     """Write down the defaults that inspect shows and later starts must keep."""
     if host.network_mode in ("", "default"):
         host.network_mode = "bridge"
@@ -111,7 +118,7 @@ def settle(host: HostConfig, *, default_log_driver: str, default_log_options: di
     host.ipc_mode = host.ipc_mode or "private"
     host.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged or cgroup_version == 1 else "private")
     host.restart_policy.name = host.restart_policy.name or "no"
-    host.runtime = host.runtime or "carrack"
+    host.runtime = host.runtime or runtime
     if not host.log_config.type:
         host.log_config.type = default_log_driver
         host.log_config.config = dict(default_log_options) | (host.log_config.config or {})

@@ -51,12 +51,17 @@ class _Profile(msgspec.Struct, rename="camel", frozen=True):
 
 def bytes_for(host: HostConfig) -> bytes:
     """The compiled filter; empty for none. Blocking the first time for each profile (about 10 ms). Raises InvalidParameter."""
+    profile = document_for(host)
+    return seccomp.compile(profile) if profile is not None else b""
+
+
+def document_for(host: HostConfig) -> Seccomp | None:
+    """The profile itself; None for none. Raises InvalidParameter."""
     chosen = specification.security(host.security_opt).seccomp
     if chosen == "unconfined" or (host.privileged and not chosen):
-        return b""
+        return None
     names = specification.capability_names(host)
-    profile = parse(chosen, names) if chosen else seccomp_default.profile(names, os.uname().machine)
-    return seccomp.compile(profile)
+    return parse(chosen, names) if chosen else seccomp_default.profile(names, os.uname().machine)
 
 
 def parse(text: str, capabilities: tuple[str, ...]) -> Seccomp:

@@ -12,9 +12,12 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from carrack.engine.config import HostConfig, Resources, ThrottleDevice
 from carrack.engine.config import WeightDevice as WantedWeight
 from carrack.engine.container import Container, MountPoint
+from carrack.engine.remapping import Remap
 from carrack.errors import Conflict, InvalidParameter
 from carrack.oci.runtime_spec import (
     BlockIOLimits,
@@ -38,6 +41,7 @@ from carrack.oci.runtime_spec import Resources as Limits
 from carrack.oci.runtime_spec import ThrottleDevice as Throttle
 from carrack.oci.runtime_spec import WeightDevice as Weight
 from carrack.runtime import capabilities, defaults
+from carrack.runtime.mount_options import SUBPATH
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PERIOD_MICROSECONDS = 100_000
@@ -59,6 +63,8 @@ class Places:
     """The program behind `--init`."""
     namespace_of: Callable[[str], int] = lambda _: 0
     """The init pid of another container, by reference; raises when it does not run."""
+    remap: Remap | None = None
+    """The user namespace to be born in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +124,13 @@ def build(container: Container, places: Places) -> RuntimeSpec:
     unmasked = host.privileged or options.unmasked
     linux = Linux(
         namespaces=tuple(_namespaces(host, places)),
+        uid_mappings=places.remap.uids if places.remap else (),
+        gid_mappings=places.remap.gids if places.remap else (),
         devices=tuple(_devices(host)),
         cgroups_path=places.cgroup,
         resources=limits(host, device_rules=tuple(_device_rules(host))),
         rootfs_propagation=_root_propagation(container.mounts),
-        sysctl=_sysctls(host) or None,
+        sysctl=_sysctls(host, remapped=places.remap is not None) or None,
         masked_paths=()
         if unmasked
         else tuple(host.masked_paths)
@@ -246,6 +254,10 @@ def _namespaces(host: HostConfig, places: Places) -> list[Namespace]:
             found.append(Namespace(kind, f"/proc/{pid}/ns/{file_name}"))
         else:
             found.append(Namespace(kind))
+    if places.remap is not None:
+        joined = next((path for path in (space.path for space in found) if path), "")
+        # what belongs to another container's user namespace can only be entered from inside that
+        found.append(Namespace("user", posixpath.join(posixpath.dirname(joined), "user") if joined else ""))
     return found
 
 
@@ -269,9 +281,20 @@ def _mounts(container: Container, places: Places) -> list[SpecMount]:
     ):
         if source and destination not in taken:
             access = ("ro",) if host.readonly_rootfs or destination == "/sbin/docker-init" else ()
-            mounts.append(SpecMount(destination, "bind", source, ("rbind", "rprivate", *access)))
-    mounts.extend(_mount(point) for point in sorted(container.mounts, key=lambda point: point.destination.count("/")))
+            ours = destination != "/sbin/docker-init"
+            mounts.append(
+                _shifted(SpecMount(destination, "bind", source, ("rbind", "rprivate", *access)), places.remap if ours else None)
+            )
+    mounts.extend(
+        _shifted(_mount(point), places.remap if point.type == "volume" else None)
+        for point in sorted(container.mounts, key=lambda point: point.destination.count("/"))
+    )
     return mounts
+
+
+def _shifted(wanted: SpecMount, remap: Remap | None) -> SpecMount:
+    """With owners as the container's user namespace has them; binds of the host's own files stay as they are, as with dockerd."""
+    return msgspec.structs.replace(wanted, uid_mappings=remap.uids, gid_mappings=remap.gids) if remap is not None else wanted
 
 
 def _mount(point: MountPoint) -> SpecMount:
@@ -284,11 +307,8 @@ def _mount(point: MountPoint) -> SpecMount:
         if point.type == "bind" and not non_recursive:
             access = ("rro",)
     bind = "bind" if "bind" in point.options else "rbind"
-    source = point.source
-    for option in point.options:
-        if option.startswith("subpath="):
-            source = posixpath.join(source, option.removeprefix("subpath="))
-    return SpecMount(point.destination, "bind", source, (bind, point.propagation or "rprivate", *access))
+    below = tuple(f"{SUBPATH}{option.removeprefix('subpath=')}" for option in point.options if option.startswith("subpath="))
+    return SpecMount(point.destination, "bind", point.source, (bind, point.propagation or "rprivate", *access, *below))
 
 
 def _tmpfs_options(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -364,11 +384,13 @@ def _number(text: str) -> int | None:
     return None if text == "*" else int(text)
 
 
-def _sysctls(host: HostConfig) -> dict[str, str]:
+def _sysctls(host: HostConfig, *, remapped: bool) -> dict[str, str]:
     """Docker's own (ping and low ports without privileges, in a network of the container's own), then what was asked."""
     values: dict[str, str] = {}
     if host.network_mode != "host" and not host.network_mode.startswith("container:"):
         values.update(defaults.NETWORK_SYSCTLS)
+        if remapped:
+            del values["net.ipv4.ping_group_range"]  # it counts in the host's numbers, of which a user namespace has few
     return values | (host.sysctls or {})
 
 

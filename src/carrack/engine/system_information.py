@@ -1,4 +1,4 @@
-"""What the daemon says of itself and its host: the documents of `info` and `version`, and what `df` counts. Values only.
+"""What the daemon says of itself and its host: the documents of `info` and `version`. Values only.
 
 Docker's names where they are irregular stand in `_SPELLING`; fields keep the order of Docker's documents. `api/system.py` leaves
 out what an older version of the API does not know.
@@ -7,8 +7,6 @@ out what an older version of the API does not know.
 from __future__ import annotations
 
 import msgspec
-
-from carrack.engine.container import Container, Sizes
 
 _SPELLING = {
     "id": "ID",
@@ -23,6 +21,7 @@ _SPELLING = {
     "os_version": "OSVersion",
     "os_type": "OSType",
     "insecure_registry_cidrs": "InsecureRegistryCIDRs",
+    "allow_nondistributable_artifacts_cidrs": "AllowNondistributableArtifactsCIDRs",
     "ncpu": "NCPU",
     "cdi_spec_dirs": "CDISpecDirs",
     "node_id": "NodeID",
@@ -55,6 +54,8 @@ class IndexConfig(_Document):
 
 
 class RegistryConfig(_Document):
+    allow_nondistributable_artifacts_cidrs: list[str] | None = None
+    allow_nondistributable_artifacts_hostnames: list[str] | None = None
     insecure_registry_cidrs: list[str] = []
     index_configs: dict[str, IndexConfig] = msgspec.field(default_factory=lambda: {"docker.io": IndexConfig()})
     mirrors: list[str] | None = None
@@ -64,6 +65,7 @@ class RuntimeProgram(msgspec.Struct):
     """A runtime by its program; ours is in this daemon's own shim."""
 
     path: str
+    runtime_args: list[str] | None = msgspec.field(default=None, name="runtimeArgs")
 
 
 class SwarmState(_Document):
@@ -142,7 +144,7 @@ class SystemInformation(_Document):
     labels: list[str] = []
     experimental_build: bool = False
     server_version: str = ""
-    runtimes: dict[str, RuntimeProgram] = msgspec.field(default_factory=lambda: {"carrack": RuntimeProgram("carrack-oci")})
+    runtimes: dict[str, RuntimeProgram] = {}
     default_runtime: str = "carrack"
     swarm: SwarmState = msgspec.field(default_factory=SwarmState)
     live_restore_enabled: bool = True
@@ -181,13 +183,3 @@ class VersionInformation(_Document):
     build_time: str = ""
     components: list[Component] = []
     """Beyond the engine itself: containers' runtime, SQLite, …"""
-
-
-class DiskUsage(msgspec.Struct):
-    """What `df` counts. Images and volumes come as the documents their own lists show."""
-
-    layers_size_bytes: int = 0
-    images: list[object] = []
-    containers: list[tuple[Container, Sizes]] = []
-    volumes: list[object] = []
-    build_cache: list[object] = []

@@ -1,5 +1,5 @@
 """Images: names and ids to content, layers and configurations; load, save, import, list, tag, remove."""
 
-from carrack.images.image import ContainerUse, Image, ImageDocument, InUse
+from carrack.images.image import ContainerUse, Image, ImageDocument, Uses
 
-__all__ = ["ContainerUse", "Image", "ImageDocument", "InUse"]
+__all__ = ["ContainerUse", "Image", "ImageDocument", "Uses"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -72,8 +72,8 @@ class ContainerUse:
     running: bool
 
 
-InUse = Callable[[Digest], Sequence[ContainerUse]]
-"""Asks the engine which containers were made from an image."""
+Uses = Callable[[], Iterable[tuple[str, ContainerUse]]]
+"""Asks the engine for every container, with the id of the image it was made from."""
 
 
 def created_microseconds(text: str | None) -> int | None:

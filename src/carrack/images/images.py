@@ -5,19 +5,23 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from carrack.content import ContentStore
 from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
-from carrack.images import importing, listing, load, remove, save
-from carrack.images.image import Image, InUse, created_microseconds
-from carrack.images.index import canonical, put_tag
+from carrack.images import attestations, importing, listing, load, parts, remove, save
+from carrack.images.attestations import Attestation
+from carrack.images.image import Image, Uses, created_microseconds
+from carrack.images.index import canonical, moment, put_tag
 from carrack.images.layers import LayerBuilder, LayerUnpacker
-from carrack.images.oci_layout import Candidate, Tree, choose
+from carrack.images.oci_layout import Tree
+from carrack.images.parts import ManifestSummary
+from carrack.images.platforms import remove_platforms
 from carrack.images.progress import Progress
 from carrack.images.remove import Removal
 from carrack.images.store import Emit, ImageStore
+from carrack.oci.descriptor import Descriptor
 from carrack.oci.digest import Digest, chain_id
 from carrack.oci.platform import Platform
 from carrack.oci.reference import Reference
@@ -46,10 +50,18 @@ class Pruned:
     reclaimed_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What images take on disk."""
+
+    total_bytes: int
+    reclaimable_bytes: int
+
+
 class Images:
     """All images of a data-root.
 
-    `workers` unpacks layers; `emit` tells events; `in_use`, which may be set later, asks who uses an image.
+    `workers` unpacks layers; `emit` tells events; `uses`, which may be set later, asks who uses which image.
     """
 
     def __init__(
@@ -59,21 +71,20 @@ class Images:
         snapshots: Snapshotter,
         workers: LayerUnpacker,
         emit: Emit,
-        in_use: InUse | None = None,
+        uses: Uses | None = None,
     ) -> None:
         self._builder = LayerBuilder(content, snapshots, workers)
         self.store = ImageStore(database, content, snapshots, self._builder, emit)
-        if in_use is not None:
-            self.store.in_use = in_use
+        if uses is not None:
+            self.store.uses = uses
 
-    @property
-    def in_use(self) -> InUse:
-        """Asks which containers were made from an image."""
-        return self.store.in_use
+    def use_by(self, uses: Uses) -> None:
+        """Say whom to ask who uses which image."""
+        self.store.uses = uses
 
-    @in_use.setter
-    def in_use(self, in_use: InUse) -> None:
-        self.store.in_use = in_use
+    def container_counts(self) -> Counter[str]:
+        """How many containers each image has, by its id."""
+        return Counter(image for image, _ in self.store.uses())
 
     def get(self, ref: str) -> Image:
         """The image a name, an id or the beginning of an id means. Raises NotFound ("No such image: …"), InvalidParameter."""
@@ -121,10 +132,14 @@ class Images:
         """See `remove.remove`."""
         return remove.remove(self.store, ref, force=force, prune=prune)
 
+    def remove_platforms(self, ref: str, platforms: Sequence[Platform], *, force: bool = False) -> Sequence[Removal]:
+        """See `platforms.remove_platforms`."""
+        return remove_platforms(self.store, ref, platforms, force=force)
+
     def history(self, ref: str, platform: Platform | None = None) -> Sequence[HistoryLine]:
         """How an image was made, the last step first. Raises NotFound, InvalidParameter, SystemFailure."""
-        image = self.get(ref)
-        config = image.config if platform is None else self.candidate(image, platform).config
+        image = self.get(ref) if platform is None else self.variant(ref, platform)
+        config = image.config
         lines: list[HistoryLine] = []
         position = 0
         for step in config.history or ():
@@ -141,13 +156,43 @@ class Images:
         lines.reverse()
         return self._with_ids(lines, image)
 
-    def candidate(self, image: Image, platform: Platform) -> Candidate:
-        """The image of another platform that came under the same name. Raises NotFound."""
-        return choose(self.tree(image).candidates, (platform,))[0]
+    def variant(self, ref: str, platform: Platform) -> Image:
+        """The image of one platform that came under a name. Raises NotFound, InvalidParameter."""
+        image = self.get(ref)
+        if platform.matches(image.platform):
+            return image
+        candidates = Tree(self.store.content, self.target(ref, image)).candidates
+        found = next((candidate for candidate in candidates if platform.matches(candidate.platform)), None)
+        if found is None:
+            raise NotFound(f"image with reference {ref} was found but does not provide the specified platform ({platform})")
+        unpacked_bytes = parts.unpacked(self.store, found.config.diff_ids)
+        return replace(
+            image,
+            id=found.config_digest,
+            config=found.config,
+            chain_id=chain_id(found.config.diff_ids) if unpacked_bytes else None,
+            size_bytes=unpacked_bytes or sum(layer.size for layer in found.manifest.layers),
+            created=moment(created_microseconds(found.config.created)),
+            manifest=found.descriptor,
+            layers=found.manifest.layers,
+            parent=None,
+        )
 
-    def tree(self, image: Image) -> Tree:
-        """What the image's target holds: every platform, every blob that is here."""
-        return Tree(self.store.content, image.descriptor)
+    def target(self, ref: str, image: Image) -> Descriptor:
+        """What a reference to an image stands for in its registry: the manifest or the index."""
+        resolved = self.store.index.resolve(ref)
+        return (self.store.index.target(resolved.name) if resolved.name else None) or image.descriptor
+
+    def parts(self, image: Image, target: Descriptor | None = None, *, identity: bool = False) -> Sequence[ManifestSummary]:
+        """The manifests of what an image came from, each with its platform and what of it is here."""
+        return parts.parts(self.store, target or image.descriptor, parts.identity_of(image) if identity else None)
+
+    def attestations(
+        self, ref: str, platform: Platform | None = None, types: Sequence[str] = (), *, with_statements: bool = False
+    ) -> Sequence[Attestation]:
+        """See `attestations.attestations`. Raises also NotFound for an unknown image."""
+        target = self.target(ref, self.get(ref))
+        return attestations.attestations(self.store, target, platform, types, with_statements=with_statements)
 
     def prune(self, filters: listing.Filters | None = None) -> Pruned:
         """Remove images without a tag, or with ``dangling=false`` all that no container uses. Raises InvalidParameter."""
@@ -155,7 +200,7 @@ class Images:
         listing.check_known(filters, listing.PRUNE_KNOWN)
         dangling_only = listing.flag(filters, "dangling") is not False
         tests = listing.label_tests(filters) + listing.until_tests(filters)
-        before = self._layers_bytes()
+        before = self._kept_bytes()
         records: list[Removal] = []
         for image in self.store.index.all():
             if dangling_only and image.names:  # names by digest alone do not keep an image
@@ -166,13 +211,26 @@ class Images:
                 records += remove.remove_image(self.store, image.id)
             except (Conflict, NotFound):
                 continue  # built upon, taken into use, or gone meanwhile
-        reclaimed = max(0, before - self._layers_bytes())
+        reclaimed = max(0, before - self._kept_bytes())
         self.store.emit("image", "prune", "", {"reclaimed": str(reclaimed)})
         return Pruned(tuple(records), reclaimed)
 
-    def disk_usage(self) -> int:
-        """What all layers take, each counted once, as Docker's `LayersSize`."""
-        return self._layers_bytes()
+    def disk_usage(self) -> Kept:
+        """What all images take, unpacked layers and blobs, each counted once; and what of it no container's image needs."""
+        used = set(self.container_counts())
+        kept_layers: set[Digest] = set()
+        for image in self.store.index.all():
+            if str(image.id) in used:
+                kept_layers |= {layer.chain_id for layer in self.store.snapshots.chain(image.chain_id)}
+        total = kept = 0
+        for chain, size in self.store.database.read("SELECT chain_id, size_bytes FROM layers"):
+            total += size
+            kept += size if Digest.parse(chain) in kept_layers else 0
+        kept_blobs = {digest for image in used for digest in self.store.index.blobs_of(Digest.parse(image))}
+        for digest, size in self._blob_sizes().items():
+            total += size
+            kept += size if digest in kept_blobs else 0
+        return Kept(total, total - kept)
 
     @property
     def driver(self) -> str:
@@ -206,9 +264,18 @@ class Images:
         """Wait for unpacking layers."""
         self._builder.close()
 
-    def _layers_bytes(self) -> int:
+    def _kept_bytes(self) -> int:
         rows = self.store.database.read("SELECT coalesce(sum(size_bytes), 0) FROM layers")
-        return int(rows[0][0])
+        return int(rows[0][0]) + sum(self._blob_sizes().values())
+
+    def _blob_sizes(self) -> dict[Digest, int]:
+        sizes = {}
+        for digest in self.store.content.list():
+            try:
+                sizes[digest] = self.store.content.size(digest)
+            except NotFound:  # removed meanwhile
+                continue
+        return sizes
 
     def _with_ids(self, lines: Sequence[HistoryLine], image: Image) -> Sequence[HistoryLine]:
         """Docker's way: the newest step bears the image's id and names, those before it the parents' that were built here."""

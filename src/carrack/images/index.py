@@ -44,6 +44,8 @@ class ImageIndex:
         self._database = database
         self._read: dict[str, tuple[bytes, Image]] = {}
         """Images that were read before, with the document they were read from: a list of hundreds must take no time."""
+        self._all: tuple[int, list[Image]] = (-1, [])
+        """Every image, as of a commit of the database."""
 
     def resolve(self, ref: str) -> Resolved:
         """Find the image a person means: an id, a name with or without tag, a name by digest, or the beginning of an id.
@@ -74,6 +76,12 @@ class ImageIndex:
 
     def all(self) -> list[Image]:
         """Every image, the newest first."""
+        commits = self._database.commits
+        if self._all[0] != commits:
+            self._all = (commits, self._read_all())
+        return list(self._all[1])
+
+    def _read_all(self) -> list[Image]:
         names: dict[str, list[str]] = {}
         for reference, digest in self._database.read("SELECT reference, digest FROM tags ORDER BY reference"):
             names.setdefault(digest, []).append(reference)
@@ -232,12 +240,17 @@ def _nameless(row: Row) -> Image:
         names=(),
         repo_digests=(),
         size_bytes=document.size_bytes,
-        created=_EPOCH + timedelta(microseconds=created) if created is not None else None,
+        created=moment(created),
         descriptor=document.target,
         manifest=document.manifest,
         layers=document.layers,
         parent=Digest.parse(parent) if parent else None,
     )
+
+
+def moment(microseconds: int | None) -> datetime | None:
+    """Microseconds of the epoch as a time."""
+    return _EPOCH + timedelta(microseconds=microseconds) if microseconds is not None else None
 
 
 def _familiar(name: str) -> str:

@@ -13,7 +13,7 @@ from carrack.images.image import Image
 from carrack.images.index import ImageIndex
 from carrack.images.moments import parse_moment
 
-KNOWN = ("before", "dangling", "label", "reference", "since", "until")
+KNOWN = ("before", "dangling", "label", "label!", "reference", "since", "until")
 PRUNE_KNOWN = ("dangling", "label", "label!", "until")
 Filters = Mapping[str, Sequence[str]]
 _Test = Callable[[Image], bool]

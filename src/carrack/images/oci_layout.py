@@ -33,7 +33,10 @@ from carrack.oci.reference import Reference
 
 CONTAINERD_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
-_REFERENCE_TYPE = "vnd.docker.reference.type"
+REFERENCE_TYPE = "vnd.docker.reference.type"
+REFERENCE_DIGEST = "vnd.docker.reference.digest"
+ATTESTATION = "attestation-manifest"
+"""How builders mark, in an index, a manifest that speaks of another one."""
 _LAYER_TYPES = (
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
@@ -100,7 +103,7 @@ class Tree:
         self._add(descriptor, document)
 
     def _add(self, descriptor: Descriptor, manifest: Manifest) -> None:
-        if _REFERENCE_TYPE in (descriptor.annotations or {}) or manifest.config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
+        if REFERENCE_TYPE in (descriptor.annotations or {}) or manifest.config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
             return  # an attestation or another artifact
         if descriptor.platform is not None and descriptor.platform.os == "unknown":
             return  # an attestation of a builder that does not mark them

@@ -19,6 +19,7 @@ from carrack.errors import DataCorrupt, NotFound
 from carrack.images.image import Image
 from carrack.images.index import canonical
 from carrack.images.oci_layout import CONTAINERD_NAME, REF_NAME, Candidate, Tree, choose
+from carrack.images.platforms import blobs_of
 from carrack.images.store import ImageStore
 from carrack.oci.descriptor import OCI_INDEX, Descriptor, Index
 from carrack.oci.digest import Digest
@@ -96,17 +97,12 @@ def _targets(
     tree = Tree(store.content, target)
     if platforms:
         for candidate in choose(tree.candidates, platforms):
-            yield candidate.descriptor, candidate, _blobs_of(candidate)
+            yield candidate.descriptor, candidate, blobs_of(candidate)
         return
     own = next((candidate for candidate in tree.candidates if candidate.config_digest == image.id), None)
     if own is None:
         raise NotFound(f"content of image {image.id} is not here")
     yield target, own, list(dict.fromkeys(tree.present))
-
-
-def _blobs_of(candidate: Candidate) -> list[Digest]:
-    manifest = candidate.manifest
-    return list(dict.fromkeys((candidate.descriptor.name, manifest.config.name, *(layer.name for layer in manifest.layers))))
 
 
 def _stream(content: ContentStore, parts: Sequence[_Part]) -> Iterator[bytes]:

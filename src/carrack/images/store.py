@@ -17,7 +17,7 @@ import msgspec
 
 from carrack.content import ContentStore, Lease
 from carrack.errors import Cancelled, Conflict
-from carrack.images.image import Image, ImageDocument, InUse
+from carrack.images.image import ContainerUse, Image, ImageDocument, Uses
 from carrack.images.index import ImageIndex, put_image, put_tag
 from carrack.images.layers import LayerBuilder
 from carrack.oci.descriptor import Descriptor
@@ -34,6 +34,15 @@ CONFIG_LIMIT_BYTES = 8 << 20
 """The largest image configuration that is read."""
 _ATTEMPTS = 5
 _LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard a transfer tries: blobs at once, and attempts at each."""
+
+    downloads: int = 3
+    uploads: int = 5
+    attempts: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +84,15 @@ class ImageStore:
         self.builder = builder
         self.emit = emit
         self.index = ImageIndex(database)
-        self.in_use: InUse = lambda image: ()
+        self.uses: Uses = tuple
+        self.effort = Effort()
         self._lock = threading.Lock()
         self._fetching: dict[Digest, _Fetch] = {}
+
+    def in_use(self, image: Digest) -> Sequence[ContainerUse]:
+        """The containers that were made from an image."""
+        wanted = str(image)
+        return [use for of, use in self.uses() if of == wanted]
 
     @contextmanager
     def assembling(self) -> Iterator[Lease]:

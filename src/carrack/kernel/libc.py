@@ -55,6 +55,7 @@ class Number:
     close_range = 436
     openat2 = 437
     mount_setattr = 442
+    quotactl_fd = 443
 
 
 def failure(subject: object = None) -> OSError:

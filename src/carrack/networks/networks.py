@@ -77,7 +77,7 @@ class Networks:
         self._bridges = BridgeDriver(self._netlink)
         self._drivers: dict[str, Driver] = {d.name: d for d in self._all_drivers()}
         self._addresses = Addresses(self._conntrack.forget_address, self._delete_link, self._book.has_address)
-        self._publishing = Publishing(self._book, self._records, self._firewall, self._conntrack, self.options.ip)
+        self._publishing = Publishing(self._book, self._records, self._firewall, self._conntrack, self._naming, self.options)
         self._forwarding = ForwardingSwitch(self._records, self._firewall)
         self._beside_docker = BesideDocker(self.instance, self._firewall)
         tables = (self._firewall.table, *((FILTER_TABLE,) if self.options.beside_docker else ()))
@@ -175,14 +175,18 @@ class Networks:
         if self.options.beside_docker:
             self._beside_docker.remove_rules()
 
-    def reconcile(self, live: Collection[str]) -> None:
-        """Release every endpoint of a container that is not among those that live: after a start, when the engine knows."""
+    def reconcile(self, live: Collection[str], namespace_of: Callable[[str], int] | None = None) -> None:
+        """Release every endpoint of a container that is not among those that live: after a start, when the engine knows.
+
+        `namespace_of` opens the network namespace of a container that runs, and raises OSError for others.
+        """
         with self._book.lock:
             dead = {endpoint.container_id for endpoint in self._book.endpoints.values()} - set(live)
         for container_id in dead:
             for endpoint in self.endpoints(container_id):
                 self.unplug(endpoint, now=True)
             self.release(container_id)
+        self._naming.refresh(namespace_of)
 
     # ── what planning a network needs (creation.py) ────────────────────────────────────────────────────────────────────
 
@@ -312,6 +316,8 @@ class Networks:
         try:
             endpoint = self._enter(network, endpoint)
             self._recording[endpoint.id] = self._records.put_endpoint(endpoint)
+            if self._naming.resolver_for(network):
+                self._naming.prepare()
         except BaseException:
             self._book.take_out(container_id, endpoint.id)
             self._addresses.give_back(endpoint)
@@ -357,10 +363,11 @@ class Networks:
 
         `now`: it goes at once, from a container that lives on; with that one's `netns_fd` the next network gives the default route.
         """
-        self._publishing.unpublish(endpoint)
         network = self._book.find(endpoint.network_id)
         if not now or network is None:
+            self._publishing.unpublish(endpoint)
             return
+        self._publishing.move(self._book.current(endpoint))
         self._book.mark_plugged(endpoint.id, False)
         self._drivers[network.driver].unplug(network, endpoint, netns_fd)
         self._naming.tell(endpoint.container_id)
@@ -405,9 +412,9 @@ class Networks:
         """
         return self._publishing.hold(bindings, container_id)
 
-    def publish(self, endpoint: Endpoint, held: Sequence[HeldPort]) -> None:
-        """Lead the held host ports to the container; recorded first. Raises SystemFailure."""
-        self._publishing.publish(endpoint, held)
+    def publish(self, endpoint: Endpoint, held: Sequence[HeldPort], *, pidfd: int = -1) -> None:
+        """Lead the held host ports to the container; recorded first. `pidfd` as for `plug`. Raises SystemFailure."""
+        self._publishing.publish(endpoint, held, pidfd)
 
     # ── what the watch hears ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -55,6 +55,8 @@ class NetworkOptions:
     ip_masq: bool = True
     ip: str = "0.0.0.0"
     """`--ip`: the host address of published ports that name none."""
+    relays: bool = True
+    """`--userland-proxy`: serve [::1], and IPv6 addresses of the host for containers that have IPv4 only."""
     beside_docker: bool = True
     """Have a running dockerd, whose rules drop what they do not know, let our networks' packets through."""
     dns: tuple[str, ...] = ()

@@ -23,8 +23,16 @@ class MountOptions(NamedTuple):
     """For the file system itself, flags (``ro``, ``sync``) included."""
     bind: bool = False
     recursive: bool = False
+    idmap: bool = False
+    """Owners are shifted into the container's user namespace."""
     copy_up: bool = False
     """tmpcopyup: a tmpfs begins with what the image has at its place."""
+    subpath: str = ""
+    """Of a bind: what is shown lies below the source, and no link on the way leads out of it (`SUBPATH`)."""
+
+
+SUBPATH = "x-carrack.subpath="
+"""A word of our own, never given to a file system."""
 
 
 _ATTRIBUTES = {
@@ -63,6 +71,8 @@ _FILE_SYSTEM_FLAGS = frozenset(
     ("ro", "rw", "sync", "async", "dirsync", "mand", "nomand", "lazytime", "nolazytime", "iversion", "noiversion", "silent", "loud")
 )
 _IGNORED = frozenset(("defaults", "remount", "user", "nouser", "auto", "noauto", "_netdev", "acl", "noacl"))
+IDMAP = "idmap"
+"""The word of a mount whose owners are shifted."""
 _IDMAP = frozenset(("idmap", "ridmap"))
 
 KNOWN = frozenset(
@@ -81,11 +91,12 @@ KNOWN = frozenset(
 
 
 def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
-    """Sort the options of a mount of that type. Raises InvalidParameter on a bind with data, and on id-mapped mounts."""
+    """Sort the options of a mount of that type. Raises InvalidParameter on a bind with data."""
     add = clear = recursive_add = recursive_clear = 0
     propagations: list[tuple[int, bool]] = []
     data: list[str] = []
-    bind = recursive = copy_up = False
+    bind = recursive = copy_up = idmap = False
+    subpath = ""
     for option in options:
         if option in ("bind", "rbind"):
             bind, recursive = True, recursive or option == "rbind"
@@ -101,14 +112,18 @@ def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
             recursive_add, recursive_clear = _with(option[1:], recursive_add, recursive_clear)
         elif option == "tmpcopyup":
             copy_up = True
+        elif option.startswith(SUBPATH):
+            subpath = option.removeprefix(SUBPATH)
         elif option in _IDMAP:
-            raise InvalidParameter("id-mapped mounts are not supported")
+            idmap = True
         elif option not in _IGNORED and option:
             data.append(option)
     bind = bind or file_system == "bind"
     if bind:
         data = [option for option in data if option not in _FILE_SYSTEM_FLAGS]
-    return MountOptions(add, clear, recursive_add, recursive_clear, tuple(propagations), tuple(data), bind, recursive, copy_up)
+    return MountOptions(
+        add, clear, recursive_add, recursive_clear, tuple(propagations), tuple(data), bind, recursive, idmap, copy_up, subpath
+    )
 
 
 def _with(option: str, add: int, clear: int) -> tuple[int, int]:

@@ -6,11 +6,11 @@ import errno
 import os
 import stat
 
-_CHUNK_BYTES = 1 << 20
+from carrack.archive.copying import copy_content, copy_facts
+
 _DEEPEST = 400
 """Two descriptors are open for each level."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EINVAL)
 
 
 class TreeCopy:
@@ -34,7 +34,7 @@ class TreeCopy:
         for name in os.listdir(source_fd):
             self._entry(source_fd, target_fd, name, f"{path}{name}", depth)
             self.entries += 1
-        _set_attributes(os.fstat(source_fd), source_fd, target_fd)
+        copy_facts(source_fd, target_fd, os.fstat(source_fd))
 
     def _entry(self, source_fd: int, target_fd: int, name: str, path: str, depth: int) -> None:
         status = os.stat(name, dir_fd=source_fd, follow_symlinks=False)
@@ -59,8 +59,8 @@ class TreeCopy:
             try:
                 target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target_fd)
                 try:
-                    _copy_content(source, target)
-                    _set_attributes(status, source, target)
+                    copy_content(source, target, status.st_size)
+                    copy_facts(source, target, status)
                 finally:
                     os.close(target)
             finally:
@@ -75,31 +75,3 @@ class TreeCopy:
         if not stat.S_ISLNK(status.st_mode):
             os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target_fd)
         os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target_fd, follow_symlinks=False)
-
-
-def _copy_content(source: int, target: int) -> None:
-    try:
-        while os.copy_file_range(source, target, 1 << 30):
-            pass
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
-            raise
-    while chunk := os.read(source, _CHUNK_BYTES):  # where the range could not be copied, from there on
-        view = memoryview(chunk)
-        while view:
-            view = view[os.write(target, view) :]
-
-
-def _set_attributes(status: os.stat_result, source: int, target: int) -> None:
-    """Owner first: a change of it clears set-uid bits and file capabilities."""
-    os.fchown(target, status.st_uid, status.st_gid)
-    os.fchmod(target, stat.S_IMODE(status.st_mode))
-    for name in os.listxattr(source):
-        if name.startswith("trusted.overlay."):
-            continue
-        try:
-            os.setxattr(target, name, os.getxattr(source, name))
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.ENODATA):
-                raise
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

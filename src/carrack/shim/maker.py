@@ -18,10 +18,11 @@ from typing import NoReturn
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import process as kernel_process
 from carrack.runtime import cgroups
-from carrack.runtime.create import Creation, StartFailed, create
+from carrack.runtime.create import Creation, StartFailed, Stdio, create
 from carrack.runtime.creation import remove_cgroup
-from carrack.shim import exit_record, handover, listener, messages, open_files, tenancy, wire, worker
+from carrack.shim import exit_record, foreign, handover, listener, messages, open_files, tenancy, wire, worker
 from carrack.shim.aside import AsideCompressor
+from carrack.shim.foreign import ForeignCreation
 from carrack.shim.guests import Guests
 from carrack.shim.handover import Container, Running
 from carrack.shim.logs.writer import open_log
@@ -32,6 +33,8 @@ from carrack.shim.shim_order import ShimOrder, shim_orders
 
 TAKEN_BACK = "the start was taken back"
 DEATH_SECONDS = 10.0
+INHERITS = b"+"
+"""In front of a container's name: the shim is to adopt the processes that lose their parent."""
 
 
 class TakenBack(Exception):
@@ -58,7 +61,7 @@ def work(order_fd: int, fds: list[int], orderer: _socket.socket, shim: _socket.s
         elif isinstance(order, StartOrder):
             orderer.close()
             open_files.restore_limit()
-            shim.send(order.container_id.encode())
+            _introduce(order, shim)
             _serve(order, fds, shim, wake)
         else:
             raise SystemFailure(f"not an order to a zygote: {type(order).__name__}")
@@ -69,10 +72,22 @@ def work(order_fd: int, fds: list[int], orderer: _socket.socket, shim: _socket.s
         os._exit(code)
 
 
+def _introduce(order: StartOrder, shim: _socket.socket) -> None:
+    """Tell the shim whose it is; and where init will not be its child from birth, wait until it is the one to inherit orphans."""
+    namespaces = order.spec.linux.namespaces if order.spec.linux else ()
+    if order.runtime is None and not any(each.type == "user" and each.path for each in namespaces):
+        shim.send(order.container_id.encode())
+    else:
+        shim.send(INHERITS + order.container_id.encode())
+        shim.recv(1)
+
+
 def bury(order_fd: int, fds: list[int]) -> None:
     """In the shim, whose maker was killed: undo what it may have made, and tell."""
     order = wire.decode_sealed(order_fd, shim_orders)
     remove_cgroup(cgroups.open(order.cgroup))
+    if order.runtime is not None:
+        foreign.forget(order.runtime, order.container_id)
     listener.remove(order.socket_path)
     _tell_failure(order, fds, _failed("the process that makes the container died", SystemFailure.__name__))
 
@@ -125,7 +140,7 @@ class _Making:
         self._daemon = _socket.socket(fileno=os.dup(conversation_fd))
         self._early: list[tuple[bytes, list[int]]] = []
         self._told_to_go = False
-        self._creation: Creation | None = None
+        self._creation: Creation | ForeignCreation | None = None
         self._init_fd = -1
         self._pipes: Pipes | None = None
         self._tenancy_fd = -1
@@ -171,27 +186,47 @@ class _Making:
         for _, fds in self._early:
             wire.close_all(fds)
 
-    def _create(self) -> Creation:
+    def _create(self) -> Creation | ForeignCreation:
         order = self._order
         spec = order.spec
         console = spec.process is not None and spec.process.terminal
         self._pipes = pipes = None if console else make_pipes(stdin=order.open_stdin)
-        creation = create(
+        if pipes:
+            self._give_pipes(pipes)
+        stdio = pipes.stdio if pipes else None
+        creation = ForeignCreation(order, order.runtime, stdio) if order.runtime else self._create_here(stdio, console)
+        if pipes:
+            pipes.close_process_ends()
+        return creation
+
+    def _give_pipes(self, pipes: Pipes) -> None:
+        """In a user namespace /dev/stdout can be opened anew only when it belongs to somebody there."""
+        linux = self._order.spec.linux
+        if linux is None or not linux.uid_mappings:
+            return
+        uid = next((each.host_id for each in linux.uid_mappings if each.container_id == 0), 0)
+        gid = next((each.host_id for each in linux.gid_mappings if each.container_id == 0), 0)
+        for fd in pipes.stdio:
+            if fd >= 0:
+                os.fchown(fd, uid, gid)
+
+    def _create_here(self, stdio: Stdio | None, console: bool) -> Creation:
+        order, spec = self._order, self._order.spec
+        return create(
             spec,
             rootfs=order.rootfs,
             cgroup=cgroups.plan(order.cgroup, spec.linux.resources if spec.linux else None),
-            stdio=pipes.stdio if pipes else None,
+            stdio=stdio,
             console=console,
             seccomp_filter=order.seccomp,
             container_id=order.container_id,
             sibling=True,
             trace=order.trace,
         )
-        if pipes:
-            pipes.close_process_ends()
-        return creation
 
-    def _container(self, creation: Creation, started_at: int, memory_fd: int, listening: _socket.socket) -> Container:
+    def _container(
+        self, creation: Creation | ForeignCreation, started_at: int, memory_fd: int, listening: _socket.socket
+    ) -> Container:
         pipes, linux = self._pipes, self._order.spec.linux
         running = Running(
             creation.pid,

@@ -6,6 +6,8 @@ import hashlib
 import os
 import select
 
+from carrack.archive import compression
+from carrack.archive.compression import Compressor
 from carrack.archive.writer import TreeWriter
 from carrack.errors import SystemFailure
 from carrack.shim.messages import PackTree, WorkerDone
@@ -14,11 +16,12 @@ _GATHERED_BYTES = 256 << 10
 """Headers and small files leave together: a write for each would cost more than they do."""
 
 
-class _Output:
+class Output:
     """A descriptor written to in large pieces, everything hashed on its way. It may be non-blocking, for its other owner's sake."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, compressor: Compressor | None = None) -> None:
         self._fd = fd
+        self._compressor = compressor
         self._hash = hashlib.sha256()
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
@@ -36,6 +39,15 @@ class _Output:
         self._gathered_bytes = 0
         self._hash.update(piece)
         self.bytes += len(piece)
+        self._write(self._compressor.compress(piece) if self._compressor else piece)
+
+    def finish(self) -> None:
+        """Write what is still gathered, and the compression's end."""
+        self.flush()
+        if self._compressor:
+            self._write(self._compressor.flush())
+
+    def _write(self, piece: bytes) -> None:
         view = memoryview(piece)
         while view:
             try:
@@ -64,8 +76,12 @@ def pack_tree(job: PackTree, root_fd: int, target_fd: int) -> WorkerDone:
         latest_mtime_ns=job.latest_mtime_seconds * 1_000_000_000 if job.latest_mtime_seconds >= 0 else None,
         xattrs=job.xattrs,
     )
-    output = _Output(target_fd)
+    compressor = None
+    if job.compression:
+        portable = job.latest_mtime_seconds >= 0  # who rewrites times wants the same bytes everywhere
+        compressor = compression.compressor(compression.Compression(job.compression), job.level, portable=portable)
+    output = Output(target_fd, compressor)
     for piece in writer.stream():
         output.add(piece)
-    output.flush()
+    output.finish()
     return WorkerDone(output.digest, writer.size_bytes, writer.entries, output.bytes)

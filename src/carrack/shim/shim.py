@@ -18,7 +18,7 @@ from carrack.errors import CarrackError, Conflict, NotFound
 from carrack.kernel import process as kernel_process
 from carrack.runtime import cgroups
 from carrack.runtime.create import StartFailed
-from carrack.shim import exit_record, messages, wire
+from carrack.shim import exit_record, foreign, messages, wire
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.conversation import Conversation
 from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, reap
@@ -118,6 +118,8 @@ class Shim:
         self._conversation = None
         if self._exited is not None:
             self._leave_if_alone()
+        elif self._order.tied and not self._init_ended:
+            self._cgroup.kill()
 
     def _on_message(self, conversation: Conversation, message: Message, fds: list[int]) -> None:
         if isinstance(message, messages.Inquire):
@@ -319,6 +321,8 @@ class Shim:
         if container.out_of_memory_fd >= 0:
             self._loop.forget(container.out_of_memory_fd)
         wire.close_all(self._held_ports)
+        if self._order.runtime is not None:
+            foreign.forget(self._order.runtime, self._order.container_id)
         self._cgroup.remove()
         self._listener.close()
         fds = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from carrack.shim.messages import Attach, LogPlan, Wait
+from carrack.shim.messages import Attach, ForeignRuntime, LogPlan, Wait
 
 
 class ShimOrder(msgspec.Struct, frozen=True, tag_field="type", tag="start"):
@@ -21,6 +21,8 @@ class ShimOrder(msgspec.Struct, frozen=True, tag_field="type", tag="start"):
     attached: tuple[Attach, ...] = ()
     waiting: tuple[Wait, ...] = ()
     trace: bool = False
+    tied: bool = False
+    runtime: ForeignRuntime | None = None
     version: int = 1
 
 

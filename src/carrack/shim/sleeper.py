@@ -14,7 +14,7 @@ import _socket
 import os
 import select
 
-from carrack.kernel import title
+from carrack.kernel import process, title
 from carrack.shim import handover, maker, wire
 from carrack.shim.shim import Shim
 
@@ -33,6 +33,10 @@ def serve(order_fd: int, fds: list[int], orderer: _socket.socket, title_area: tu
     theirs.close()
     orderer.close()
     container_id = ours.recv(_NAME_BYTES)
+    if container_id.startswith(maker.INHERITS):
+        process.become_subreaper()
+        container_id = container_id.removeprefix(maker.INHERITS)
+        ours.send(b"1")
     if container_id:
         title.set_title(title_area, "carrack-shim " + container_id.decode())
     if not ours.recv(1, _socket.MSG_PEEK):

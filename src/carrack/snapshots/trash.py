@@ -22,7 +22,7 @@ class Trash:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._emptying = False
         self._more = False
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -39,23 +39,10 @@ class Trash:
             raise SystemFailure(f"cannot remove {path}: {error.strerror}") from error
         self._empty_behind()
 
-    def empty(self) -> None:
-        """Remove what was thrown away so far. Safe beside `throw` and beside another `empty`."""
-        try:
-            root_fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        try:
-            for name in os.listdir(root_fd):
-                # A private name first: two threads never walk the same tree.
-                mine = f"{name}.{os.urandom(4).hex()}"
-                try:
-                    os.rename(name, mine, src_dir_fd=root_fd, dst_dir_fd=root_fd)
-                except FileNotFoundError:
-                    continue
-                remove_tree(root_fd, mine)
-        finally:
-            os.close(root_fd)
+    def settle(self, timeout_seconds: float) -> bool:
+        """Wait until what was thrown away is removed; False when that takes longer. The rest is the next daemon's."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._emptying, timeout_seconds)
 
     def _empty_behind(self) -> None:
         """Have a thread empty the trash; one at a time, and once more for what comes while it works."""
@@ -71,9 +58,19 @@ class Trash:
             with self._lock:
                 if not self._more:
                     self._emptying = False
+                    self._lock.notify_all()
                     return
                 self._more = False
             try:
-                self.empty()
+                self._empty()
             except (OSError, SystemFailure) as error:  # it stays for the next daemon
                 log.warning("cannot empty the trash: %s", error)
+
+    def _empty(self) -> None:
+        """Remove what is here. Only this object's own thread does: two walkers of one tree trip over each other."""
+        root_fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in os.listdir(root_fd):
+                remove_tree(root_fd, name)
+        finally:
+            os.close(root_fd)

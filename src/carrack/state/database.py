@@ -56,6 +56,8 @@ class Database:
         self._queue: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
+        self.commits = 0
+        """Grows with every commit: what was read while it had some value is still so while it has."""
         try:
             self._writer = self._open_writer(migrations)
         except BaseException:
@@ -196,6 +198,7 @@ class Database:
             self._writer.execute("BEGIN IMMEDIATE")
             results = [self._apply(change) for change in batch]
             self._writer.execute("COMMIT")
+            self.commits += 1
         except sqlite3.Error as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")

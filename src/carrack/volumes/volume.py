@@ -19,6 +19,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
     references: tuple[str, ...] = ()
+    renamed_from: str = ""
+    """A rename that was recorded before it was done: the name its directory may still have."""
 
     @property
     def anonymous(self) -> bool:

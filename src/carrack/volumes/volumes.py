@@ -11,7 +11,9 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -37,15 +39,21 @@ class Volumes:
         self._database = database
         self._emit = emit
         self._lock = threading.RLock()
+        self._making: set[str] = set()
+        """Names of volumes that are being filled."""
+        self._read_by: Counter[str] = Counter()
+        """Volumes that are being copied or packed: they stay what they are meanwhile."""
         self._drivers: dict[str, Driver] = {"local": LocalDriver(Path(root), remove_tree)}
         rows = database.read("SELECT document FROM volumes")
         self._volumes = {volume.name: volume for volume in (msgspec.json.decode(row[0], type=Volume) for row in rows)}
-        for volume in self._volumes.values():
+        for volume in list(self._volumes.values()):
             self._restore(volume)
 
     def _restore(self, volume: Volume) -> None:
         """A reboot took the mounts; containers that have the volume will want it."""
         try:
+            if volume.renamed_from:
+                self._finish_rename(volume)
             self._driver(volume.driver).create(volume.name, volume.options)
             if volume.references:
                 self._driver(volume.driver).mount(volume)
@@ -83,6 +91,7 @@ class Volumes:
     def _create(self, name: str, driver_name: str, options: dict[str, str], labels: dict[str, str]) -> tuple[Volume, bool]:
         driver = self._driver(driver_name)
         with self._lock:
+            self._refuse_while_made(name)
             existing = self._volumes.get(name)
             if existing is not None:
                 if existing.driver != driver_name:
@@ -119,7 +128,7 @@ class Volumes:
             for volume in [each for each in self._volumes.values() if container_id in each.references]:
                 rest = tuple(each for each in volume.references if each != container_id)
                 self._put(msgspec.structs.replace(volume, references=rest))
-                if not rest:
+                if not rest and not self._read_by[volume.name]:
                     self._unmount(volume)
 
     def _unmount(self, volume: Volume) -> None:
@@ -151,8 +160,7 @@ class Volumes:
                 if force:
                     return
                 raise
-            if volume.references:
-                raise Conflict(f"remove {name}: volume is in use - [{', '.join(volume.references)}]")
+            self._refuse_while_used(volume, f"remove {name}")
             driver = self._driver(volume.driver)
             driver.detach(volume)
             self._database.write(lambda connection: _delete(connection, name)).result()
@@ -160,6 +168,110 @@ class Volumes:
             # Without its record the directory is garbage, whatever happens to us now.
             driver.remove(volume)
         self._emit("volume", "destroy", name, {"driver": volume.driver})
+
+    def rename(self, name: str, new_name: str) -> Volume:
+        """Give a volume that no container has another name. An anonymous one is then a named one.
+
+        Raises NotFound, Conflict (in use, or the name is taken), InvalidParameter, SystemFailure.
+        """
+        with self._lock:
+            volume = self.get(name)
+            driver = self._driver(volume.driver)
+            self._refuse_while_used(volume, f"rename {name}")
+            self._refuse_taken(new_name, f"rename {name}")
+            driver.check(new_name, {})
+            driver.unmount(volume)
+            labels = {key: value for key, value in volume.labels.items() if key != ANONYMOUS_LABEL}
+            place = str(Path(volume.mountpoint).parent.parent / new_name / "_data")
+            renamed = msgspec.structs.replace(volume, name=new_name, labels=labels, mountpoint=place, renamed_from=name)
+            # The record goes first: from then on the directory follows, here or at the next start.
+            self._replace(name, renamed)
+            try:
+                finished = self._finish_rename(renamed)
+            except CarrackError:
+                self._replace(new_name, volume)
+                raise
+        self._emit("volume", "rename", new_name, {"driver": volume.driver, "oldName": name})
+        return finished
+
+    def _finish_rename(self, volume: Volume) -> Volume:
+        before = msgspec.structs.replace(volume, name=volume.renamed_from)
+        place = self._driver(volume.driver).rename(before, volume.name)
+        finished = msgspec.structs.replace(volume, mountpoint=place, renamed_from="")
+        self._put(finished)
+        return finished
+
+    def make(self, name: str, fill: Callable[[int], None], options: dict[str, str], labels: dict[str, str]) -> Volume:
+        """Make a volume with something in it: `fill` gets a descriptor of its empty directory. Whole, or not at all.
+
+        Raises Conflict when the name is taken, InvalidParameter, and whatever `fill` raises.
+        """
+        driver = self._driver("local")
+        name = name or secrets.token_hex(32)
+        with self._lock:
+            self._refuse_taken(name, f"create {name}")
+            driver.check(name, options)
+            self._making.add(name)
+        try:
+            staged = driver.stage(options)
+            try:
+                directory = os.open(staged / "_data", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    fill(directory)
+                finally:
+                    os.close(directory)
+                volume = Volume(
+                    name=name,
+                    mountpoint=driver.adopt(staged, name),
+                    created_nanoseconds=time.time_ns(),
+                    options=options,
+                    labels=labels,
+                )
+            except BaseException:
+                driver.abandon(staged)
+                raise
+            with self._lock:
+                try:
+                    self._put(volume)
+                except CarrackError:
+                    driver.remove(volume)
+                    raise
+        finally:
+            with self._lock:
+                self._making.discard(name)
+        self._emit("volume", "create", name, {"driver": volume.driver})
+        return volume
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Volume]:
+        """Hold a volume as it is, mounted, while its content is read. Raises NotFound, SystemFailure."""
+        with self._lock:
+            volume = self.get(name)
+            self._driver(volume.driver).mount(volume)
+            self._read_by[name] += 1
+        try:
+            yield volume
+        finally:
+            with self._lock:
+                self._read_by[name] -= 1
+                current = self._volumes.get(name)
+                if not self._read_by[name] and current is not None and not current.references:
+                    self._unmount(current)
+
+    def _refuse_while_used(self, volume: Volume, what: str) -> None:
+        if volume.references:
+            raise Conflict(f"{what}: volume is in use - [{', '.join(volume.references)}]")
+        if self._read_by[volume.name]:
+            raise Conflict(f"{what}: volume is being copied")
+
+    def _refuse_while_made(self, name: str) -> None:
+        if name in self._making:
+            raise Conflict(f"volume {name} is being made")
+
+    def _refuse_taken(self, name: str, what: str) -> None:
+        self._refuse_while_made(name)
+        if name in self._volumes:
+            raise Conflict(f"{what}: volume {name} already exists")
 
     def prune(self, wanted: Callable[[Volume], bool]) -> tuple[Sequence[str], int]:
         """Remove the local volumes that nobody has and that are `wanted`; return their names and how many bytes that freed.
@@ -182,7 +294,7 @@ class Volumes:
         return removed, reclaimed
 
     def usage_bytes(self, volume: Volume) -> int:
-        """The size of the files in a volume; each inode once. What cannot be read counts nothing. Reads the whole tree."""
+        """The size of the files in a volume, each inode once, directories not counted, as Docker does it. Reads the whole tree."""
         total, seen, pending = 0, set(), [volume.mountpoint]
         while pending:
             try:
@@ -191,6 +303,7 @@ class Volumes:
                         status = entry.stat(follow_symlinks=False)
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(entry.path)
+                            continue
                         if (status.st_dev, status.st_ino) not in seen:
                             seen.add((status.st_dev, status.st_ino))
                             total += status.st_size
@@ -203,6 +316,18 @@ class Volumes:
         if driver is None:
             raise NotFound(f'error looking up volume plugin {name}: plugin "{name}" not found')
         return driver
+
+    def _replace(self, name: str, volume: Volume) -> None:
+        """One record instead of another, at once."""
+        document = msgspec.json.encode(volume)
+
+        def change(connection: sqlite3.Connection) -> None:
+            _delete(connection, name)
+            _upsert(connection, volume.name, document)
+
+        self._database.write(change, durable=True).result()
+        del self._volumes[name]
+        self._volumes[volume.name] = volume
 
     def _put(self, volume: Volume) -> None:
         document = msgspec.json.encode(volume)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from carrack.api import absent, containers, events, exec, not_yet, system
+from carrack.api import absent, containers, disk_usage, events, exec, not_yet, system
 from carrack.api.router import Api, Product, Route
 from carrack.engine.container import Container
 from tests.contract.api.engine_double import FakeEngine
@@ -71,6 +71,7 @@ def daemon_of(start_api: StartApi) -> Callable[..., Daemon]:
             *exec.routes(engine),
             *events.routes(engine),
             *system.routes(engine, PRODUCT),
+            *disk_usage.routes(engine),
             *absent.routes(),
             *not_yet.routes(),
         ]

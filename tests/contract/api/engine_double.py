@@ -26,6 +26,7 @@ from carrack.engine.container import (
     PublishedPort,
     Sizes,
 )
+from carrack.engine.disk_usage import DiskUsage, Totals
 from carrack.engine.events import Events, Subscription
 from carrack.engine.filters import Filters
 from carrack.engine.listing import select
@@ -41,7 +42,7 @@ from carrack.engine.streams import (
     frame,
     last_chunk,
 )
-from carrack.engine.system_information import DiskUsage, SystemInformation, VersionInformation
+from carrack.engine.system_information import SystemInformation, VersionInformation
 from carrack.errors import Conflict, NotFound, NotModified
 
 MOMENT = 1_700_000_000_123_456_789
@@ -271,7 +272,13 @@ class FakeEngine:
         return VersionInformation("24.0.9+carrack0.1.0", arch="amd64", kernel_version="6.18.0")
 
     async def disk_usage(self, kinds: frozenset[str]) -> DiskUsage:
-        return DiskUsage(4096, containers=[(c, Sizes(5, 1000)) for c in self.containers.values()])
+        found = [(c, Sizes(5, 1000)) for c in self.containers.values()]
+        return DiskUsage(
+            containers=(Totals(len(found), len(found), 5 * len(found), 0), found) if "container" in kinds else None,
+            images=(Totals(0, 0, 4096, 4096), []) if "image" in kinds else None,
+            volumes=(Totals(), []) if "volume" in kinds else None,
+            build_cache=(Totals(), []) if "build-cache" in kinds else None,
+        )
 
     # last, for inside a class that has it the word `list` means this
     def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]:

@@ -9,6 +9,7 @@ import pytest
 
 from carrack.api import absent, not_yet
 from carrack.api.router import Route
+from carrack.api.versions import MAX_VERSION
 from carrack.errors import Cancelled, Conflict, NotFound, NotModified, SystemFailure, Unavailable
 from carrack.http import Reply, Request, Response
 from tests.contract.http.live_server import LiveServer
@@ -41,7 +42,7 @@ def message(answer: tuple[int, dict[str, str], bytes]) -> tuple[int, str]:
 
 
 def test_a_path_without_version_means_the_newest(start_api: StartApi) -> None:
-    assert json.loads(ask(start_api(ROUTES), "GET", "/containers/json")[2]) == ["1.43", {}]
+    assert json.loads(ask(start_api(ROUTES), "GET", "/containers/json")[2]) == [MAX_VERSION, {}]
 
 
 def test_a_version_prefix_is_honoured(start_api: StartApi) -> None:
@@ -81,8 +82,8 @@ def test_a_route_is_served_only_to_versions_that_have_it(start_api: StartApi) ->
             "1.23",
             "client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version",
         ),
-        ("1.44", "client version 1.44 is too new. Maximum supported API version is 1.43"),
-        ("2", "client version 2 is too new. Maximum supported API version is 1.43"),
+        ("1.99", f"client version 1.99 is too new. Maximum supported API version is {MAX_VERSION}"),
+        ("2", f"client version 2 is too new. Maximum supported API version is {MAX_VERSION}"),
     ],
 )
 def test_a_version_out_of_bounds_is_refused(start_api: StartApi, version: str, text: str) -> None:
@@ -93,7 +94,7 @@ def test_a_version_out_of_bounds_is_refused(start_api: StartApi, version: str, t
 def test_every_answer_carries_dockers_headers(start_api: StartApi, path: str) -> None:
     headers = ask(start_api(ROUTES), "GET", path)[1]
     assert headers["server"] == "Docker/24.0.9+carrack0.1.0 (linux)"
-    assert (headers["api-version"], headers["ostype"], headers["docker-experimental"]) == ("1.43", "linux", "false")
+    assert (headers["api-version"], headers["ostype"], headers["docker-experimental"]) == (MAX_VERSION, "linux", "false")
 
 
 @pytest.mark.parametrize(
@@ -130,9 +131,9 @@ def test_options_is_answered_everywhere(start_api: StartApi) -> None:
 
 
 def test_what_is_missing_says_so(start_api: StartApi) -> None:
-    assert message(ask(start_api(not_yet.routes()), "POST", "/v1.43/build")) == (
+    assert message(ask(start_api(not_yet.routes()), "POST", "/v1.43/swarm/init")) == (
         501,
-        "POST /v1.43/build is not implemented by Carrack yet",
+        "POST /v1.43/swarm/init is not implemented by Carrack yet",
     )
 
 

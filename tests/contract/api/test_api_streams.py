@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from carrack.api.versions import MAX_VERSION
 from carrack.engine.streams import AttachOptions, ExecStartOptions
 from tests.contract.api.conftest import Daemon
 from tests.contract.api.engine_double import container
@@ -40,7 +41,7 @@ def test_attach_is_101_with_an_upgrade_and_200_without(
         client.half_close()
         found, headers = client.head()
         assert (found, headers["content-type"]) == (line, content_type)
-        assert ("upgrade" in headers, headers["api-version"]) == (bool(upgrade), "1.43")
+        assert ("upgrade" in headers, headers["api-version"]) == (bool(upgrade), MAX_VERSION)
         assert "content-length" not in headers
         assert "transfer-encoding" not in headers
         assert client.rest() == (b"HELLO" if tty else b"\1\0\0\0\0\0\0\5HELLO")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from carrack.api.versions import MAX_VERSION
 from tests.contract.api.conftest import Daemon
 from tests.contract.api.engine_double import container
 
@@ -26,25 +27,27 @@ def test_ping_by_head_has_no_length(daemon_of: DaemonOf) -> None:
     with daemon_of().connect() as client:
         client.send("HEAD /_ping HTTP/1.1", "Host: d")
         line, headers = client.head()
-        assert (line, headers["content-length"], headers["api-version"]) == ("HTTP/1.1 200 OK", "0", "1.43")
+        assert (line, headers["content-length"], headers["api-version"]) == ("HTTP/1.1 200 OK", "0", MAX_VERSION)
 
 
 def test_version_names_both_bounds_and_the_product(daemon_of: DaemonOf) -> None:
     found = json.loads(daemon_of().ask("GET", "/version")[2])
-    assert (found["ApiVersion"], found["MinAPIVersion"], found["Version"]) == ("1.43", "1.24", "24.0.9+carrack0.1.0")
+    assert (found["ApiVersion"], found["MinAPIVersion"], found["Version"]) == (MAX_VERSION, "1.24", "24.0.9+carrack0.1.0")
     assert found["Components"][0]["Name"] == "Engine"
     assert found["Components"][0]["Details"]["KernelVersion"] == "6.18.0"
 
 
 def test_info_leaves_out_what_the_version_does_not_know(daemon_of: DaemonOf) -> None:
-    daemon = daemon_of(container("web"), max_version="1.51")
+    daemon = daemon_of(container("web"))
     new = json.loads(daemon.ask("GET", "/v1.50/info")[2])
     old = json.loads(daemon.ask("GET", "/v1.43/info")[2])
-    assert {"FirewallBackend", "DiscoveredDevices", "CDISpecDirs"} <= new.keys()
-    assert not {"FirewallBackend", "DiscoveredDevices", "CDISpecDirs"} & old.keys()
+    assert {"FirewallBackend", "CDISpecDirs"} <= new.keys()
+    assert not {"FirewallBackend", "CDISpecDirs"} & old.keys()
     assert "BridgeNfIptables" in old
     assert "BridgeNfIptables" not in new
     assert (old["RuncCommit"], new["RuncCommit"]) == ({"ID": "", "Expected": ""}, {"ID": ""})
+    assert "AllowNondistributableArtifactsCIDRs" in old["RegistryConfig"]
+    assert "AllowNondistributableArtifactsCIDRs" not in new["RegistryConfig"]
     assert (new["Containers"], new["Swarm"]["LocalNodeState"]) == (1, "inactive")
 
 

@@ -15,6 +15,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import docker
 
+from carrack.api.versions import MAX_VERSION
 from tests.contract.api.conftest import Daemon
 from tests.contract.api.engine_double import container
 
@@ -32,8 +33,8 @@ def run(daemon: Daemon, *words: str, stdin: bytes = b"") -> subprocess.Completed
 
 @needs_cli
 def test_docker_version_negotiates(daemon_of: DaemonOf) -> None:
-    done = run(daemon_of(), "version", "--format", "{{.Client.APIVersion}} {{.Server.Version}} {{.Server.MinAPIVersion}}")
-    assert done.stdout == b"1.43 24.0.9+carrack0.1.0 1.24\n", done.stderr
+    done = run(daemon_of(), "version", "--format", "{{.Server.APIVersion}} {{.Server.Version}} {{.Server.MinAPIVersion}}")
+    assert done.stdout == f"{MAX_VERSION} 24.0.9+carrack0.1.0 1.24\n".encode(), done.stderr
 
 
 @needs_cli
@@ -127,7 +128,7 @@ def test_docker_py_reads_lists_and_attributes(daemon_of: DaemonOf, client_of: Cl
         "running",
         {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "81/tcp": None},
     )
-    assert client.version()["ApiVersion"] == "1.43"
+    assert client.version()["ApiVersion"] == MAX_VERSION
     assert client.ping()
 
 

@@ -299,6 +299,8 @@ def test_a_tree_deeper_than_any_stack_is_packed(harness: Harness, tmp_path: Path
     with directory(tmp_path / "deep") as deep, open("/dev/null", "wb") as nowhere:
         done = run_job(harness.zygote.socket_path, m.PackTree(), (nowhere.fileno(), deep))
     assert done.entries == 1499
+    with directory(tmp_path) as parent:
+        run_job(harness.zygote.socket_path, m.RemoveTree("deep"), (parent,))  # pytest's own clean-up cannot
 
 
 def test_a_reader_that_leaves_ends_the_packing(harness: Harness, tmp_path: Path) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from carrack.api import absent, containers, events, exec, images, networks, not_yet, registries, system, volumes
+from carrack.api import absent, containers, debug, disk_usage, events, exec, images, networks, not_yet, registries, system, volumes
 from carrack.api.router import Product, Route, compile_pattern
 
 
 def served() -> list[Route]:
     """Every route of the noun modules; none of them touches its backend before it is called."""
     backend: Any = None
-    nouns = (containers, events, exec, images, networks, registries, volumes)
+    nouns = (containers, disk_usage, events, exec, images, networks, registries, volumes)
     return [
         *(route for noun in nouns for route in noun.routes(backend)),
         *system.routes(backend, Product("1")),
+        *debug.routes(),
         *absent.routes(),
     ]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from carrack.api import volumes
+from carrack.engine.disk_usage import VolumeShare
 from carrack.state.database import Database
 from carrack.volumes.volumes import Volumes
 
@@ -18,7 +19,7 @@ def test_a_volume_in_df_has_its_size_and_its_users(tmp_path: Path) -> None:
         volume = store.create("vol", "local", {}, {})
         Path(volume.mountpoint, "file").write_bytes(b"12345")
         store.acquire("vol", "c1")
-        [document] = msgspec.to_builtins(volumes.used(store))
+        [document] = msgspec.to_builtins([volumes.used(VolumeShare(store.get("vol"), store.usage_bytes(volume)))])
     finally:
         database.close()
     assert document["Name"] == "vol"

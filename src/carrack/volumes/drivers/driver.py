@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from carrack.volumes.volume import Volume
@@ -26,6 +27,22 @@ class Driver(Protocol):
 
     def unmount(self, volume: Volume) -> None:
         """Undo `mount`; one that is not mounted does not matter."""
+        ...
+
+    def rename(self, volume: Volume, name: str) -> str:
+        """Give an unmounted volume another name; return its new path. One that has it already does not matter."""
+        ...
+
+    def stage(self, options: dict[str, str]) -> Path:
+        """A new place to fill, which becomes a volume by `adopt` and is thrown away by `abandon` or by the next start."""
+        ...
+
+    def adopt(self, staged: Path, name: str) -> str:
+        """Make a staged place the volume of that name, whole or not at all; return its path. Raises SystemFailure."""
+        ...
+
+    def abandon(self, staged: Path) -> None:
+        """Throw a staged place away. Idempotent."""
         ...
 
     def detach(self, volume: Volume) -> None:

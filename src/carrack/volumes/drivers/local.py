@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import secrets
 import shutil
 import socket
 from collections.abc import Callable
@@ -15,9 +16,12 @@ from pathlib import Path
 
 from carrack.errors import InvalidParameter, SystemFailure
 from carrack.kernel import mount as kernel_mount
+from carrack.volumes.drivers import sizes
 from carrack.volumes.volume import Volume
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_STAGED = ".new-"
+"""Begins the name of a place that is being filled: no volume can be called so."""
 _OPTIONS = ("type", "o", "device", "size")
 _NEEDS = (("device", "type"), ("type", "device"), ("o", "device"), ("o", "type"))
 
@@ -53,6 +57,8 @@ class LocalDriver:
             root.mkdir(mode=0o701, parents=True, exist_ok=True)
         except OSError as error:
             raise SystemFailure(f"cannot make {root}: {error.strerror}") from error
+        for left in root.glob(f"{_STAGED}*"):
+            self._remove_tree(left)
 
     def check(self, name: str, options: dict[str, str]) -> None:
         if len(name) == 1:
@@ -68,7 +74,7 @@ class LocalDriver:
             if option not in _OPTIONS:
                 raise InvalidParameter(f'invalid option: "{option}"')
         if options.get("size"):
-            raise InvalidParameter("quota size requested but no quota support")
+            sizes.check_support(self._root, options["size"])
         for option, needed in _NEEDS:
             if option in options and needed not in options:
                 raise InvalidParameter(f'missing required option: "{needed}"')
@@ -80,6 +86,8 @@ class LocalDriver:
             path.mkdir(mode=0o755, exist_ok=True)
         except OSError as error:
             raise SystemFailure(f"cannot make {path}: {error.strerror}") from error
+        if options.get("size"):
+            sizes.limit(self._root, path, options["size"])
         return str(path)
 
     def mount(self, volume: Volume) -> None:
@@ -107,6 +115,39 @@ class LocalDriver:
             except OSError as error:
                 raise SystemFailure(f"cannot unmount {volume.mountpoint}: {error.strerror}") from error
 
+    def rename(self, volume: Volume, name: str) -> str:
+        """Move the volume's directory to another name; return its new path. One that is there already does not matter."""
+        old, new = self._root / volume.name, self._root / name
+        try:
+            if os.path.lexists(old):
+                os.rename(old, new)
+        except OSError as error:
+            raise SystemFailure(f"cannot rename {old}: {error.strerror}") from error
+        return str(new / "_data")
+
+    def stage(self, options: dict[str, str]) -> Path:
+        staged = self._root / f"{_STAGED}{secrets.token_hex(8)}"
+        try:
+            staged.mkdir(mode=0o701)
+            (staged / "_data").mkdir(mode=0o755)
+        except OSError as error:
+            raise SystemFailure(f"cannot make {staged}: {error.strerror}") from error
+        if options.get("size"):
+            sizes.limit(self._root, staged / "_data", options["size"])
+        return staged
+
+    def adopt(self, staged: Path, name: str) -> str:
+        try:
+            os.rename(staged, self._root / name)
+        except OSError as error:
+            raise SystemFailure(f"cannot make {self._root / name}: {error.strerror}") from error
+        return str(self._root / name / "_data")
+
+    def abandon(self, staged: Path) -> None:
+        if staged.exists():
+            sizes.lift(staged / "_data")
+            self._remove_tree(staged)
+
     def detach(self, volume: Volume) -> None:
         self.unmount(volume)
         # What is mounted in there belongs to somebody else, and removing would go through it.
@@ -117,6 +158,8 @@ class LocalDriver:
         place = self._root / volume.name
         if place.is_symlink() or not place.is_dir():
             return  # gone, or replaced by what we did not make
+        if volume.options.get("size"):
+            sizes.lift(place / "_data")
         self._remove_tree(place)
 
     @staticmethod

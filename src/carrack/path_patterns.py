@@ -1,4 +1,6 @@
-"""One pattern of an ignore file: Go's `filepath.Match`, and `**` for any number of folders.
+"""Patterns that choose files: Go's `filepath.Match`, and `**` for any number of folders; and lists of them, as ignore files have.
+
+The daemon's builder, the confined workers and the command line judge by this one text, so that none of them disagrees.
 
 Rules that follow from Docker's matcher rather than from its manual are kept: a leading `**` before plain text means "ends with", a
 trailing one after plain text "begins with". A pattern with many wildcards is matched by walking its states instead of by a regular
@@ -7,11 +9,13 @@ expression, so that no pattern and path take more than the product of their leng
 
 from __future__ import annotations
 
+import posixpath
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from carrack.build.dockerfile.failure import Fault
+from carrack.errors import InvalidParameter
 
 _MANY = 3
 
@@ -29,8 +33,8 @@ class _One:
     expression: str
 
 
-class IgnorePattern:
-    """A compiled pattern without its `!`. Raises Fault when it is malformed."""
+class PathPattern:
+    """A compiled pattern without its `!`. Raises InvalidParameter when it is malformed."""
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
@@ -101,6 +105,76 @@ class IgnorePattern:
         return states
 
 
+class PathRules:
+    """An ordered list of patterns: what each names is left out, `!` in front brings it back, the last that applies decides.
+
+    A folder's verdict holds for what is in it. A walk carries the verdict of the folder it is in (`judge`); a single path is judged
+    by `excludes`.
+    """
+
+    NONE = -1
+    """The verdict that no rule has spoken."""
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        """Patterns as an ignore file's lines hold them, comments and blank lines gone. Raises InvalidParameter."""
+        self.rules: list[tuple[PathPattern, bool]] = []
+        for text in patterns:
+            self.add(text)
+
+    def __bool__(self) -> bool:
+        return bool(self.rules)
+
+    def add(self, text: str) -> None:
+        """One more rule, the strongest so far. A leading slash means nothing, `..` is resolved. Raises InvalidParameter."""
+        brings_back = text.startswith("!")
+        pattern = text[1:].strip() if brings_back else text
+        if brings_back and not pattern:
+            raise InvalidParameter('illegal exclusion pattern: "!"')
+        pattern = clean(pattern)
+        if len(pattern) > 1:
+            pattern = pattern.removeprefix("/")
+        self.rules.append((PathPattern(pattern), brings_back))
+
+    @property
+    def brings_back(self) -> bool:
+        """Whether any rule is an exception, so that a folder left out may hold files that are not."""
+        return any(brings_back for _, brings_back in self.rules)
+
+    def judge(self, path: str, inherited: int = NONE) -> int:
+        """The verdict on a clean path whose folder's verdict is `inherited`; `leaves_out` reads it."""
+        for number in range(len(self.rules) - 1, inherited, -1):
+            if self.rules[number][0].matches(path):
+                return number
+        return inherited
+
+    def leaves_out(self, verdict: int) -> bool:
+        """Whether what has this verdict is left out."""
+        return verdict >= 0 and not self.rules[verdict][1]
+
+    def excludes(self, path: str) -> bool:
+        """Whether a path relative to the root is left out; slashes divide it, the root itself (`.`) never is."""
+        parts = clean(path).split("/")
+        verdict = self.NONE
+        for count in range(1, len(parts) + 1) if parts != ["."] else ():
+            verdict = self.judge("/".join(parts[:count]), verdict)
+        return self.leaves_out(verdict)
+
+    def may_hold(self, folder: str) -> bool:
+        """Whether a folder that is left out can still hold something that an exception brings back: the walk must go in."""
+        inside = f"{clean(folder)}/"
+        for pattern, brings_back in self.rules:
+            beginning = pattern.literal_beginning
+            if brings_back and (beginning.startswith(inside) or (beginning != pattern.pattern and inside.startswith(beginning))):
+                return True
+        return False
+
+
+def clean(path: str) -> str:
+    """Go's `path.Clean`."""
+    normal = posixpath.normpath(path)
+    return normal[1:] if normal.startswith("//") else normal
+
+
 def _special(text: str) -> bool:
     return any(character in text for character in "*?[]\\")
 
@@ -122,7 +196,7 @@ def _tokens(pattern: str) -> list[_Wild | _One]:
             tokens.append(_One(expression))
         elif character == "\\":
             if position == len(pattern):
-                raise Fault("syntax error in pattern", pattern)
+                raise InvalidParameter("syntax error in pattern")
             tokens.append(_One(re.escape(pattern[position])))
             position += 1
         else:
@@ -162,7 +236,7 @@ def _member(pattern: str, position: int) -> tuple[str, int]:
         position += 1
         character = pattern[position : position + 1]
     elif character in ("-", "]"):
-        raise Fault("syntax error in pattern", pattern)
+        raise InvalidParameter("syntax error in pattern")
     if not character or position + 1 >= len(pattern):
-        raise Fault("syntax error in pattern", pattern)
+        raise InvalidParameter("syntax error in pattern")
     return character, position + 1
