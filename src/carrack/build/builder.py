@@ -88,7 +88,7 @@ class Builder:
         self._running[cancel] = task
         loop = asyncio.get_running_loop()
         try:
-            with cancel.calling(lambda: loop.call_soon_threadsafe(task.cancel)):
+            with cancel.calling(lambda: _ignore(loop.call_soon_threadsafe(task.cancel))):
                 return await task
         except asyncio.CancelledError:
             if cancel.cancelled and task.cancelled():
@@ -245,6 +245,10 @@ def _files_of(request: BuildRequest) -> tuple[bytes, tuple[str, ...]]:
         if ignore is None and context is not None:
             ignore = context.read(each, _IGNORE_LIMIT_BYTES)
     return content, _patterns(ignore)
+
+
+def _ignore(_: object) -> None:
+    """For calls whose answer nobody needs."""
 
 
 def _close(request: BuildRequest) -> None:
