@@ -48,7 +48,9 @@ async def _no_plugins(request: Request) -> Reply:
 
 
 async def _no_buildkit(request: Request) -> Reply:
-    raise InvalidParameter("this daemon has no BuildKit yet: set DOCKER_BUILDKIT=0 to use the classic builder")
+    raise InvalidParameter(
+        "this daemon does not speak BuildKit's protocol yet: set DOCKER_BUILDKIT=0 for docker build, or use `carrack build`"
+    )
 
 
 async def _no_such_plugin(request: Request) -> Reply:

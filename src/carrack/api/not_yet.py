@@ -12,15 +12,9 @@ from carrack.http import Reply, Request
 NOT_YET: tuple[tuple[str, str], ...] = (
     ("GET", "/containers/{id}/changes"),
     ("GET", "/containers/{id}/export"),
-    ("HEAD", "/containers/{id}/archive"),
-    ("GET", "/containers/{id}/archive"),
-    ("PUT", "/containers/{id}/archive"),
     ("GET", "/containers/{id}/checkpoints"),
     ("POST", "/containers/{id}/checkpoints"),
     ("DELETE", "/containers/{id}/checkpoints/{checkpoint}"),
-    ("POST", "/build"),
-    ("POST", "/build/prune"),
-    ("POST", "/build/cancel"),
     ("POST", "/commit"),
     ("GET", "/plugins/privileges"),
     ("POST", "/plugins/pull"),
@@ -33,9 +27,6 @@ NOT_YET: tuple[tuple[str, str], ...] = (
     ("DELETE", "/plugins/{name:path}"),
     ("POST", "/swarm/init"),
     ("POST", "/swarm/join"),
-    ("GET", "/debug/vars"),
-    ("GET", "/debug/pprof/"),
-    ("GET", "/debug/pprof/{name}"),
 )
 
 

@@ -151,10 +151,40 @@ class TreeWriter:
 
     def stream(self) -> Iterator[bytes]:
         """The archive in pieces, its end included. Raises SystemFailure."""
+        yield from self._guarded(self._below(self._root_fd, self._prefix))
+        yield END
+
+    def stream_entry(self, base: bytes, name: bytes) -> Iterator[bytes]:
+        """The archive of one entry of the directory, `.` for itself, with everything below it, called `name` there. Raises
+        SystemFailure, also when it is not there."""
+        yield from self._guarded(self._entry(base, name))
+        yield END
+
+    def _guarded(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from pieces
+        except OSError as error:
+            raise SystemFailure(f"cannot read a file system: {error}") from error
+
+    def _entry(self, base: bytes, name: bytes) -> Iterator[bytes]:
+        status = os.stat(base, dir_fd=self._root_fd, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            yield from self._node(self._root_fd, base, name, status)
+            return
+        inner = os.open(base, _OPEN_DIRECTORY, dir_fd=self._root_fd)
+        try:
+            path = name.rstrip(b"/") + b"/"
+            yield self._head(Entry(path, header.DIRECTORY, *self._facts(status)), inner)
+            yield from self._below(inner, path)
+        finally:
+            os.close(inner)
+
+    def _below(self, fd: int, prefix: bytes) -> Iterator[bytes]:
+        """Everything in a directory; the caller closes it."""
         levels: list[_Level] = []
         try:
-            levels.append(_Level(self._root_fd, self._prefix))
-            yield from self._opaque_marker(self._root_fd, self._prefix)
+            levels.append(_Level(fd, prefix))
+            yield from self._opaque_marker(fd, prefix)
             while levels:
                 level = levels[-1]
                 if level.names:
@@ -179,12 +209,9 @@ class TreeWriter:
                     levels.pop()
                     if levels:
                         os.close(level.fd)
-        except OSError as error:
-            raise SystemFailure(f"cannot read a file system: {error}") from error
         finally:
             for level in levels[1:]:
                 os.close(level.fd)
-        yield END
 
     def _opaque_marker(self, fd: int, path: bytes) -> Iterator[bytes]:
         if not self._whiteouts:

@@ -295,5 +295,12 @@ class RunStep(Protocol):
 class BaseImages(Protocol):
     """Where FROM and --from images come from (wiring joins images.Puller)."""
 
-    def pull(self, reference: str, platform: Platform | None, tell: Callable[[object], None], cancel: Cancellation) -> None:
-        """Have an image here, with the credentials of the build. Raises NotFound, Unauthorized, Unavailable."""
+    def pull(
+        self,
+        reference: str,
+        platform: Platform | None,
+        credentials: Mapping[str, str],
+        tell: Callable[[object], None],
+        cancel: Cancellation,
+    ) -> None:
+        """Have an image here, with a registry's credentials of the build. Raises NotFound, Unauthorized, Unavailable."""

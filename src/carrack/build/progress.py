@@ -15,6 +15,23 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event")
     pass
 
 
+class PlannedStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One instruction in file order: what the classic builder prints after ``Step n/m :``, and the vertex that carries it out.
+
+    ``vertex`` is "" for an instruction that touches no file.
+    """
+
+    text: str
+    vertex: str = ""
+    stage: str = ""
+
+
+class Planned(_Event, frozen=True, tag="planned"):
+    """The instructions that will be carried out, once they are known."""
+
+    steps: tuple[PlannedStep, ...]
+
+
 class VertexStarted(_Event, frozen=True, tag="started"):
     """A step is being worked on. Told again, with `cached`, when it needed no work."""
 
@@ -25,11 +42,6 @@ class VertexStarted(_Event, frozen=True, tag="started"):
     started_nanoseconds: int
     inputs: tuple[str, ...] = ()
     stage: str = ""
-    classic: str = ""
-    """The instruction as Docker's classic builder prints it after ``Step n/m :``; "" for what has no step of its own."""
-    position: int = 0
-    """Which step of its stage, from 1; 0: none."""
-    total: int = 0
 
 
 class VertexCompleted(_Event, frozen=True, tag="completed"):
@@ -104,6 +116,6 @@ class Failed(_Event, frozen=True, tag="failed"):
     vertex: str = ""
 
 
-Event = VertexStarted | VertexCompleted | VertexStatus | VertexLog | VertexMiss | Warned | Told | Built | Failed
+Event = Planned | VertexStarted | VertexCompleted | VertexStatus | VertexLog | VertexMiss | Warned | Told | Built | Failed
 Tell = Callable[[Event], None]
 """Takes an event from any thread; never blocks for long."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
-from carrack.engine import etc_files, ports, seccomp_profile, specification
+from carrack.engine import cdi, etc_files, image_mounts, ports, remapping, seccomp_profile, specification
 from carrack.engine.config import EndpointSettings
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.live import HeldAttach, HeldWait
@@ -21,8 +21,10 @@ from carrack.engine.log_options import plan as log_plan
 from carrack.engine.rooms import Rooms
 from carrack.errors import CarrackError, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
+from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import CpuLimits, Resources
 from carrack.runtime import cgroups
+from carrack.runtime.mount_options import IDMAP
 from carrack.shim import foreign
 from carrack.shim.messages import ForeignRuntime, StartOrder, Wait
 
@@ -48,6 +50,10 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
         places = _write_files(container, rooms, launch.endpoints, namespace_of)
         _hand_down_realtime(container, rooms, places.cgroup)
         spec = specification.build(container, places)
+        requests = container.host_config.device_requests
+        if requests:
+            devices = cdi.Devices(rooms.settings.cdi_directories)
+            spec = devices.inject(spec, cdi.wanted(requests, devices))
         runtime = foreign_runtime(container, rooms)
         if runtime is not None and spec.linux is not None:
             linux = msgspec.structs.replace(spec.linux, seccomp=seccomp_profile.document_for(container.host_config))
@@ -55,7 +61,7 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
         launch.order = StartOrder(
             container_id=container.id,
             spec=spec,
-            rootfs=rooms.snapshots.mounts(container.id),
+            rootfs=_root(container, rooms),
             cgroup=places.cgroup,
             socket_path=str(rooms.directories.shim_socket(container.id)),
             state_directory=container.directory,
@@ -71,6 +77,14 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
         undo(container, rooms, launch)
         raise
     return launch
+
+
+def _root(container: Container, rooms: Rooms) -> tuple[Mount, ...]:
+    """The root's mounts, their owners shifted into the container's user namespace if it has one."""
+    mounts = rooms.snapshots.mounts(container.id)
+    if not remapping.applies(container.host_config, rooms.settings.remap):
+        return mounts
+    return tuple(replace(mount, options=(*mount.options, IDMAP)) for mount in mounts)
 
 
 def foreign_runtime(container: Container, rooms: Rooms) -> ForeignRuntime | None:
@@ -99,7 +113,7 @@ def plug(rooms: Rooms, launch: Launch, netns_fd: int, pidfd: int) -> None:
     for endpoint in launch.endpoints:
         rooms.networks.plug(endpoint, netns_fd, pidfd=pidfd)
     if launch.endpoints and launch.held:
-        rooms.networks.publish(launch.endpoints[0], launch.held)
+        rooms.networks.publish(launch.endpoints[0], launch.held, pidfd=pidfd)
 
 
 def undo(container: Container, rooms: Rooms, launch: Launch) -> None:
@@ -272,6 +286,8 @@ def _places(container: Container, rooms: Rooms, files: Path, places: specificati
         resolv_conf_file=str(files / "resolv.conf"),
         init_file=rooms.settings.init_path,
         namespace_of=places.namespace_of,
+        image_trees=image_mounts.trees(container, rooms),
+        remap=rooms.settings.remap if remapping.applies(container.host_config, rooms.settings.remap) else None,
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import launch, request, specification
+from carrack.engine import image_mounts, launch, request, specification, storage_options
 from carrack.engine.container import Container
 from carrack.engine.launch import Launch
 from carrack.engine.live import Live
@@ -51,6 +51,8 @@ START_SECONDS = 60.0
 SIGTERM, SIGKILL = 15, 9
 FIRST_RESTART_SECONDS = 0.1
 LONGEST_RESTART_SECONDS = 60.0
+WORKS_SECONDS = 10.0
+"""How long a copy into a container that has ended may go on before a new start cuts it short."""
 STEADY_SECONDS = 10.0
 """A container that ran this long is steady: its restart delay begins anew."""
 SUPERVISOR_LOST = "the container's supervisor was lost, and the container was ended with it"
@@ -120,6 +122,7 @@ class Lifecycle:
         for live in self._lives.values():
             live.cancel_restart()
             live.cancel_health()
+            live.drop_init()
             if live.shim is not None:
                 live.shim.close()
             live.drop_clients(live.attached, live.waiting)
@@ -133,6 +136,7 @@ class Lifecycle:
         """Start a container. On failure everything is undone, the record says why, and the error is raised."""
         rooms = self.rooms
         opening = _Opening()
+        await live.without_works(WORKS_SECONDS)
         prepared: Launch | None = None
         shim: Shim | None = None
         try:
@@ -145,7 +149,7 @@ class Lifecycle:
             clients = [client.fd for client in attached] + [client.fd for client in waiting]
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
             trace.mark("order")
-            pid = await self._make_init(container, prepared, shim, trace)
+            pid = await self._make_init(container, live, prepared, shim, trace)
             started = await self._answer(shim, Go())
             trace.mark("go")
             if not isinstance(started, Started):
@@ -155,6 +159,7 @@ class Lifecycle:
                 if not shim.closed:
                     shim.tell(Abandon())
                 shim.close()
+            live.drop_init()
             if prepared is not None:
                 await in_thread(launch.undo, container, rooms, prepared)
             await self._not_begun(container, live, error)
@@ -193,7 +198,7 @@ class Lifecycle:
         live.attached = []
         live.waiting = [waiter for waiter in live.waiting if waiter not in waiting]
 
-    async def _make_init(self, container: Container, prepared: Launch, shim: Shim, trace: _Trace) -> int:
+    async def _make_init(self, container: Container, live: Live, prepared: Launch, shim: Shim, trace: _Trace) -> int:
         """Wait for the namespaces and join them to the networks."""
         message, fds = await asyncio.wait_for(shim.expect_next(), START_SECONDS)
         trace.mark("namespaces")
@@ -202,6 +207,7 @@ class Lifecycle:
                 raise _failure(message)
             if launch.uses_own_network(container) and len(fds) > 1:
                 await in_thread(launch.plug, self.rooms, prepared, fds[1], fds[0])
+            live.hold_init(fds.pop(0))
             return message.pid
         finally:
             for fd in fds:
@@ -297,6 +303,7 @@ class Lifecycle:
     async def take_away(self, container: Container, live: Live, *, volumes: bool) -> None:
         """Remove a container that has no process: layer, directory, anonymous volumes if asked, record; answer those who wait."""
         container.state.status = follow(container.state.status, Status.REMOVING, container.id)
+        await live.without_works(0)
         await in_thread(self._demolish, container, volumes)
         await asyncio.wrap_future(self.rooms.table.remove(container))
         live.drop_attached()
@@ -311,6 +318,8 @@ class Lifecycle:
 
     def _demolish(self, container: Container, volumes: bool) -> None:
         rooms = self.rooms
+        storage_options.lift(container, rooms)
+        image_mounts.remove(container, rooms)
         rooms.snapshots.remove(container.id)
         rooms.remove_tree(Path(container.directory))
         rooms.volumes.release(container.id)
@@ -323,9 +332,10 @@ class Lifecycle:
 
     # ── what shims tell ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def adopt(self, container: Container, live: Live, shim: Shim | None, exited: Exited | None) -> None:
-        """Take a container over from an earlier daemon: with its shim, or with how it ended, or both."""
+    def adopt(self, container: Container, live: Live, shim: Shim | None, exited: Exited | None, init_fd: int = -1) -> None:
+        """Take a container over from an earlier daemon: with its shim (and init's pidfd), or with how it ended, or both."""
         live.shim = shim
+        live.hold_init(init_fd)
         if exited is not None:
             self._report(container, exited)
         else:
@@ -372,6 +382,7 @@ class Lifecycle:
 
     async def _settle(self, container: Container, live: Live, exited: Exited) -> None:
         """Bring about everything that follows an end."""
+        live.drop_init()
         try:
             state = container.state
             ran_nanoseconds = exited.finished_at_nanoseconds - state.started_at_nanoseconds

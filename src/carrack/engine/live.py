@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from carrack.engine.shims import Shim
 from carrack.engine.streams import WaitCondition
+from carrack.engine.work import Work
 from carrack.shim.messages import Attach
 
 
@@ -47,6 +48,32 @@ class Live:
         self.restart_delay_seconds = 0.0
         self.health: asyncio.Task[None] | None = None
         self.removing = False
+        self.init_fd = -1
+        """The pidfd of the container's init, by which workers join its namespaces; -1: it does not run."""
+        self.works: set[Work] = set()
+        """Workers that change the container's files: they end before the root is mounted once more, or removed."""
+        self.idle = asyncio.Event()
+        """Set while there are none."""
+        self.idle.set()
+
+    def hold_init(self, pidfd: int) -> None:
+        """Keep the pidfd of init, which is ours to close now."""
+        self.drop_init()
+        self.init_fd = pidfd
+
+    def drop_init(self) -> None:
+        if self.init_fd >= 0:
+            os.close(self.init_fd)
+            self.init_fd = -1
+
+    async def without_works(self, patience_seconds: float) -> None:
+        """Wait until nobody changes the container's files; cut short those who take longer."""
+        try:
+            await asyncio.wait_for(self.idle.wait(), patience_seconds)
+        except TimeoutError:
+            for work in tuple(self.works):
+                work.cancel()
+            await self.idle.wait()
 
     def cancel_restart(self) -> None:
         if self.restart is not None:

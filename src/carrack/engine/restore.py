@@ -12,7 +12,7 @@ import logging
 import os
 from pathlib import Path
 
-from carrack.engine import launch
+from carrack.engine import image_mounts, launch
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.execs import Execs
 from carrack.engine.lifecycle import Lifecycle, find_exit, read_exit
@@ -69,11 +69,11 @@ async def _was_started(life: Lifecycle, execs: Execs, container: Container) -> b
         container.state.status = Status.RUNNING
         life.adopt(container, live, None, exited)
         return True
-    for fd in fds:
-        os.close(fd)
+    init_fd = _keep_init(fds)
     if not status.started_at_nanoseconds:
         shim.tell(Abandon())
         shim.close()
+        _close(init_fd)
         return False
     container.state.pid = status.pid
     container.state.started_at_nanoseconds = status.started_at_nanoseconds
@@ -83,7 +83,7 @@ async def _was_started(life: Lifecycle, execs: Execs, container: Container) -> b
         container.ports += [PublishedPort(p.container_port, p.protocol, p.host_ip, p.host_port) for p in endpoint.publications]
     await asyncio.wrap_future(life.rooms.table.save(container))
     execs.adopt(container, status.execs)
-    life.adopt(container, live, shim, status.exited)
+    life.adopt(container, live, shim, status.exited, init_fd)
     return True
 
 
@@ -97,27 +97,39 @@ async def _reunite(life: Lifecycle, execs: Execs, container: Container) -> None:
         await in_thread(life.clear_cgroup, container)
         life.adopt(container, live, None, read_exit(container))
         return
-    for fd in fds:
-        os.close(fd)
+    init_fd = _keep_init(fds)
     if not status.started_at_nanoseconds and status.exited is None:
         shim.close()  # it never began: nobody will tell it to
+        _close(init_fd)
         await in_thread(life.clear_cgroup, container)
         life.adopt(container, live, None, read_exit(container))
         return
     container.state.pid = status.pid
     execs.adopt(container, status.execs)
-    life.adopt(container, live, shim, status.exited)
+    life.adopt(container, live, shim, status.exited, init_fd)
+
+
+def _keep_init(fds: list[int]) -> int:
+    """The pidfd of a living init, the first that a Status brings; -1 when it has ended. The others are closed."""
+    for fd in fds[1:]:
+        os.close(fd)
+    return fds[0] if fds else -1
+
+
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)
 
 
 def _clear(life: Lifecycle) -> None:
     """Remove directories, sockets, endpoints and uses of volumes that no record names. Blocking."""
     rooms = life.rooms
     known = {container.id for container in rooms.table}
-    rooms.networks.reconcile(known)
+    rooms.networks.reconcile(known, lambda container_id: _open_namespace(rooms.table.get(container_id)))
     rooms.volumes.reconcile(known)
     containers = rooms.directories.data_root / "containers"
     for entry in _entries(containers):
-        if entry.name not in known:
+        if image_mounts.owner_of(entry.name) not in known:
             log.info("removing %s, which no container owns", entry)
             rooms.snapshots.remove(entry.name)
             rooms.remove_tree(entry)
@@ -127,6 +139,13 @@ def _clear(life: Lifecycle) -> None:
     for entry in _entries(rooms.directories.exec_root / "shims"):
         if entry.name.removesuffix(".sock") not in known:
             entry.unlink(missing_ok=True)
+
+
+def _open_namespace(container: Container) -> int:
+    """A descriptor of a running container's network namespace. Raises OSError for one that does not run."""
+    if container.state.status not in LIVE or not container.state.pid:
+        raise ProcessLookupError(f"container {container.id} is not running")
+    return os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _entries(directory: Path) -> list[Path]:

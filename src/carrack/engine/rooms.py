@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from carrack.engine.defaults import ContainerDefaults
 from carrack.engine.events import Events
 from carrack.engine.oci_runtimes import Runtimes
+from carrack.engine.remapping import Remap
 from carrack.engine.resources import Machine
 from carrack.engine.shims import Zygote
 from carrack.engine.table import Table
@@ -58,17 +61,21 @@ class Settings:
     dns_options: tuple[str, ...] = ()
     default_host_ip: str = ""
     trace: bool = False
-    no_new_privileges: bool = False
+    defaults: ContainerDefaults = field(default_factory=ContainerDefaults)
     init_path: str = ""
     """The program behind `--init`; empty: none was found on this host."""
     machine: Machine = field(default_factory=lambda: Machine.here(Features()))
     realtime: Realtime = Realtime()
+    remap: Remap | None = None
+    """The user namespace of containers; None: the host's."""
+    cdi_directories: tuple[str, ...] = ()
+    """Where devices are described; see `cdi.py`."""
     runtimes: Runtimes = field(default_factory=Runtimes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rooms:
-    """Everything the engine orders about."""
+    """Everything the engine orders about. `settings` is replaced when the configuration is read again, nothing else ever is."""
 
     table: Table
     events: Events
@@ -83,3 +90,5 @@ class Rooms:
     """Throw a directory away: at once out of sight, later off the disk."""
     run_job: Callable[[WorkerJob, Sequence[int]], WorkerDone]
     """Have a confined worker do a job. Blocking."""
+    begin_job: Callable[[WorkerJob, Sequence[int]], socket.socket]
+    """Give a confined worker a job; it answers by the socket, and ends when that is closed. Blocking, briefly."""

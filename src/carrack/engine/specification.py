@@ -10,11 +10,14 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import msgspec
 
 from carrack.engine.config import HostConfig, Resources, ThrottleDevice
 from carrack.engine.config import WeightDevice as WantedWeight
 from carrack.engine.container import Container, MountPoint
+from carrack.engine.remapping import Remap
 from carrack.errors import Conflict, InvalidParameter
 from carrack.oci.runtime_spec import (
     BlockIOLimits,
@@ -25,6 +28,7 @@ from carrack.oci.runtime_spec import (
     DeviceRule,
     Linux,
     MemoryLimits,
+    MountTree,
     Namespace,
     PidsLimit,
     Process,
@@ -60,6 +64,10 @@ class Places:
     """The program behind `--init`."""
     namespace_of: Callable[[str], int] = lambda _: 0
     """The init pid of another container, by reference; raises when it does not run."""
+    image_trees: Mapping[str, MountTree] = field(default_factory=dict)
+    """What `--mount type=image` mounts, by destination."""
+    remap: Remap | None = None
+    """The user namespace to be born in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +127,13 @@ def build(container: Container, places: Places) -> RuntimeSpec:
     unmasked = host.privileged or options.unmasked
     linux = Linux(
         namespaces=tuple(_namespaces(host, places)),
+        uid_mappings=places.remap.uids if places.remap else (),
+        gid_mappings=places.remap.gids if places.remap else (),
         devices=tuple(_devices(host)),
         cgroups_path=places.cgroup,
         resources=limits(host, device_rules=tuple(_device_rules(host))),
         rootfs_propagation=_root_propagation(container.mounts),
-        sysctl=_sysctls(host) or None,
+        sysctl=_sysctls(host, remapped=places.remap is not None) or None,
         masked_paths=()
         if unmasked
         else tuple(host.masked_paths)
@@ -150,12 +160,12 @@ def capability_names(host: HostConfig) -> tuple[str, ...]:
     """The capabilities the container's processes get, after `--cap-add` and `--cap-drop`. Raises InvalidParameter."""
     if host.privileged:
         return capabilities.available()
-    for field, names in (("CapAdd", host.cap_add), ("CapDrop", host.cap_drop)):
+    for what, names in (("CapAdd", host.cap_add), ("CapDrop", host.cap_drop)):
         for name in names or ():
             try:
                 capabilities.normalise(name)
             except InvalidParameter as error:
-                raise InvalidParameter(f"invalid {field}: {error.message}") from None
+                raise InvalidParameter(f"invalid {what}: {error.message}") from None
     return capabilities.chosen(host.cap_add or (), host.cap_drop or ())
 
 
@@ -247,6 +257,10 @@ def _namespaces(host: HostConfig, places: Places) -> list[Namespace]:
             found.append(Namespace(kind, f"/proc/{pid}/ns/{file_name}"))
         else:
             found.append(Namespace(kind))
+    if places.remap is not None:
+        joined = next((path for path in (space.path for space in found) if path), "")
+        # what belongs to another container's user namespace can only be entered from inside that
+        found.append(Namespace("user", posixpath.join(posixpath.dirname(joined), "user") if joined else ""))
     return found
 
 
@@ -270,9 +284,20 @@ def _mounts(container: Container, places: Places) -> list[SpecMount]:
     ):
         if source and destination not in taken:
             access = ("ro",) if host.readonly_rootfs or destination == "/sbin/docker-init" else ()
-            mounts.append(SpecMount(destination, "bind", source, ("rbind", "rprivate", *access)))
-    mounts.extend(_mount(point) for point in sorted(container.mounts, key=lambda point: point.destination.count("/")))
+            file = SpecMount(destination, "bind", source, ("rbind", "rprivate", *access))
+            mounts.append(file if destination == "/sbin/docker-init" else _shifted(file, places.remap))
+    for point in sorted(container.mounts, key=lambda point: point.destination.count("/")):
+        wanted = _mount(point)
+        if point.type == "image":
+            tree = places.image_trees[point.destination]
+            wanted = SpecMount(point.destination, "bind", "", ("bind", *(() if point.writable else ("ro",))), tree=tree)
+        mounts.append(_shifted(wanted, places.remap if point.type in ("volume", "image") else None))
     return mounts
+
+
+def _shifted(wanted: SpecMount, remap: Remap | None) -> SpecMount:
+    """With owners as the container's user namespace has them; binds of the host's own files stay as they are, as with dockerd."""
+    return msgspec.structs.replace(wanted, uid_mappings=remap.uids, gid_mappings=remap.gids) if remap is not None else wanted
 
 
 def _mount(point: MountPoint) -> SpecMount:
@@ -362,11 +387,13 @@ def _number(text: str) -> int | None:
     return None if text == "*" else int(text)
 
 
-def _sysctls(host: HostConfig) -> dict[str, str]:
+def _sysctls(host: HostConfig, *, remapped: bool) -> dict[str, str]:
     """Docker's own (ping and low ports without privileges, in a network of the container's own), then what was asked."""
     values: dict[str, str] = {}
     if host.network_mode != "host" and not host.network_mode.startswith("container:"):
         values.update(defaults.NETWORK_SYSCTLS)
+        if remapped:
+            del values["net.ipv4.ping_group_range"]  # it counts in the host's numbers, of which a user namespace has few
     return values | (host.sysctls or {})
 
 

@@ -82,6 +82,10 @@ _unshare = libc["unshare"]
 _unshare.argtypes = (c_int,)
 _setns = libc["setns"]
 _setns.argtypes = (c_int, c_int)
+_setfsuid = libc["setfsuid"]
+_setfsuid.argtypes = (c_uint,)
+_setfsgid = libc["setfsgid"]
+_setfsgid.argtypes = (c_uint,)
 _personality = libc["personality"]
 _personality.argtypes = (c_ulong,)
 _sethostname = libc["sethostname"]
@@ -243,6 +247,13 @@ def clear_ambient() -> None:
 
 def raise_ambient(capability: int) -> None:
     check(_prctl(_PR_CAP_AMBIENT, 2, capability, 0, 0), "prctl PR_CAP_AMBIENT_RAISE")
+
+
+def set_file_owner(uid: int, gid: int) -> None:
+    """Whom the files belong to that this process makes (setfsuid(2)). A user other than root loses the power over others' files:
+    take it back by `capabilities.set` where it is to be kept."""
+    _setfsgid(gid)
+    _setfsuid(uid)
 
 
 def set_personality(value: int) -> None:

@@ -14,26 +14,28 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from carrack.errors import SystemFailure
+from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import netns
 from carrack.kernel.nftables import Nftables
 from carrack.networks.dns.control import (
     VERSION,
     Answer,
+    Done,
     Drop,
-    Fetch,
     Hello,
     Order,
     Put,
     Refused,
+    Relay,
+    RelaySpec,
     Retain,
     Serve,
     Stop,
+    Unrelay,
     receive_answer,
-    receive_answer_with_descriptors,
     send,
 )
 from carrack.networks.dns.table import ContainerNames
@@ -67,37 +69,43 @@ class NameService:
         self._turn = threading.Lock()
         self._connection: socket.socket | None = None
         self._known: dict[str, ContainerNames] = {}
-        self._sockets: dict[str, tuple[socket.socket, socket.socket]] = {}
-        """Copies, so that a names process that died can be given them again. They keep the namespace until `drop`."""
+        self._relayed: set[str] = set()
+        self._closed = False
+        self.namespace_of: Callable[[str], int] | None = None
+        """Open a running container's network namespace: for when the process and its spare were both lost. Raises OSError."""
 
-    def resume(self, containers: Sequence[ContainerNames]) -> None:
-        """After a start: if a names process is there, tell it how things are now. Without containers none is started."""
+    def resume(self, containers: Sequence[ContainerNames], relayed: Collection[str]) -> None:
+        """After a start: if a names process is there, tell it how things are now. Without containers none is started.
+
+        `relayed`: containers that have ports which are served by it.
+        """
         with self._turn:
             self._known = {container.id: container for container in containers}
-            connection = self._connect()
-            if connection is None:
-                if containers:
-                    log.warning("the name server of running containers is gone: they resolve names again after a restart")
-                return
-            self._adopt(connection)
-            self._tell_everything()
-            self._take_back()
+            self._relayed = set(relayed)
+            self._connection = self._connect()
+            if self._connection is not None:
+                self._watch(self._connection)
+                self._tell_everything()
+            elif containers or relayed:
+                log.warning("the name server of running containers is gone: starting another")
+
+    def refresh(self) -> None:
+        """See that the process knows what we know and serves whom it should; start it where it is gone."""
+        with self._turn:
+            if self._known or self._relayed:
+                if self._connection is None:
+                    self._reach()
+                self._tell_everything()
 
     def serve(self, container: ContainerNames, namespace_fd: int, pidfd: int = -1) -> None:
         """Answer a container from now on: its names, and its own questions. Again: only its names. Raises SystemFailure."""
         with self._turn:
             first = container.id not in self._known
-            self._known[container.id] = container
             self._order(Put(container))
-            if not first:
-                return
-            try:
-                pair = netns.inside(namespace_fd, _open_resolver)
-            except OSError as error:
-                raise SystemFailure(f"cannot open the name server's sockets: {error.strerror}") from error
-            self._sockets[container.id] = pair
-            fds = [each.fileno() for each in pair]
-            self._order(Serve(container.id), [*fds, pidfd] if pidfd >= 0 else fds)
+            self._known[container.id] = container
+            if first:
+                with _Opened(namespace_fd) as fds:
+                    self._order(Serve(container.id), [*fds, pidfd] if pidfd >= 0 else fds)
 
     def update(self, container: ContainerNames) -> None:
         """Its names have changed. One that is not served does not matter."""
@@ -109,15 +117,47 @@ class NameService:
     def drop(self, container_id: str) -> None:
         """Answer it no more; its namespace is free to end. Idempotent."""
         with self._turn:
-            if self._known.pop(container_id, None) is None:
-                return
-            for each in self._sockets.pop(container_id, ()):
-                each.close()
-            self._order(Drop(container_id))
+            if self._known.pop(container_id, None) is not None:
+                self._order(Drop(container_id))
+
+    # ── relayed ports ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def prepare(self) -> None:
+        """Start the process where it is not there, and let nobody wait for it: it will be needed in a moment."""
+        if self._connection is None:
+            threading.Thread(target=self._prepare, name="names-start", daemon=True).start()
+
+    def _prepare(self) -> None:
+        with self._turn:
+            if self._connection is None and not self._closed:
+                try:
+                    self._reach()
+                except SystemFailure as error:
+                    log.error("%s", error.message)
+
+    def relay(self, container_id: str, ports: Sequence[tuple[RelaySpec, socket.socket | None]], pidfd: int = -1) -> None:
+        """Serve ports whose sockets are bound, and listening: what comes before the process does waits in them.
+
+        A port without a socket is served already: it leads elsewhere from now on. The sockets remain the caller's. Raises
+        SystemFailure.
+        """
+        with self._turn:
+            self._relayed.add(container_id)
+            for spec, holder in ports:
+                fds = [holder.fileno()] if holder is not None else []
+                self._order(Relay(container_id, spec), [*fds, pidfd] if fds and pidfd >= 0 else fds)
+
+    def unrelay(self, container_id: str) -> None:
+        """Close a container's relayed ports. Idempotent."""
+        with self._turn:
+            if container_id in self._relayed:
+                self._relayed.discard(container_id)
+                self._order(Unrelay(container_id))
 
     def close(self, *, stop: bool) -> None:
         """Leave the process to itself; `stop`: end it."""
         with self._turn:
+            self._closed = True
             if stop and self._connection is None:
                 self._connection = self._connect()
             if self._connection is not None and stop:
@@ -126,27 +166,28 @@ class NameService:
                 self._connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that watches it
                 self._connection.close()
                 self._connection = None
-            for pair in self._sockets.values():
-                for each in pair:
-                    each.close()
-            self._sockets.clear()
+            self._known.clear()
+            self._relayed.clear()
 
     # ── the conversation ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _order(self, order: Order, fds: Sequence[int] = ()) -> None:
-        """Have an order obeyed; a process that is not there, or died, is started and told everything first."""
-        if self._connection is not None and (answer := self._try(order, fds)) is not None:
-            if isinstance(answer, Refused):
-                raise SystemFailure(f"name server: {answer.message}")
-            return
-        if isinstance(order, Drop) and not self._known:
-            return  # nobody is left to start one for
-        self._start()
-        self._tell_everything()
+        """Have an order obeyed, by the spare when the process has died, by another when that is gone too."""
+        answer = self._try(order, fds) if self._connection is not None else None
+        if answer is None:
+            if not self._known and not self._relayed and isinstance(order, Drop | Unrelay):
+                return  # nobody is left to start one for
+            self._reach()
+            answer = self._try(order, fds)
+        if answer is None:
+            raise SystemFailure("the name server ends as soon as it is started")
+        if isinstance(answer, Refused):
+            raise SystemFailure(f"name server: {answer.message}")
 
     def _try(self, order: Order, fds: Sequence[int] = ()) -> Answer | None:
         """The answer to an order; None when the process has gone."""
-        assert self._connection is not None
+        if self._connection is None:
+            return None
         try:
             send(self._connection, order, fds)
             return receive_answer(self._connection)
@@ -155,27 +196,40 @@ class NameService:
             self._connection = None
             return None
 
-    def _tell_everything(self) -> None:
-        orders: list[tuple[Order, list[int]]] = [(Put(container), []) for container in self._known.values()]
-        orders.append((Retain(tuple(self._known)), []))
-        orders += [(Serve(container_id), [each.fileno() for each in pair]) for container_id, pair in self._sockets.items()]
-        for order, fds in orders:
-            if self._connection is None or self._try(order, fds) is None:
-                raise SystemFailure("the name server ends as soon as it is started")
+    def _reach(self) -> None:
+        """Speak to a process again: to the spare, or to a new one. Raises SystemFailure."""
+        self._connection = self._connect() or self._start()
+        self._watch(self._connection)
+        self._tell_everything()
 
-    def _take_back(self) -> None:
-        """After a start: get copies of the sockets again, so that the process could be replaced."""
-        for container_id in self._known:
-            assert self._connection is not None
-            try:
-                send(self._connection, Fetch(container_id))
-                answer, fds = receive_answer_with_descriptors(self._connection)
-            except (OSError, EOFError) as error:
-                raise SystemFailure("the name server ended while it was asked for its sockets") from error
-            if isinstance(answer, Refused) or len(fds) != 2:
-                log.warning("the name server does not answer container %s: it resolves names again after a restart", container_id)
-                continue
-            self._sockets[container_id] = (socket.socket(fileno=fds[0]), socket.socket(fileno=fds[1]))
+    def _tell_everything(self) -> None:
+        """Put every name, and have the process open again what it does not serve though it should."""
+        for container in self._known.values():
+            self._try(Put(container))
+        told = self._try(Retain(tuple(self._known), tuple(self._relayed)))
+        if not isinstance(told, Done):
+            raise SystemFailure("the name server ends as soon as it is started")
+        for container_id in set(self._known) - set(told.served):
+            self._open_again(container_id)
+        for container_id in self._relayed - set(told.relayed):
+            # Those of a container that starts this moment follow at once; others were lost with both processes.
+            log.info("the relayed ports of container %s are not served", container_id)
+
+    def _open_again(self, container_id: str) -> None:
+        if self.namespace_of is None:
+            return  # the engine does not know its containers yet; it refreshes us when it does
+        try:
+            namespace = self.namespace_of(container_id)
+        except (OSError, CarrackError) as error:
+            log.warning("container %s resolves no names: %s", container_id, error)
+            return
+        try:
+            with _Opened(namespace) as fds:
+                self._try(Serve(container_id), fds)
+        except SystemFailure as error:
+            log.warning("container %s resolves no names: %s", container_id, error.message)
+        finally:
+            os.close(namespace)
 
     def _connect(self) -> socket.socket | None:
         connection = socket.socket(socket.AF_UNIX)
@@ -192,53 +246,70 @@ class NameService:
             raise SystemFailure(f"name server: {answer.message}")
         return connection
 
-    def _start(self) -> None:
-        """Start the process and wait until it listens. It is nobody's child for long: it leaves our session and outlives us."""
+    def _start(self) -> socket.socket:
+        """Start the process and wait until it listens. It leaves our session and outlives us, once it has something to serve."""
         self._path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        ready, said = os.pipe()
-        command = [sys.executable, "-I", "-S", "-c", _LAUNCH, json.dumps(sys.path), str(self._path), str(said)]
+        connection, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-I", "-S", "-c", _LAUNCH, json.dumps(sys.path), str(self._path), str(theirs.fileno())]
+            try:
+                process = subprocess.Popen(
+                    command,
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,
+                    cwd="/",
+                )
+            except OSError as error:
+                connection.close()
+                raise SystemFailure(f"cannot start the name server: {error.strerror}") from error
+        threading.Thread(target=process.wait, name="names-child", daemon=True).start()
+        connection.settimeout(_START_SECONDS)
         try:
-            process = subprocess.Popen(
-                command, pass_fds=[said], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, cwd="/"
-            )
-        except OSError as error:
-            os.close(ready)
-            raise SystemFailure(f"cannot start the name server: {error.strerror}") from error
-        finally:
-            os.close(said)
-        try:
-            listening = os.read(ready, 1) == b"1"
-        finally:
-            os.close(ready)
-        connection = self._connect() if listening else None
-        if connection is None:
-            raise SystemFailure(f"the name server did not start (status {process.wait()})")
-        self._adopt(connection, process)
+            send(connection, Hello())
+            receive_answer(connection)
+        except (OSError, EOFError) as error:
+            connection.close()
+            raise SystemFailure("the name server did not start") from error
+        return connection
 
-    def _adopt(self, connection: socket.socket, process: subprocess.Popen[bytes] | None = None) -> None:
-        self._connection = connection
-        watched = connection.dup()
-        threading.Thread(target=self._await_end, args=(connection, watched, process), name="names-watch", daemon=True).start()
+    def _watch(self, connection: socket.socket) -> None:
+        threading.Thread(target=self._await_end, args=(connection, connection.dup()), name="names-watch", daemon=True).start()
 
-    def _await_end(self, connection: socket.socket, watched: socket.socket, process: subprocess.Popen[bytes] | None) -> None:
-        """Notice at once that the process died, and have another answer in its place."""
+    def _await_end(self, connection: socket.socket, watched: socket.socket) -> None:
+        """Notice at once that the process died, and speak to its spare."""
         with watched:
             poll = select.poll()
             poll.register(watched, select.POLLRDHUP)
             poll.poll()
-        if process is not None:
-            process.wait()
         with self._turn:
-            if self._connection is not connection or not self._known:
+            if self._connection is not connection or not (self._known or self._relayed):
                 return  # we left it, or an order has noticed already
-            log.warning("the name server ended unexpectedly: starting another")
+            log.warning("the name server ended unexpectedly: its spare goes on")
             connection.close()
             self._connection = None
             try:
-                self._start()
-                self._tell_everything()
+                self._reach()
             except SystemFailure:
                 log.exception("the name server cannot be started; the next change tries again")
+
+
+class _Opened:
+    """The server's two sockets in a container's namespace, while they are handed over. Raises SystemFailure."""
+
+    def __init__(self, namespace_fd: int) -> None:
+        try:
+            self._pair = netns.inside(namespace_fd, _open_resolver)
+        except OSError as error:
+            raise SystemFailure(f"cannot open the name server's sockets: {error.strerror}") from error
+
+    def __enter__(self) -> list[int]:
+        return [each.fileno() for each in self._pair]
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        for each in self._pair:
+            each.close()
 
 
 def _open_resolver() -> tuple[socket.socket, socket.socket]:
@@ -251,6 +322,7 @@ def _open_resolver() -> tuple[socket.socket, socket.socket]:
         listener.listen(16)
         nft = Nftables()
         try:
+            nft.run("add table ip carrack_names\ndelete table ip carrack_names\n")  # of sockets that were lost
             nft.run(_RULES.format(address=RESOLVER, udp=datagrams.getsockname()[1], tcp=listener.getsockname()[1]))
         finally:
             nft.close()

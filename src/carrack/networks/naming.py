@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 
 from carrack.errors import SystemFailure
 from carrack.networks.book import Book
+from carrack.networks.dns.control import RelaySpec
 from carrack.networks.dns.table import ContainerNames, EndpointNames
-from carrack.networks.endpoint import Endpoint
+from carrack.networks.endpoint import Endpoint, HeldPort
 from carrack.networks.names import RESOLVER, NameService
 from carrack.networks.network import Network
 
 log = logging.getLogger(__name__)
+
+_BACKLOG = 4096
+"""Connections that may wait at a relayed port: the kernel's own limit (net.core.somaxconn) is what counts."""
 
 
 class Naming:
@@ -31,10 +36,41 @@ class Naming:
         if self._service is not None:
             containers = sorted({endpoint.container_id for endpoint in self._book.endpoints.values()})
             found = [names for names in map(self._names_of, containers) if names is not None]
+            relayed = {endpoint.container_id for endpoint in self._book.endpoints.values() if relays_of(endpoint)}
             try:
-                self._service.resume(found)
+                self._service.resume(found, relayed)
             except SystemFailure as error:
                 log.error("names of running containers: %s", error.message)
+
+    def refresh(self, namespace_of: Callable[[str], int] | None = None) -> None:
+        """See that the process still knows what we know, and serves whom it should. `namespace_of` opens a container's network
+        namespace, from now on too."""
+        if self._service is not None:
+            self._service.namespace_of = namespace_of or self._service.namespace_of
+            try:
+                self._service.refresh()
+            except SystemFailure as error:
+                log.error("names of running containers: %s", error.message)
+
+    def prepare(self) -> None:
+        """Ports that must be relayed, or names, will be needed in a moment."""
+        if self._service is not None:
+            self._service.prepare()
+
+    def relay(self, endpoint: Endpoint, held: Sequence[HeldPort], pidfd: int = -1) -> None:
+        """Have those of an endpoint's published ports served that the kernel cannot translate. Raises SystemFailure."""
+        sockets = {(port.protocol, port.host_ip, port.host_port): port.socket for port in held}
+        ports = [(spec, sockets[spec.key]) for spec in relays_of(endpoint) if spec.key in sockets]
+        for spec, holder in ports:
+            if spec.protocol == "tcp" and holder is not None:
+                holder.listen(_BACKLOG)
+        if self._service is not None and ports:
+            self._service.relay(endpoint.container_id, ports, pidfd)
+
+    def unrelay(self, container_id: str) -> None:
+        """Serve a container's ports no longer. Idempotent."""
+        if self._service is not None:
+            self._service.unrelay(container_id)
 
     def serve(self, container_id: str, netns_fd: int, pidfd: int) -> None:
         """A container was plugged into one more network. Raises SystemFailure."""
@@ -79,6 +115,19 @@ class Naming:
         )
         upstreams = next((endpoint.wish.upstreams for endpoint in endpoints if endpoint.wish.upstreams), self._upstreams)
         return ContainerNames(container_id, tuple(places), upstreams, links, outward)
+
+
+def relays_of(endpoint: Endpoint) -> list[RelaySpec]:
+    """The published ports of an endpoint that the kernel cannot translate: those of [::1], and of IPv6 addresses when the
+    endpoint has none itself."""
+    return [
+        RelaySpec(port.protocol, port.host_ip, port.host_port, endpoint.ipv6 or endpoint.ipv4, port.container_port)
+        for port in endpoint.publications
+        if port.host_port
+        and ":" in port.host_ip
+        and (port.host_ip in ("::", "::1") or not endpoint.ipv6)
+        and port.protocol != "sctp"
+    ]
 
 
 def _place(network: Network, endpoint: Endpoint) -> EndpointNames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from carrack.networks.book import Book
 from carrack.networks.drivers.bridge import HOST_BINDING, gateway_mode
 from carrack.networks.endpoint import Endpoint, HeldPort, PortBinding, Publication
 from carrack.networks.firewall import Firewall, Forwarding
+from carrack.networks.naming import Naming, relays_of
+from carrack.networks.options import NetworkOptions
 from carrack.networks.ports import PortRefused, PortTable, hold_one, host_addresses
 from carrack.networks.records import Records
 
@@ -24,12 +27,17 @@ _REMEMBERED_LIMIT = 4096
 class Publishing:
     """The published ports of one instance. Blocking, thread-safe."""
 
-    def __init__(self, book: Book, records: Records, firewall: Firewall, conntrack: Conntrack, default_ip: str) -> None:
+    def __init__(
+        self, book: Book, records: Records, firewall: Firewall, conntrack: Conntrack, naming: Naming, options: NetworkOptions
+    ) -> None:
         self._book = book
         self._records = records
         self._firewall = firewall
         self._conntrack = conntrack
-        self._default_ip = default_ip
+        self._naming = naming
+        self._default_ip = options.ip
+        self._relayed = options.relays and options.run_directory is not None and _has_ipv6()
+        """Whether IPv6 addresses of the host lead to containers without IPv6, too."""
         self._ports = PortTable()
         self._chosen: dict[tuple[str, int, str, str], int] = {}
         """The ephemeral port that each container's binding had last: it gets it again while that is free."""
@@ -62,6 +70,8 @@ class Publishing:
                     f"driver failed programming external connectivity on endpoint {who}: {error.message}"
                 ) from error
             raise
+        if any(":" in port.host_ip for port in held):
+            self._naming.prepare()
         return tuple(held)
 
     def _hold_one(self, binding: PortBinding, reachable: Sequence[Endpoint], container_id: str) -> Sequence[HeldPort]:
@@ -71,7 +81,8 @@ class Publishing:
         routed = (*(("0.0.0.0",) if False in ipv4 else ()), *(("::",) if False in ipv6 else ()))
         opened = [HeldPort(binding.container_port, binding.protocol, address, 0) for address in routed]
         default_ip = self._default_ip_of(reachable[0])
-        addresses = host_addresses(binding, default_ip, ipv4=True in ipv4, ipv6=True in ipv6)
+        relayed = self._relayed and not ipv6 and True in ipv4 and binding.protocol != "sctp"
+        addresses = host_addresses(binding, default_ip, ipv4=True in ipv4, ipv6=True in ipv6 or relayed)
         return [*opened, *self._bind(binding, addresses, container_id)]
 
     def _bind(self, binding: PortBinding, addresses: Sequence[str], container_id: str) -> Sequence[HeldPort]:
@@ -103,7 +114,7 @@ class Publishing:
         chosen = self._book.get(endpoint.network_id).options.get(HOST_BINDING, "") or self._default_ip
         return "" if chosen == "0.0.0.0" else chosen
 
-    def publish(self, endpoint: Endpoint, held: Sequence[HeldPort]) -> None:
+    def publish(self, endpoint: Endpoint, held: Sequence[HeldPort], pidfd: int = -1) -> None:
         """Lead held ports to the container, recorded first: see `Networks.publish`."""
         by_endpoint: dict[str, list[Publication]] = {}
         for port in held:
@@ -112,9 +123,22 @@ class Publishing:
         for candidate in self._book.endpoints_of(endpoint.container_id):
             added = by_endpoint.get(candidate.id, [])
             if added:
-                self._lead(candidate, added)
+                self._naming.relay(self._lead(candidate, added), held, pidfd)
 
-    def _lead(self, endpoint: Endpoint, added: Sequence[Publication]) -> None:
+    def move(self, endpoint: Endpoint) -> None:
+        """The endpoint is about to leave a container that lives on: its ports lead by way of the others that can, from now on."""
+        ports = endpoint.publications
+        self.unpublish(endpoint)
+        others = [e for e in self._book.endpoints_of(endpoint.container_id) if e.id != endpoint.id and e.host_interface]
+        for port in ports:
+            serving = self._serving_among(others, port)
+            if serving is not None:
+                with self._book.lock:
+                    self._ports.add(port.protocol, port.host_ip, port.host_port, endpoint.container_id)
+                held = HeldPort(port.container_port, port.protocol, port.host_ip, port.host_port)
+                self._naming.relay(self._lead(serving, [port]), [held])
+
+    def _lead(self, endpoint: Endpoint, added: Sequence[Publication]) -> Endpoint:
         with self._book.lock:
             changed = self._book.current(endpoint)
             changed = msgspec.structs.replace(changed, publications=(*changed.publications, *added))
@@ -124,16 +148,24 @@ class Publishing:
         for port in added:
             if port.protocol == "udp" and port.host_port:
                 self._conntrack.forget_udp_port(port.host_port, 6 if ":" in port.host_ip else 4)
+        return changed
 
     def _serving(self, endpoint: Endpoint, publication: Publication) -> Endpoint:
         """The endpoint whose address a port leads to: the one named if it has that IP version, else the first that has."""
-        version = 6 if ":" in publication.host_ip else 4
-        for candidate in (self._book.current(endpoint), *self._book.endpoints_of(endpoint.container_id)):
-            has_address = bool(candidate.ipv6 if version == 6 else candidate.ipv4)
-            open_to_world = has_address and not self._book.get(candidate.network_id).internal
-            if open_to_world and self._is_translated(candidate, version) == (publication.host_port != 0):
-                return candidate
-        raise SystemFailure(f"no network of {endpoint.name} can be reached at {publication.host_ip}")
+        own = self._book.current(endpoint)
+        serving = self._serving_among((own, *self._book.endpoints_of(endpoint.container_id)), publication)
+        if serving is None:
+            raise SystemFailure(f"no network of {endpoint.name} can be reached at {publication.host_ip}")
+        return serving
+
+    def _serving_among(self, candidates: Sequence[Endpoint], publication: Publication) -> Endpoint | None:
+        for version in (6, 4) if ":" in publication.host_ip else (4,):  # IPv4 behind an IPv6 address of the host: relayed
+            for candidate in candidates:
+                has_address = bool(candidate.ipv6 if version == 6 else candidate.ipv4)
+                open_to_world = has_address and not self._book.get(candidate.network_id).internal
+                if open_to_world and self._is_translated(candidate, version) == (publication.host_port != 0):
+                    return candidate
+        return None
 
     def unpublish(self, endpoint: Endpoint) -> None:
         """Take the endpoint's ports out of the table. Idempotent."""
@@ -148,12 +180,26 @@ class Publishing:
 
     def release(self, container_id: str) -> None:
         """Forget the ports that a container held, also those that never were published."""
+        self._naming.unrelay(container_id)
         with self._book.lock:
             self._ports.remove_owner(container_id)
 
 
 def _forwardings(endpoint: Endpoint, publications: Sequence[Publication]) -> Sequence[Forwarding]:
-    return [
-        Forwarding(p.protocol, p.host_ip, p.host_port, endpoint.ipv6 if ":" in p.host_ip else endpoint.ipv4, p.container_port)
+    targets = {6: endpoint.ipv6, 4: endpoint.ipv4}
+    translated = [
+        Forwarding(p.protocol, p.host_ip, p.host_port, targets[6 if ":" in p.host_ip else 4], p.container_port)
         for p in publications
+        if targets[6 if ":" in p.host_ip else 4]
     ]
+    relayed = relays_of(msgspec.structs.replace(endpoint, publications=tuple(publications)))
+    return translated + [Forwarding(r.protocol, r.host_ip, r.host_port, r.target_ip, r.target_port, relayed=True) for r in relayed]
+
+
+def _has_ipv6() -> bool:
+    """Whether this host has IPv6 at all."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+    except OSError:
+        return False
+    return True

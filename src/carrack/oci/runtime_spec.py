@@ -68,6 +68,21 @@ class IDMapping(_Document, frozen=True):
     size: int
 
 
+class MountTree(_Document, frozen=True):
+    """Not part of the specification: a stack of directories, topmost first, of which a place is bound into a build step.
+
+    With `upper` and `work`, directories of the step's own, the stack is writable and what is written stays there.
+    """
+
+    lower: tuple[str, ...]
+    path: str = ""
+    """The place inside, looked up without leaving the stack; "": its root."""
+    upper: str = ""
+    work: str = ""
+    volatile: bool = True
+    """What is written need not outlive a power cut; such a stack can be mounted once."""
+
+
 class SpecMount(_Document, frozen=True):
     """`mounts[]`. (`Mount` is the value that crosses our own walls.)"""
 
@@ -77,6 +92,10 @@ class SpecMount(_Document, frozen=True):
     options: tuple[str, ...] = ()
     uid_mappings: tuple[IDMapping, ...] = ()
     gid_mappings: tuple[IDMapping, ...] = ()
+    tree: MountTree | None = None
+    """Nor this part of it: what a bind binds, in place of `source`."""
+    content: bytes | None = None
+    """Nor this: the mount is a read-only file of this content, in memory; options ``mode=``, ``uid=``, ``gid=``."""
 
 
 class Hook(_Document, frozen=True):

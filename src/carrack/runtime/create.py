@@ -24,7 +24,7 @@ from carrack.runtime.enter import Entered, enter
 from carrack.runtime.failure import InitFailed, StartFailed, start_failed, words
 from carrack.runtime.identity import held_capabilities, identity
 from carrack.runtime.init import InitOrder
-from carrack.runtime.mount_options import propagation
+from carrack.runtime.mount_options import IDMAP, propagation
 from carrack.runtime.plan import NAMESPACE_FLAGS, HeldMount, Plan, plan
 from carrack.runtime.program import Stdio
 
@@ -155,8 +155,9 @@ class _Making:
         creation = Creation(pid, self._pidfd, ours, order, wanted_cgroup)
         creation.warnings = warnings
         self._after_birth(spec, steps, creation, joins)
-        root_fd, kept = self._take_root(spec, root)
-        creation.give_mounts([root_fd, *(self._keep(_take_held(each)) for each in steps.held)])
+        users_fd = self._user_namespace(creation, joins) if _shifts(root, steps) else -1
+        root_fd, kept = self._take_root(spec, root, users_fd)
+        creation.give_mounts([root_fd, *(self._keep(_take_held(each, users_fd)) for each in steps.held)])
         creation.rootfs_fd = kept
         self._close_but(kept)
         self._mark("root and binds")
@@ -167,7 +168,10 @@ class _Making:
         wanted = spec.process or runtime_spec.Process()
         linux = spec.linux or runtime_spec.Linux()
         compiled = manner.seccomp_filter or (seccomp.compile(linux.seccomp) if linux.seccomp else b"")
-        who = identity(wanted, seccomp_filter=compiled, die_with_parent=manner.die_with_parent, warnings=warnings)
+        # below a joined user namespace it is born of a process that goes at once: whoever watches its cgroup ends it then
+        alone = any(join.type == "user" for join in steps.joins)
+        dies = manner.die_with_parent and not alone
+        who = identity(wanted, seccomp_filter=compiled, die_with_parent=dies, warnings=warnings)
         if wanted.apparmor_profile and wanted.apparmor_profile != "unconfined" and not _apparmor_enabled():
             raise InitFailed("apparmor: config provided but apparmor not supported")
         state = hooks.State(spec.oci_version, manner.container_id, "created", 0, manner.bundle, spec.annotations)
@@ -193,10 +197,17 @@ class _Making:
             trace=manner.trace,
         )
 
-    def _take_root(self, spec: RuntimeSpec, root: tuple[Mount, ...]) -> tuple[int, int]:
+    def _user_namespace(self, creation: Creation, joins: tuple[tuple[int, int], ...]) -> int:
+        """The container's user namespace, for the mounts to be shifted into."""
+        joined = next((fd for fd, flag in joins if flag == process.CLONE_NEWUSER), -1)
+        if joined >= 0:
+            return joined
+        return self._keep(os.open(f"/proc/{creation.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC))
+
+    def _take_root(self, spec: RuntimeSpec, root: tuple[Mount, ...], users_fd: int) -> tuple[int, int]:
         word = spec.linux.rootfs_propagation if spec.linux else ""
         try:
-            root_fd, kept = rootfs.take_root(root, propagation=propagation(word)[0] if word else 0)
+            root_fd, kept = rootfs.take_root(root, propagation=propagation(word)[0] if word else 0, user_namespace_fd=users_fd)
         except OSError as error:
             raise InitFailed(f"error preparing rootfs: {error.filename or ''}: {words(error)}") from None
         return self._keep(root_fd), self._keep(kept)
@@ -296,9 +307,15 @@ class _Making:
             remove_cgroup(self._cgroup)
 
 
-def _take_held(wanted: HeldMount) -> int:
+def _shifts(root: tuple[Mount, ...], steps: Plan) -> bool:
+    return any(IDMAP in each.options for each in root) or any(each.options.idmap for each in steps.held)
+
+
+def _take_held(wanted: HeldMount, users_fd: int) -> int:
     try:
-        return rootfs.take_bind(wanted.source, wanted.options)
+        if wanted.tree is not None:
+            return rootfs.take_tree(wanted.tree, wanted.options, users_fd)
+        return rootfs.take_bind(wanted.source, wanted.options, users_fd)
     except OSError as error:
         raise InitFailed(f'error mounting "{wanted.source}": {words(error)}') from None
 

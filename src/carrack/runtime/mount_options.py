@@ -23,6 +23,8 @@ class MountOptions(NamedTuple):
     """For the file system itself, flags (``ro``, ``sync``) included."""
     bind: bool = False
     recursive: bool = False
+    idmap: bool = False
+    """Owners are shifted into the container's user namespace."""
     copy_up: bool = False
     """tmpcopyup: a tmpfs begins with what the image has at its place."""
     subpath: str = ""
@@ -69,6 +71,8 @@ _FILE_SYSTEM_FLAGS = frozenset(
     ("ro", "rw", "sync", "async", "dirsync", "mand", "nomand", "lazytime", "nolazytime", "iversion", "noiversion", "silent", "loud")
 )
 _IGNORED = frozenset(("defaults", "remount", "user", "nouser", "auto", "noauto", "_netdev", "acl", "noacl"))
+IDMAP = "idmap"
+"""The word of a mount whose owners are shifted."""
 _IDMAP = frozenset(("idmap", "ridmap"))
 
 KNOWN = frozenset(
@@ -87,11 +91,11 @@ KNOWN = frozenset(
 
 
 def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
-    """Sort the options of a mount of that type. Raises InvalidParameter on a bind with data, and on id-mapped mounts."""
+    """Sort the options of a mount of that type. Raises InvalidParameter on a bind with data."""
     add = clear = recursive_add = recursive_clear = 0
     propagations: list[tuple[int, bool]] = []
     data: list[str] = []
-    bind = recursive = copy_up = False
+    bind = recursive = copy_up = idmap = False
     subpath = ""
     for option in options:
         if option in ("bind", "rbind"):
@@ -111,14 +115,14 @@ def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
         elif option.startswith(SUBPATH):
             subpath = option.removeprefix(SUBPATH)
         elif option in _IDMAP:
-            raise InvalidParameter("id-mapped mounts are not supported")
+            idmap = True
         elif option not in _IGNORED and option:
             data.append(option)
     bind = bind or file_system == "bind"
     if bind:
         data = [option for option in data if option not in _FILE_SYSTEM_FLAGS]
     return MountOptions(
-        add, clear, recursive_add, recursive_clear, tuple(propagations), tuple(data), bind, recursive, copy_up, subpath
+        add, clear, recursive_add, recursive_clear, tuple(propagations), tuple(data), bind, recursive, idmap, copy_up, subpath
     )
 
 

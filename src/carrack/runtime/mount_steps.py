@@ -100,6 +100,58 @@ class MountBind(Step, frozen=True):
             raise InitFailed(f'error mounting "{self.source}" to rootfs at "{self.target}": {words(error)}') from None
 
 
+class MountFile(Step, frozen=True):
+    """A read-only file in memory at `target`: it lives in the container's own /dev just long enough to be cloned from there."""
+
+    target: str
+    content: bytes
+    mode: int
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"file of {len(self.content)} bytes at {self.target}"
+
+    def apply(self, room: Room) -> None:
+        try:
+            fd = self._file(room)
+            try:
+                target = room.file(self.target)
+                try:
+                    _refuse_inside_proc(self.target, target, fd)
+                    mount.attach(fd, target)
+                finally:
+                    os.close(target)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise InitFailed(f'error mounting a file to rootfs at "{self.target}": {words(error)}') from None
+
+    def _file(self, room: Room) -> int:
+        directory = room.open("/dev", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if paths.file_system_magic(directory) != paths.TMPFS_MAGIC:
+                raise InitFailed(f'a file at "{self.target}" needs a /dev of the container\'s own')
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.open(_PASSING, flags, 0o600, dir_fd=directory)
+            try:
+                view = memoryview(self.content)
+                while view:
+                    view = view[os.write(file, view) :]
+                os.fchown(file, self.uid, self.gid)
+                os.fchmod(file, self.mode)
+                clone = mount.clone_tree(_PASSING, directory_fd=directory, follow=False)
+            finally:
+                os.close(file)
+                os.unlink(_PASSING, dir_fd=directory)
+        finally:
+            os.close(directory)
+        mount.set_attributes(clone, add=mount.ATTR_RDONLY | mount.ATTR_NOSUID | mount.ATTR_NODEV)
+        return clone
+
+
+_PASSING = ".carrack-file"
+
 # Files of procfs that administrators replace, with lxcfs for one; nothing that changes or tells of the host is among them.
 _REPLACEABLE = frozenset(
     "/proc/" + name

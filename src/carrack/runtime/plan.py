@@ -13,11 +13,11 @@ from typing import NamedTuple
 from carrack.errors import InvalidParameter
 from carrack.kernel import mount, process
 from carrack.oci import runtime_spec
-from carrack.oci.runtime_spec import Linux, RuntimeSpec, SpecMount
+from carrack.oci.runtime_spec import Linux, MountTree, RuntimeSpec, SpecMount
 from carrack.runtime.cgroups.layout import Layout
 from carrack.runtime.device_steps import LinkDevices, MakeDevices, MakeDirectory, OpenConsole
 from carrack.runtime.mount_options import MountOptions, parse, propagation
-from carrack.runtime.mount_steps import BindCgroups, BindUnified, MountBind, MountFileSystem
+from carrack.runtime.mount_steps import BindCgroups, BindUnified, MountBind, MountFile, MountFileSystem
 from carrack.runtime.steps import (
     AttachRoot,
     DetachPropagation,
@@ -54,6 +54,7 @@ DEFAULT_DEVICES = (
 )
 
 _PLAIN_BIND = MountOptions(bind=True)
+_FILE_OPTIONS = (("mode", "400", 8), ("uid", "0", 10), ("gid", "0", 10))
 
 _DEVICE_TYPES = {"b": stat.S_IFBLK, "c": stat.S_IFCHR, "u": stat.S_IFCHR, "p": stat.S_IFIFO}
 
@@ -85,6 +86,8 @@ class HeldMount(NamedTuple):
 
     source: str
     options: MountOptions
+    tree: MountTree | None = None
+    """What is cloned in place of `source`."""
 
 
 class Join(NamedTuple):
@@ -190,8 +193,18 @@ def _parsed(spec: RuntimeSpec) -> list[_Parsed]:
     for wanted in spec.mounts:
         if not wanted.destination.startswith("/"):
             raise InvalidParameter(f"invalid mount destination {wanted.destination!r}: not an absolute path")
-        found.append(_Parsed(wanted, os.path.normpath(wanted.destination), parse(wanted.options, wanted.type)))
+        options = parse(wanted.options, wanted.type) if wanted.content is None else MountOptions()
+        if wanted.uid_mappings or wanted.gid_mappings:
+            options = options._replace(idmap=_same_maps(wanted, spec.linux))
+        found.append(_Parsed(wanted, os.path.normpath(wanted.destination), options))
     return found
+
+
+def _same_maps(wanted: SpecMount, linux: Linux | None) -> bool:
+    """A mount may be shifted into the container's own user namespace, and no other."""
+    if linux is None or (wanted.uid_mappings, wanted.gid_mappings) != (linux.uid_mappings, linux.gid_mappings):
+        raise InvalidParameter(f"mount at {wanted.destination}: its id mappings must be those of the container's user namespace")
+    return True
 
 
 def _mounts(mounts: list[_Parsed], layout: Layout, cgroup_path: str, cgroup_namespace: bool) -> tuple[list[Step], list[HeldMount]]:
@@ -203,8 +216,10 @@ def _mounts(mounts: list[_Parsed], layout: Layout, cgroup_path: str, cgroup_name
             # late, so that the parent has time to make it; a namespace of cgroups is rooted where init is
             in_cgroup = True
             steps.append(EnterCgroup(cgroup_namespace))
-        if options.bind:
-            held.append(HeldMount(wanted.source, options))
+        if wanted.content is not None:
+            steps.append(_file(wanted, target))
+        elif options.bind:
+            held.append(HeldMount(wanted.source, options, wanted.tree))
             steps.append(MountBind(target, wanted.source, len(held) - 1, options))
         elif wanted.type in ("cgroup", "cgroup2"):
             steps.append(_cgroup(target, options, layout, cgroup_path, cgroup_namespace))
@@ -213,6 +228,12 @@ def _mounts(mounts: list[_Parsed], layout: Layout, cgroup_path: str, cgroup_name
     if not in_cgroup:
         steps.append(EnterCgroup(cgroup_namespace))
     return steps, held
+
+
+def _file(wanted: SpecMount, target: str) -> Step:
+    values = dict(option.partition("=")[::2] for option in wanted.options)
+    mode, uid, gid = (int(values.get(name, default), base) for name, default, base in _FILE_OPTIONS)
+    return MountFile(target, wanted.content or b"", mode, uid, gid)
 
 
 def _file_system(wanted: SpecMount, target: str, options: MountOptions) -> Step:

@@ -48,6 +48,11 @@ def _bounded(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return b""
+    return read_user_file(fd)
+
+
+def read_user_file(fd: int) -> bytes:
+    """A container's passwd or group file, as far as the bound goes; empty when it is no ordinary file. Closes the descriptor."""
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return b""

@@ -8,17 +8,20 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 
 from carrack.errors import InvalidParameter
 from carrack.kernel import mount, paths, process
 from carrack.oci.mount import Mount
+from carrack.oci.runtime_spec import MountTree
+from carrack.runtime import idmap
 from carrack.runtime.mount_options import MountOptions, parse
 
 _LONGEST_OPTIONS = 4000
 """mount(2) takes one page of options."""
 
 
-def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, int]:
+def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0, user_namespace_fd: int = -1) -> tuple[int, int]:
     """(the mount for init to attach, the one to keep): two descriptors of one file system.
 
     The kept one is a detached clone, that workers may clone again; before Linux 6.15 it is the same mount, good for chroot.
@@ -29,8 +32,10 @@ def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, 
     wanted = mounts[0]
     options = parse(wanted.options, wanted.type)
     if options.bind:
-        root = take_bind(wanted.source, options._replace(recursive=True))
+        root = take_bind(wanted.source, options._replace(recursive=True), user_namespace_fd)
         mount.set_attributes(root, propagation=propagation or mount.MS_PRIVATE, recursive=True)
+    elif wanted.type == "overlay" and options.idmap:
+        root = idmap.overlay(wanted, options, user_namespace_fd)
     elif wanted.type == "overlay":
         root = _overlay(wanted, options)
     else:
@@ -44,10 +49,15 @@ def take_root(mounts: tuple[Mount, ...], *, propagation: int = 0) -> tuple[int, 
         return root, os.dup(root)
 
 
-def take_bind(source: str, options: MountOptions) -> int:
-    """A detached clone of the host's tree at `source`, with the attributes and propagation of `options`. Raises OSError."""
+def take_bind(source: str, options: MountOptions, user_namespace_fd: int = -1) -> int:
+    """A detached clone of the host's tree at `source`, with the attributes and propagation of `options`. Raises OSError.
+
+    With the option `idmap` and a user namespace it is shifted into that.
+    """
     fd = _clone_below(source, options) if options.subpath else _clone(source, recursive=options.recursive)
     try:
+        if options.idmap and user_namespace_fd >= 0:
+            idmap.shift(fd, user_namespace_fd)
         propagations = options.propagations or ((mount.MS_PRIVATE, True),)
         first, first_recursive = propagations[0]
         # one call does for the usual bind what the flags, the propagation and their recursion ask
@@ -60,6 +70,60 @@ def take_bind(source: str, options: MountOptions) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def take_tree(tree: MountTree, options: MountOptions, user_namespace_fd: int = -1) -> int:
+    """A detached clone of a place inside a stack of directories, reached without leaving the stack. Raises OSError.
+
+    With the option `idmap` and a user namespace the stack is shifted into that.
+    """
+    shifts = options.idmap and user_namespace_fd >= 0
+    if len(tree.lower) == 1 and not tree.upper:
+        root = os.open(tree.lower[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        data = (f"upperdir={tree.upper}", f"workdir={tree.work}", *(("volatile",) if tree.volatile else ())) if tree.upper else ()
+        stack = Mount("overlay", "overlay", options=data, lower=tree.lower)
+        parsed = parse(data, "overlay")
+        root = idmap.overlay(stack, parsed, user_namespace_fd) if shifts else _overlay(stack, parsed)
+        shifts = False
+    try:
+        fd = _clone_inside(root, tree.path or ".")
+    finally:
+        os.close(root)
+    try:
+        if shifts:
+            idmap.shift(fd, user_namespace_fd)
+        mount.set_attributes(fd, add=options.attributes, propagation=mount.MS_PRIVATE)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _clone_inside(root_fd: int, path: str) -> int:
+    place = paths.open_in(root_fd, path, os.O_PATH)
+    try:
+        return mount.clone_tree("", directory_fd=place)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(place)
+    return _from_helper(lambda answer: _clone_and_send(answer, root_fd, path))  # Linux before 6.15
+
+
+def _clone_and_send(answer: socket.socket, root_fd: int, path: str) -> None:
+    """The helper's whole life: a tree can be cloned where it is attached."""
+    try:
+        mount.set_attributes(mount.AT_FDCWD, "/", propagation=mount.MS_PRIVATE, recursive=True)
+        here = os.open("/", os.O_PATH | os.O_DIRECTORY)
+        mount.attach(root_fd, here)
+        place = paths.open_in(root_fd, path, os.O_PATH)
+        socket.send_fds(answer, [b"0"], [mount.clone_tree("", directory_fd=place)])
+    except OSError as error:
+        answer.send(f"{error.errno} {error.strerror}".encode())
+    finally:
+        os._exit(0)
 
 
 def _clone_below(source: str, options: MountOptions) -> int:
@@ -132,11 +196,16 @@ def _overlay_by_layer(wanted: Mount, options: MountOptions) -> int:
 
 def _overlay_by_string(wanted: Mount, options: MountOptions) -> int:
     """Older kernels: mount(2) with one string of options, in a mount namespace of a helper's own, the mount handed back."""
+    return _from_helper(lambda answer: _mount_and_send(answer, wanted, options))
+
+
+def _from_helper(work: Callable[[socket.socket], None]) -> int:
+    """The descriptor that a child in a mount namespace of its own sends; `work` ends the child."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         pid, pidfd = process.fork_into(process.CLONE_NEWNS)
         if pid == 0:
-            _mount_and_send(theirs, wanted, options)
+            work(theirs)
         theirs.close()
         try:
             answer, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from carrack.kernel import capabilities, mount, process
 from carrack.runtime.capabilities import NUMBERS
@@ -20,11 +21,11 @@ def detached(directory_fd: int) -> int:
     return tree
 
 
-def shut_in(tree_fd: int, *, overlay_attributes: bool = False) -> int:
+def shut_in(tree_fd: int, *, overlay_attributes: bool = False, furnish: Callable[[], None] | None = None) -> int:
     """Make the detached mount `tree_fd` this process's whole file system; returns a readable descriptor of its root.
 
     `tree_fd` is closed. The mount namespace is new, the old root is gone from it, privileges that files do not need are dropped
-    for good. Raises OSError.
+    for good; before that, `furnish` may attach more mounts below the new root. Raises OSError.
     """
     process.unshare(process.CLONE_NEWNS)
     mount.set_attributes(mount.AT_FDCWD, "/", propagation=mount.MS_PRIVATE, recursive=True)
@@ -36,6 +37,8 @@ def shut_in(tree_fd: int, *, overlay_attributes: bool = False) -> int:
     mount.pivot_root(".", ".")
     mount.unmount(".", mount.MNT_DETACH)
     os.chdir("/")
+    if furnish is not None:
+        furnish()
     _drop_privileges((*_FILES, _OVERLAY_ATTRIBUTES) if overlay_attributes else _FILES)
     return os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 

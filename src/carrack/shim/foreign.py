@@ -24,11 +24,11 @@ from carrack.archive.removal import remove_tree
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import mount, paths, process
 from carrack.oci.runtime_spec import Process, Root, RuntimeSpec, SpecMount, User
-from carrack.runtime import cgroups, rootfs, users
+from carrack.runtime import cgroups, idmap, rootfs, users
 from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.creation import kill_and_reap, remove_cgroup
 from carrack.runtime.failure import StartFailed, exit_code_of
-from carrack.runtime.mount_options import MountOptions
+from carrack.runtime.mount_options import SUBPATH, MountOptions, parse
 from carrack.runtime.program import Stdio
 from carrack.shim.messages import ForeignRuntime, StartOrder
 
@@ -51,6 +51,7 @@ class ForeignCreation:
         self._order = order
         self._runtime = runtime
         self._mounted: list[str] = []
+        self._user_namespace_fd = -1
         self._last = time.monotonic_ns()
         try:
             self._make(stdio)
@@ -97,12 +98,12 @@ class ForeignCreation:
         order, bundle = self._order, self._runtime.bundle
         forget(self._runtime, order.container_id)  # what an earlier run's lost shim has left
         os.makedirs(f"{bundle}/rootfs", mode=0o711)
-        root_fd, self.rootfs_fd = rootfs.take_root(order.rootfs)
+        root_fd, self.rootfs_fd = rootfs.take_root(order.rootfs, user_namespace_fd=self._users_fd())
         spec = msgspec.structs.replace(order.spec, process=_looked_up(order.spec.process or Process(), root_fd))
         process.become_subreaper()  # an init that fails is ours to reap; one that lives goes on to the shim when we end
         process.unshare(process.CLONE_NEWNS)
-        _stop_propagation(bundle)
-        _hide_unified()
+        _stop_propagation(f"{bundle}/rootfs")
+        self._hide_unified()
         self._put(root_fd, f"{bundle}/rootfs")
         spec = self._hold_binds(spec)
         with open(f"{bundle}/config.json", "wb") as file:
@@ -111,21 +112,44 @@ class ForeignCreation:
         self._create(spec, stdio)
         self._mark("create")
 
+    def _users_fd(self) -> int:
+        """A user namespace with the container's maps; -1 when it has none of its own."""
+        linux = self._order.spec.linux
+        if self._user_namespace_fd < 0 and linux is not None and linux.uid_mappings:
+            self._user_namespace_fd = idmap.namespace(linux.uid_mappings, linux.gid_mappings)
+        return self._user_namespace_fd
+
     def _hold_binds(self, spec: RuntimeSpec) -> RuntimeSpec:
-        """What lies in another container's mount namespace is brought into ours, where the runtime can bind it."""
+        """What lies in another container's mount namespace is brought into ours, where the runtime can bind it; and what is to be
+        shifted is so here, for not every runtime can."""
         held: list[SpecMount] = []
         for number, wanted in enumerate(spec.mounts):
-            if wanted.source.startswith("/proc/"):
-                fd = rootfs.take_bind(wanted.source, MountOptions(bind=True))
+            ours = parse(wanted.options, wanted.type)
+            if wanted.source.startswith("/proc/") or wanted.uid_mappings or ours.subpath or wanted.tree:
+                how = MountOptions(bind=True, recursive=ours.recursive, idmap=bool(wanted.uid_mappings), subpath=ours.subpath)
+                users_fd = self._users_fd() if how.idmap else -1
+                if wanted.tree is not None:
+                    fd = rootfs.take_tree(wanted.tree, how, users_fd)
+                else:
+                    fd = rootfs.take_bind(wanted.source, how, users_fd)
                 place = f"{self._runtime.bundle}/bind{number}"
                 if stat.S_ISDIR(os.fstat(fd).st_mode):
                     os.mkdir(place)
                 else:
                     os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
                 self._put(fd, place)
-                wanted = msgspec.structs.replace(wanted, source=place)
+                kept = tuple(option for option in wanted.options if not option.startswith(SUBPATH))
+                wanted = msgspec.structs.replace(wanted, source=place, options=kept, uid_mappings=(), gid_mappings=(), tree=None)
             held.append(wanted)
         return msgspec.structs.replace(spec, mounts=tuple(held))
+
+    def _hide_unified(self) -> None:
+        """crun refuses a machine of cgroup v1 where the v2 hierarchy beside it has controllers: it is shown an empty directory, and
+        what it writes there goes with this namespace."""
+        layout = cgroups.detect()
+        if layout.version == 1 and layout.unified:
+            _stop_propagation(layout.unified)
+            self._put(mount.new_file_system("tmpfs", source="tmpfs"), layout.unified)
 
     def _put(self, mount_fd: int, place: str) -> None:
         target = os.open(place, os.O_PATH | os.O_CLOEXEC)
@@ -273,24 +297,13 @@ def _file(root_fd: int, path: str) -> bytes:
         os.close(fd)
 
 
-def _stop_propagation(bundle: str) -> None:
-    """What is mounted in the bundle stays in this namespace; every other mount keeps its peers, so that shared volumes work."""
-    fd = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        top = bundle
-        while not os.path.ismount(top):
-            top = posixpath.dirname(top)
+def _stop_propagation(place: str) -> None:
+    """What is mounted at `place` stays in this namespace; every other mount keeps its peers, so that shared volumes work."""
+    above = posixpath.dirname(place)
+    while not os.path.ismount(above):
+        above = posixpath.dirname(above)
+    for top in (above, place) if os.path.ismount(place) else (above,):
         mount.set_attributes(mount.AT_FDCWD, top, propagation=mount.MS_SLAVE)
-    finally:
-        os.close(fd)
-
-
-def _hide_unified() -> None:
-    """crun refuses a machine of cgroup v1 where the v2 hierarchy beside it has controllers; for it there shall be none."""
-    layout = cgroups.detect()
-    if layout.version == 1 and layout.unified:
-        mount.set_attributes(mount.AT_FDCWD, posixpath.dirname(layout.unified), propagation=mount.MS_SLAVE)
-        mount.unmount(layout.unified, mount.MNT_DETACH)
 
 
 def _receive_console(listening: _socket.socket) -> int:

@@ -15,11 +15,14 @@ import select
 import time
 from typing import NoReturn
 
+import msgspec
+
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import process as kernel_process
-from carrack.runtime import cgroups
+from carrack.runtime import cgroups, hooks
 from carrack.runtime.create import Creation, StartFailed, Stdio, create
 from carrack.runtime.creation import remove_cgroup
+from carrack.runtime.failure import InitFailed
 from carrack.shim import exit_record, foreign, handover, listener, messages, open_files, tenancy, wire, worker
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.foreign import ForeignCreation
@@ -73,12 +76,30 @@ def work(order_fd: int, fds: list[int], orderer: _socket.socket, shim: _socket.s
 
 
 def _introduce(order: StartOrder, shim: _socket.socket) -> None:
-    """Tell the shim whose it is; and for another runtime wait until it is the one to inherit what that leaves behind."""
-    if order.runtime is None:
+    """Tell the shim whose it is; and where init will not be its child from birth, wait until it is the one to inherit orphans."""
+    namespaces = order.spec.linux.namespaces if order.spec.linux else ()
+    if order.runtime is None and not any(each.type == "user" and each.path for each in namespaces):
         shim.send(order.container_id.encode())
     else:
         shim.send(INHERITS + order.container_id.encode())
         shim.recv(1)
+
+
+def _after_start(order: StartOrder, pid: int) -> None:
+    """The hooks for a container whose program runs; that one fails is told, and no more: it is too late to take the start back."""
+    if order.runtime is None and order.spec.hooks is not None and order.spec.hooks.poststart:
+        state = hooks.State(
+            order.spec.oci_version,
+            order.container_id,
+            "running",
+            pid,
+            f"{order.state_directory}/bundle",
+            order.spec.annotations,
+        )
+        try:
+            hooks.run(order.spec.hooks.poststart, state, "poststart")
+        except InitFailed as error:
+            os.write(2, f"carrack: {order.container_id}: {error.cause}\n".encode())
 
 
 def bury(order_fd: int, fds: list[int]) -> None:
@@ -167,6 +188,7 @@ class _Making:
         memory_fd = creation.cgroup.watch_out_of_memory()
         self._wait_for_go()
         creation.go()
+        _after_start(order, creation.pid)
         started_at = time.time_ns()
         self._tell(messages.Started(started_at, tuple(creation.warnings[told:]), tuple(creation.trace) if order.trace else ()))
         return self._container(creation, started_at, memory_fd, self._listening)
@@ -190,14 +212,38 @@ class _Making:
         spec = order.spec
         console = spec.process is not None and spec.process.terminal
         self._pipes = pipes = None if console else make_pipes(stdin=order.open_stdin)
+        if pipes:
+            self._give_pipes(pipes)
         stdio = pipes.stdio if pipes else None
         creation = ForeignCreation(order, order.runtime, stdio) if order.runtime else self._create_here(stdio, console)
         if pipes:
             pipes.close_process_ends()
         return creation
 
+    def _give_pipes(self, pipes: Pipes) -> None:
+        """In a user namespace /dev/stdout can be opened anew only when it belongs to somebody there."""
+        linux = self._order.spec.linux
+        if linux is None or not linux.uid_mappings:
+            return
+        uid = next((each.host_id for each in linux.uid_mappings if each.container_id == 0), 0)
+        gid = next((each.host_id for each in linux.gid_mappings if each.container_id == 0), 0)
+        for fd in pipes.stdio:
+            if fd >= 0:
+                os.fchown(fd, uid, gid)
+
+    def _bundle(self) -> str:
+        """Where hooks find config.json and the root, as they do below other runtimes; empty when there are none."""
+        order = self._order
+        if order.spec.hooks is None:
+            return ""
+        bundle = f"{order.state_directory}/bundle"
+        os.makedirs(f"{bundle}/rootfs", mode=0o711, exist_ok=True)
+        with open(f"{bundle}/config.json", "wb") as file:
+            file.write(msgspec.json.encode(foreign.document(order.spec)))
+        return bundle
+
     def _create_here(self, stdio: Stdio | None, console: bool) -> Creation:
-        order, spec = self._order, self._order.spec
+        order, spec, bundle = self._order, self._order.spec, self._bundle()
         return create(
             spec,
             rootfs=order.rootfs,
@@ -207,6 +253,8 @@ class _Making:
             seccomp_filter=order.seccomp,
             container_id=order.container_id,
             sibling=True,
+            bundle=bundle,
+            root_path=f"{bundle}/rootfs" if bundle else "/",
             trace=order.trace,
         )
 

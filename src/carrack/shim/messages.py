@@ -131,6 +131,8 @@ class StartOrder(_Message, frozen=True, tag="start"):
     waiting: tuple[Wait, ...] = ()
     trace: bool = False
     """Name each step and its time in Started."""
+    tied: bool = False
+    """The container ends with this conversation: a build step, which no later daemon would know."""
     runtime: ForeignRuntime | None = None
     """None: our own, in the shim itself."""
     version: int = VERSION
@@ -191,6 +193,120 @@ class PackTree(_Message, frozen=True, tag="pack-tree"):
     """``gzip`` or ``zstd``; "": none. `diff_id` and `stream_bytes` are of the stream before it."""
     level: int = 0
     """Of the compression; 0: its usual one."""
+    version: int = VERSION
+
+
+class UnpackContext(_Message, frozen=True, tag="unpack-context"):
+    """Extract a build context, everything as root's, names of whiteouts as ordinary names.
+
+    Descriptors: the (compressed) tar, the empty target directory, an empty file for its index (`archive.index`). Answered with the
+    digest of the uncompressed tar as `diff_id`, `size_bytes`, `entries`.
+    """
+
+    limit_bytes: int = 0
+    version: int = VERSION
+
+
+class SyncContext(_Message, frozen=True, tag="sync-context"):
+    """Bring a context's directory from what one manifest says (`archive.manifest`) to what another says.
+
+    Descriptors: a tar of the files that the second has and the first has not, the directory, the first manifest, the second, the
+    directory's index, an empty file for the new index. Answered like UnpackContext, without a digest. When it fails the directory
+    is neither the one nor the other.
+    """
+
+    limit_bytes: int = 0
+    version: int = VERSION
+
+
+class RunConfined(_Message, frozen=True, tag="run-confined"):
+    """Run a program of the host that works on a tree of strangers (git), where it can reach nothing but that tree.
+
+    Its file system holds the host's programs and libraries, read-only, no home and no data; the directory is `WORKSPACE` and its
+    working directory, the only place it can write besides an empty /tmp. It has no capability and the host's network. Descriptors:
+    the directory, standard output, standard error. Answered with `exit_code`; it dies with its order.
+    """
+
+    arguments: tuple[str, ...]
+    """The first is a path of the host."""
+    environment: tuple[str, ...] = ()
+    version: int = VERSION
+
+
+class PruneTree(_Message, frozen=True, tag="prune-tree"):
+    """Remove what ignore patterns leave out (`path_patterns`). Descriptor: the directory. Answered with `entries` removed."""
+
+    patterns: tuple[str, ...]
+    look_only: bool = False
+    """Only count, and stop at the first."""
+    version: int = VERSION
+
+
+class MakeDirectory(_Message, frozen=True, tag="make-directory"):
+    """Make a directory of a snapshot, as WORKDIR does. `entries` answers how many were made."""
+
+    rootfs: tuple[Mount, ...]
+    path: str
+    owner: str = ""
+    """``user[:group]``, by the tree's own names."""
+    moment_seconds: int = -1
+    """The time that new directories bear; -1: now."""
+    version: int = VERSION
+
+
+class LookAt(_Message, frozen=True, tag="look-at"):
+    """Say what is at a path of a read-only tree: `entries` 1 for a directory, 2 for a file, 3 for something else."""
+
+    rootfs: tuple[Mount, ...]
+    path: str
+    version: int = VERSION
+
+
+class ViewMount(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that a container has mounted over its root: what a worker is shown there."""
+
+    destination: str
+    source: str = ""
+    """A path of the host, for a container that does not run; one that does is asked for what it has at `destination`."""
+    beneath: str = ""
+    """A path in the source, which no link leads out of: that is what is mounted."""
+    writable: bool = True
+
+
+class View(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A container's files as a worker is shown them: its root, and its volumes and binds in their places."""
+
+    rootfs: tuple[Mount, ...] = ()
+    """Of a container that does not run. Empty: the first descriptor of the job is the pidfd of its init."""
+    mounts: tuple[ViewMount, ...] = ()
+    """In the order in which they are mounted."""
+    read_only: bool = False
+    """The root may not be written."""
+
+
+class ReadPath(_Message, frozen=True, tag="read-path"):
+    """Tell of a path in a container and, with `archive`, write it and everything below as a tar stream.
+
+    Descriptors: the view's, then where the archive goes. Answered with PathFacts, then, after the archive, with WorkerDone.
+    """
+
+    view: View
+    path: str
+    archive: bool = False
+    makes_places: bool = False
+    """Make the places of mounts that a container which never ran has not got yet; its root is taken to be written for that."""
+    version: int = VERSION
+
+
+class WritePath(_Message, frozen=True, tag="write-path"):
+    """Extract a (compressed) tar into a directory of a container. Descriptors: the view's, then the source."""
+
+    view: View
+    path: str
+    keep_kinds: bool = False
+    """Refuse to put a directory where something else is, or the reverse."""
+    owner: str = ""
+    """Whom everything is to belong to, looked up in the container's own files; empty: as the archive says."""
     version: int = VERSION
 
 
@@ -265,7 +381,25 @@ class Checksum(_Message, frozen=True, tag="checksum"):
     version: int = VERSION
 
 
-WorkerJob = UnpackLayer | UnpackArchive | CopyUp | CopyDirectory | RemoveTree | PackTree | ReadFile | CopyFiles | Checksum
+WorkerJob = (
+    UnpackLayer
+    | UnpackArchive
+    | CopyUp
+    | CopyDirectory
+    | RemoveTree
+    | PackTree
+    | ReadFile
+    | CopyFiles
+    | Checksum
+    | UnpackContext
+    | SyncContext
+    | PruneTree
+    | RunConfined
+    | MakeDirectory
+    | LookAt
+    | ReadPath
+    | WritePath
+)
 
 
 class WorkerDone(_Message, frozen=True, tag="worker-done"):
@@ -276,6 +410,20 @@ class WorkerDone(_Message, frozen=True, tag="worker-done"):
     entries: int = 0
     stream_bytes: int = 0
     checksum: str = ""
+    exit_code: int = 0
+
+
+class PathFacts(_Message, frozen=True, tag="path-facts"):
+    """What lstat(2) says of a path in a container."""
+
+    name: str
+    """Its last component as it was asked for, as text; bytes that are no UTF-8 replaced."""
+    size_bytes: int
+    mode: int
+    """`st_mode`."""
+    mtime_nanoseconds: int
+    link_target: str = ""
+    """Where a symbolic link leads in the end, from the container's root."""
 
 
 class WorkerFailed(_Message, frozen=True, tag="worker-failed"):
@@ -427,7 +575,7 @@ class Status(_Message, frozen=True, tag="status"):
 ToZygote = StartOrder | WorkerJob
 ToShim = Go | Abandon | Exec | Attach | Wait | FollowLogs | Signal | Resize | Inquire | Forget
 FromShim = Created | Started | StartFailed | Done | Refused | ExecExited | Detached | OutOfMemory | Exited | Status
-FromWorker = WorkerDone | WorkerFailed
+FromWorker = PathFacts | WorkerDone | WorkerFailed
 
 
 # ── the zygote itself ──────────────────────────────────────────────────────────────────────────────────────────────────────

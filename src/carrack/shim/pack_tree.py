@@ -16,10 +16,10 @@ _GATHERED_BYTES = 256 << 10
 """Headers and small files leave together: a write for each would cost more than they do."""
 
 
-class _Output:
+class Output:
     """A descriptor written to in large pieces, everything hashed on its way. It may be non-blocking, for its other owner's sake."""
 
-    def __init__(self, fd: int, compressor: Compressor | None) -> None:
+    def __init__(self, fd: int, compressor: Compressor | None = None) -> None:
         self._fd = fd
         self._compressor = compressor
         self._hash = hashlib.sha256()
@@ -80,7 +80,7 @@ def pack_tree(job: PackTree, root_fd: int, target_fd: int) -> WorkerDone:
     if job.compression:
         portable = job.latest_mtime_seconds >= 0  # who rewrites times wants the same bytes everywhere
         compressor = compression.compressor(compression.Compression(job.compression), job.level, portable=portable)
-    output = _Output(target_fd, compressor)
+    output = Output(target_fd, compressor)
     for piece in writer.stream():
         output.add(piece)
     output.finish()

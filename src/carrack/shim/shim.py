@@ -118,6 +118,8 @@ class Shim:
         self._conversation = None
         if self._exited is not None:
             self._leave_if_alone()
+        elif self._order.tied and not self._init_ended:
+            self._cgroup.kill()
 
     def _on_message(self, conversation: Conversation, message: Message, fds: list[int]) -> None:
         if isinstance(message, messages.Inquire):

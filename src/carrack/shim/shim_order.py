@@ -21,6 +21,7 @@ class ShimOrder(msgspec.Struct, frozen=True, tag_field="type", tag="start"):
     attached: tuple[Attach, ...] = ()
     waiting: tuple[Wait, ...] = ()
     trace: bool = False
+    tied: bool = False
     runtime: ForeignRuntime | None = None
     version: int = 1
 

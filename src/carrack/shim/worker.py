@@ -11,17 +11,18 @@ import fcntl
 import os
 import signal
 import stat
+from collections.abc import Callable
 
 from carrack.archive.copying import copy_content
 from carrack.archive.layer import unpack_layer
 from carrack.archive.removal import remove_tree
 from carrack.errors import CarrackError, InvalidParameter, NotFound, SystemFailure, Unavailable
 from carrack.kernel import mount, paths
-from carrack.oci.mount import Mount
 from carrack.runtime import rootfs
-from carrack.shim import messages, wire
+from carrack.shim import container_view, messages, place, wire
 from carrack.shim.checksum import checksum
 from carrack.shim.confinement import detached, shut_in
+from carrack.shim.contexts import prune_tree, sync_context, unpack_context
 from carrack.shim.copy_files import copy_files
 from carrack.shim.copy_tree import TreeCopy
 from carrack.shim.messages import (
@@ -29,20 +30,31 @@ from carrack.shim.messages import (
     CopyDirectory,
     CopyFiles,
     CopyUp,
+    LookAt,
+    MakeDirectory,
     PackTree,
+    PathFacts,
+    PruneTree,
     ReadFile,
+    ReadPath,
     RemoveTree,
+    RunConfined,
+    SyncContext,
     UnpackArchive,
+    UnpackContext,
     UnpackLayer,
     WorkerDone,
     WorkerFailed,
     WorkerJob,
+    WritePath,
 )
 from carrack.shim.pack_tree import pack_tree
+from carrack.shim.read_path import read_path
+from carrack.shim.run_confined import run_confined
+from carrack.shim.stacks import LOOK_ONLY, take_tree
+from carrack.shim.write_path import write_path
 
-_UPPER = "upperdir="
-_UPPER_ONLY = (_UPPER, "workdir=")
-_LOOK_ONLY = mount.ATTR_RDONLY | mount.ATTR_NODEV | mount.ATTR_NOEXEC | mount.ATTR_NOSUID
+Tell = Callable[[PathFacts], None]
 
 
 def work(sock: _socket.socket, job: WorkerJob, fds: list[int]) -> None:
@@ -52,7 +64,7 @@ def work(sock: _socket.socket, job: WorkerJob, fds: list[int]) -> None:
     try:
         if job.version > messages.VERSION:
             raise Unavailable(f"the zygote speaks protocol version {messages.VERSION}, the job {job.version}")
-        answer = _do(job, fds)
+        answer = _do(job, fds, lambda facts: wire.send(sock, facts))
     except CarrackError as error:
         answer = WorkerFailed(type(error).__name__, error.message)
     except OSError as error:
@@ -61,7 +73,7 @@ def work(sock: _socket.socket, job: WorkerJob, fds: list[int]) -> None:
     wire.send(sock, answer)
 
 
-def _do(job: WorkerJob, fds: list[int]) -> WorkerDone:
+def _do(job: WorkerJob, fds: list[int], tell: Tell) -> WorkerDone:
     match job:
         case UnpackLayer():
             return _unpack(job, *fds)
@@ -75,35 +87,49 @@ def _do(job: WorkerJob, fds: list[int]) -> WorkerDone:
             return _remove(job, *fds)
         case PackTree():
             return _pack(job, *fds)
+        case MakeDirectory():
+            root, kept = rootfs.take_root(job.rootfs)
+            os.close(kept)
+            return place.make_directory(shut_in(root, overlay_attributes=True), job.path, job.owner, job.moment_seconds)
+        case LookAt():
+            return place.look_at(shut_in(take_tree(job.rootfs)), job.path)
+        case ReadPath():
+            return _read(job, fds, tell)
+        case WritePath():
+            root_fd = container_view.enter(job.view, fds, writes=True)
+            return write_path(job, root_fd, *fds)
         case ReadFile():
             return _read_file(job, *fds)
         case CopyFiles():
             return _copy_files(job)
         case Checksum():
             return _checksum(job, *fds)
+        case UnpackContext():
+            source_fd, directory_fd, index_fd = fds
+            return unpack_context(job, source_fd, shut_in(_taken(directory_fd)), index_fd)
+        case SyncContext():
+            return sync_context(job, shut_in(_taken(fds.pop(1))), fds)
+        case RunConfined():
+            return WorkerDone(exit_code=run_confined(job, *fds))
+        case PruneTree():
+            return prune_tree(job, shut_in(_taken(*fds)))
 
 
 def _unpack(job: UnpackLayer, source_fd: int, target_fd: int) -> WorkerDone:
-    tree = detached(target_fd)
-    os.close(target_fd)
-    root_fd = shut_in(tree, overlay_attributes=True)
+    root_fd = shut_in(_taken(target_fd), overlay_attributes=True)
     report = unpack_layer(source_fd, root_fd, job.limit_bytes)
     return WorkerDone(report.diff_id, report.size_bytes, report.entries)
 
 
 def _unpack_archive(source_fd: int, target_fd: int) -> WorkerDone:
-    tree = detached(target_fd)
-    os.close(target_fd)
-    root_fd = shut_in(tree)
+    root_fd = shut_in(_taken(target_fd))
     report = unpack_layer(source_fd, root_fd, whiteouts=False)
     return WorkerDone(report.diff_id, report.size_bytes, report.entries)
 
 
 def _copy(source_fd: int, target_fd: int) -> WorkerDone:
-    source, target = detached(source_fd), detached(target_fd)
-    os.close(source_fd)
-    os.close(target_fd)
-    mount.set_attributes(source, add=_LOOK_ONLY)
+    source, target = _taken(source_fd), _taken(target_fd)
+    mount.set_attributes(source, add=LOOK_ONLY)
     root_fd = shut_in(source)
     place = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
     os.close(target)
@@ -113,27 +139,28 @@ def _copy(source_fd: int, target_fd: int) -> WorkerDone:
 
 
 def _remove(job: RemoveTree, directory_fd: int) -> WorkerDone:
-    tree = detached(directory_fd)
-    os.close(directory_fd)
-    remove_tree(shut_in(tree), job.name)
+    remove_tree(shut_in(_taken(directory_fd)), job.name)
     return WorkerDone()
 
 
 def _pack(job: PackTree, target_fd: int, directory_fd: int = -1) -> WorkerDone:
     if job.rootfs:
-        tree = _take_tree(job.rootfs)
+        tree = take_tree(job.rootfs)
     else:
-        tree = detached(directory_fd)
-        os.close(directory_fd)
-        mount.set_attributes(tree, add=_LOOK_ONLY)
+        tree = _taken(directory_fd)
+        mount.set_attributes(tree, add=LOOK_ONLY)
     return pack_tree(job, shut_in(tree, overlay_attributes=True), target_fd)
+
+
+def _read(job: ReadPath, fds: list[int], tell: Tell) -> WorkerDone:
+    root_fd = container_view.enter(job.view, fds, writes=job.makes_places)
+    return read_path(job, root_fd, fds[0] if fds else -1, tell)
 
 
 def _copy_up(job: CopyUp, volume_fd: int) -> WorkerDone:
     """Docker's rule: only a directory of the image is copied, and only into an empty volume."""
-    volume = detached(volume_fd)
-    os.close(volume_fd)
-    root_fd = shut_in(_take_tree(job.rootfs), overlay_attributes=True)
+    volume = _taken(volume_fd)
+    root_fd = shut_in(take_tree(job.rootfs), overlay_attributes=True)
     target = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=volume)
     os.close(volume)
     if os.listdir(target):
@@ -149,7 +176,7 @@ def _copy_up(job: CopyUp, volume_fd: int) -> WorkerDone:
 
 def _copy_files(job: CopyFiles) -> WorkerDone:
     """The sources stay detached mounts, from which ``..`` leads nowhere; the destination becomes the root."""
-    trees = [_take_tree(each) for each in job.trees]
+    trees = [take_tree(each) for each in job.trees]
     target, kept = rootfs.take_root(job.target)
     os.close(kept)
     root_fd = shut_in(target)
@@ -159,8 +186,15 @@ def _copy_files(job: CopyFiles) -> WorkerDone:
     return done
 
 
+def _taken(directory_fd: int) -> int:
+    """A directory of the host as a detached mount, its own descriptor closed."""
+    tree = detached(directory_fd)
+    os.close(directory_fd)
+    return tree
+
+
 def _read_file(job: ReadFile, target_fd: int) -> WorkerDone:
-    root_fd = shut_in(_take_tree(job.tree))
+    root_fd = shut_in(take_tree(job.tree))
     try:
         fd = paths.open_in(root_fd, job.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except (FileNotFoundError, NotADirectoryError):
@@ -175,32 +209,7 @@ def _read_file(job: ReadFile, target_fd: int) -> WorkerDone:
 
 
 def _checksum(job: Checksum, index_fd: int = -1) -> WorkerDone:
-    return WorkerDone(checksum=checksum(job, shut_in(_take_tree(job.tree)), index_fd))
-
-
-def _take_tree(mounts: tuple[Mount, ...]) -> int:
-    """What a stack of layers shows, as a detached mount that nothing can be changed through; no mount is an empty tree."""
-    if not mounts:
-        return mount.new_file_system("tmpfs", attributes=_LOOK_ONLY)
-    root, kept = rootfs.take_root(tuple(_read_only(each) for each in mounts))
-    os.close(kept)
-    mount.set_attributes(root, add=_LOOK_ONLY)
-    return root
-
-
-def _read_only(wanted: Mount) -> Mount:
-    """An overlay without an upper directory, its own put on top of the layers: two overlays never share one (law 6).
-
-    One layer alone is no overlay (the kernel wants two without an upper directory): it is shown as it is.
-    """
-    upper = tuple(each.removeprefix(_UPPER) for each in wanted.options if each.startswith(_UPPER))
-    if wanted.type != "overlay":
-        return wanted
-    layers = upper + wanted.lower
-    if len(layers) == 1:
-        return Mount("bind", layers[0], wanted.target, ("bind",))
-    options = tuple(each for each in wanted.options if not each.startswith(_UPPER_ONLY))
-    return Mount(wanted.type, wanted.source, wanted.target, options, layers)
+    return WorkerDone(checksum=checksum(job, shut_in(take_tree(job.tree)), index_fd))
 
 
 def _die_with_connection(sock: _socket.socket) -> None:

@@ -20,18 +20,24 @@ def run_job(zygote_socket: str, job: WorkerJob, fds: Sequence[int]) -> WorkerDon
     return Job(zygote_socket, job, fds).result()
 
 
+def begin_job(zygote_socket: str, job: WorkerJob, fds: Sequence[int]) -> socket.socket:
+    """Give a job to a worker; its answers come by the socket, and closing that ends it. Raises SystemFailure, Unavailable."""
+    sock = reach(zygote_socket)
+    try:
+        wire.send(sock, job, fds)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 class Job:
     """A job under way, which another thread may cancel."""
 
     def __init__(self, zygote_socket: str, job: WorkerJob, fds: Sequence[int]) -> None:
         self._name = type(job).__name__
-        self._sock = reach(zygote_socket)
+        self._sock = begin_job(zygote_socket, job, fds)
         self._cancelled = False
-        try:
-            wire.send(self._sock, job, fds)
-        except BaseException:
-            self._sock.close()
-            raise
 
     def result(self) -> WorkerDone:
         """Block until the worker has answered. Raises Cancelled after `cancel`."""
@@ -45,7 +51,7 @@ class Job:
         if isinstance(answer, WorkerDone):
             return answer
         if isinstance(answer, WorkerFailed):
-            raise _error(answer)
+            raise error_of(answer)
         raise SystemFailure(f"a worker does not answer with {type(answer).__name__}")
 
     def cancel(self) -> None:
@@ -57,7 +63,8 @@ class Job:
             pass
 
 
-def _error(failed: WorkerFailed) -> CarrackError:
+def error_of(failed: WorkerFailed) -> CarrackError:
+    """The failure that a worker tells of, as its own kind of error."""
     kind = getattr(errors, failed.kind, None)
     if isinstance(kind, type) and issubclass(kind, CarrackError):
         return kind(failed.message)

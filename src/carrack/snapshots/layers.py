@@ -125,6 +125,17 @@ class LayerStore:
                 raise Conflict(f"snapshot {key} already exists") from error
             raise NotFound(f"layer {parent} does not exist") from error
 
+    def take(self, key: str) -> Path:
+        self.parent(key)
+        staging = self._root / f"{_STAGING}{os.urandom(6).hex()}" / _DIFF
+        try:
+            staging.parent.mkdir(mode=0o700)
+            (self.home(key) / RW).rename(staging)
+        except OSError as error:
+            raise SystemFailure(f"cannot take what snapshot {key} holds: {error.strerror}") from error
+        self.remove(key)
+        return staging
+
     def remove(self, key: str) -> None:
         self._database.execute("DELETE FROM snapshots WHERE key = ?", (key,)).result()
         self.throw_away(key)
@@ -171,11 +182,13 @@ _CHAIN = """WITH RECURSIVE stack (chain_id, diff_id, parent, short, size_bytes, 
     ) SELECT chain_id, diff_id, parent, short, size_bytes FROM stack ORDER BY depth"""
 _USED = """SELECT 1 FROM layers WHERE parent = :chain
     UNION ALL SELECT 1 FROM snapshots WHERE parent = :chain
+    UNION ALL SELECT 1 FROM build_records WHERE chain_id = :chain
     UNION ALL SELECT 1 FROM images WHERE chain_id = :chain LIMIT 1"""
 
 _IDLE = """SELECT chain_id FROM layers l
     WHERE NOT EXISTS (SELECT 1 FROM layers WHERE parent = l.chain_id)
     AND NOT EXISTS (SELECT 1 FROM snapshots WHERE parent = l.chain_id)
+    AND NOT EXISTS (SELECT 1 FROM build_records WHERE chain_id = l.chain_id)
     AND NOT EXISTS (SELECT 1 FROM images WHERE chain_id = l.chain_id)"""
 
 

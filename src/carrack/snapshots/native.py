@@ -6,6 +6,7 @@ Slow and large where the file system cannot share copies, but there is nothing i
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from carrack.archive.difference import DifferenceCopy
 from carrack.errors import Conflict, SystemFailure
@@ -13,6 +14,7 @@ from carrack.oci.digest import Digest
 from carrack.oci.mount import Mount
 from carrack.snapshots.layers import RW, LayerStore
 
+_OPAQUE = "trusted.overlay.opaque"
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -51,6 +53,12 @@ class Native(LayerStore):
             self.throw_away(key)
             raise
         return self.mounts(key)
+
+    def take(self, key: str) -> Path:
+        """See `Snapshotter.take`. A full copy, so the layer hides all that is below it."""
+        staging = super().take(key)
+        os.setxattr(staging, _OPAQUE, b"y")
+        return staging
 
     def mounts(self, key: str) -> tuple[Mount, ...]:
         self.parent(key)

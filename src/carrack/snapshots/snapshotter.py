@@ -98,6 +98,12 @@ class Snapshotter(Protocol):
     def remove(self, key: str) -> None:
         """Take a snapshot away. It must not be mounted. Idempotent."""
 
+    def take(self, key: str) -> Path:
+        """Turn a snapshot's own changes into a staging directory, to be committed or abandoned; the snapshot is gone.
+
+        It must not be mounted. Raises NotFound.
+        """
+
     def usage(self, key: str) -> Usage:
         """What a snapshot's own changes take. Raises NotFound."""
 

@@ -69,4 +69,27 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX journal_by_subject ON journal (kind, subject)",
         ),
     ),
+    Migration(
+        2,
+        (
+            # What a build step made: `key` names the step and the content of all it reads, `chain_id` the stack it ended with,
+            # `directory` a folder under build/ (a cache mount, a fetched source). `place` is where the step stands in its
+            # Dockerfile, so that a miss can be explained. Times are in nanoseconds of the epoch.
+            """CREATE TABLE build_records (
+                key TEXT PRIMARY KEY, kind TEXT NOT NULL, chain_id TEXT REFERENCES layers (chain_id), directory TEXT UNIQUE,
+                place TEXT NOT NULL, description TEXT NOT NULL, size_bytes INTEGER NOT NULL, created INTEGER NOT NULL,
+                used INTEGER NOT NULL, uses INTEGER NOT NULL, document BLOB NOT NULL
+            ) STRICT""",
+            "CREATE INDEX build_records_by_chain ON build_records (chain_id)",
+            "CREATE INDEX build_records_by_place ON build_records (place, used)",
+            # The digest of what a step reads of a stack of layers, which never changes.
+            """CREATE TABLE build_sums (
+                chain_id TEXT NOT NULL, selection TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (chain_id, selection)
+            ) STRICT, WITHOUT ROWID""",
+            # The blob (descriptor, JSON) that a layer was last packed into, as long as something keeps that blob.
+            """CREATE TABLE build_blobs (
+                diff_id TEXT NOT NULL, compression TEXT NOT NULL, descriptor BLOB NOT NULL, PRIMARY KEY (diff_id, compression)
+            ) STRICT, WITHOUT ROWID""",
+        ),
+    ),
 )

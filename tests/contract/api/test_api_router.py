@@ -131,9 +131,9 @@ def test_options_is_answered_everywhere(start_api: StartApi) -> None:
 
 
 def test_what_is_missing_says_so(start_api: StartApi) -> None:
-    assert message(ask(start_api(not_yet.routes()), "POST", "/v1.43/build")) == (
+    assert message(ask(start_api(not_yet.routes()), "POST", "/v1.43/swarm/init")) == (
         501,
-        "POST /v1.43/build is not implemented by Carrack yet",
+        "POST /v1.43/swarm/init is not implemented by Carrack yet",
     )
 
 

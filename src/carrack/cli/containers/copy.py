@@ -161,15 +161,19 @@ class _Reader:
 
 def _extract(reader: _Reader, source: str, target: str, *, is_folder: bool, rename: str) -> None:
     folder, old, new = _destination(source, target, is_folder=is_folder, rename=rename)
+
+    def named(name: str) -> str:
+        """What an entry of the archive is called here."""
+        if rename:
+            name = _rebase(name, split_entry(source)[1], rename)
+        return _rebase(name, old, new) if new else name
+
     with tarfile.open(fileobj=reader, mode="r|", errorlevel=1) as archive:  # type: ignore[call-overload]
         directories: list[tarfile.TarInfo] = []
         for entry in archive:
-            name = entry.name
-            if rename:
-                name = _rebase(name, split_entry(source)[1], rename)
-            entry.name = _rebase(name, old, new) if new else name
-            if entry.islnk() and new:
-                entry.linkname = _rebase(entry.linkname, old, new)
+            entry.name = named(entry.name)
+            if entry.islnk():
+                entry.linkname = named(entry.linkname)
             try:
                 extract_entry(archive, entry, folder)
             except OSError as error:

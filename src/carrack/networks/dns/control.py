@@ -1,7 +1,8 @@
 """The conversation between carrackd and the names process: the closed list of its messages, and how they travel.
 
-    carrackd ── Put · Serve (+ sockets) · Drop · Fetch · Retain · Stop ──▶ names
-             ◀──────────────── Done (+ sockets) | Refused ──────────────────
+    carrackd ── Put · Serve (+ sockets) · Drop · Relay (+ socket) · Unrelay · Retain · Stop ──▶ names
+             ◀────────────────────────────── Done | Refused ───────────────────────────────
+    names    ── the same orders, as it obeyed them ──▶ its spare (spare.py)
 
 Each message is a length and JSON on a unix stream socket; descriptors travel beside the first byte. Each is answered, so that a
 name can be looked up when the order that gave it has returned. Fields are only ever added, with defaults.
@@ -18,7 +19,7 @@ import msgspec
 
 from carrack.networks.dns.table import ContainerNames
 
-VERSION = 1
+VERSION = 2
 _LENGTH = struct.Struct(">I")
 _LIMIT_BYTES = 64 << 20
 _DESCRIPTORS = 3
@@ -52,16 +53,38 @@ class Drop(_Message, frozen=True, tag="drop"):
     container_id: str
 
 
-class Fetch(_Message, frozen=True, tag="fetch"):
-    """Give copies of a container's two sockets beside the answer: to a carrackd that was away when they were made."""
+class RelaySpec(msgspec.Struct, frozen=True):
+    """One port of the host that a process has to serve, because the kernel translates nothing there, and where it leads."""
+
+    protocol: str
+    host_ip: str
+    host_port: int
+    target_ip: str
+    target_port: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.protocol, self.host_ip, self.host_port
+
+
+class Relay(_Message, frozen=True, tag="relay"):
+    """Serve a published port. Descriptors: its socket; perhaps the init's pidfd. Without them: the port leads elsewhere now."""
+
+    container_id: str
+    relay: RelaySpec
+
+
+class Unrelay(_Message, frozen=True, tag="unrelay"):
+    """Close a container's published ports."""
 
     container_id: str
 
 
 class Retain(_Message, frozen=True, tag="retain"):
-    """Forget every container but these: after all of them were put."""
+    """Forget every container but these: after all of them were put. `relayed`: those that have ports."""
 
     container_ids: tuple[str, ...]
+    relayed: tuple[str, ...] = ()
 
 
 class Stop(_Message, frozen=True, tag="stop"):
@@ -69,16 +92,17 @@ class Stop(_Message, frozen=True, tag="stop"):
 
 
 class Done(_Message, frozen=True, tag="done"):
-    """Done; `served` tells how many containers are answered."""
+    """Done. To `Retain`: which containers are answered, and which have ports."""
 
-    served: int = 0
+    served: tuple[str, ...] = ()
+    relayed: tuple[str, ...] = ()
 
 
 class Refused(_Message, frozen=True, tag="refused"):
     message: str
 
 
-Order = Hello | Put | Serve | Drop | Fetch | Retain | Stop
+Order = Hello | Put | Serve | Drop | Relay | Unrelay | Retain | Stop
 Answer = Done | Refused
 
 
@@ -105,17 +129,6 @@ def receive_answer(connection: socket.socket) -> Answer:
     """The answer to what was sent. Raises EOFError, OSError, msgspec.DecodeError."""
     answer: Answer = msgspec.json.decode(_body(connection, connection.recv(_LENGTH.size)), type=Answer)
     return answer
-
-
-def receive_answer_with_descriptors(connection: socket.socket) -> tuple[Answer, list[int]]:
-    """The answer to what was sent, and what came with it. Raises EOFError, OSError, msgspec.DecodeError."""
-    head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, _DESCRIPTORS)
-    try:
-        return msgspec.json.decode(_body(connection, head), type=Answer), list(fds)
-    except BaseException:
-        for fd in fds:
-            os.close(fd)
-        raise
 
 
 def _body(connection: socket.socket, head: bytes) -> bytes:

@@ -90,11 +90,10 @@ class Forwarder:
         disguised = secrets.token_bytes(2) + query[2:]
         answer: asyncio.Future[bytes] = loop.create_future()
         try:
-            transport, _ = await loop.create_datagram_endpoint(
-                lambda: _Exchange(disguised, question, answer), remote_addr=(server, self._port)
-            )
+            asker = self._socket_to(server, socket.SOCK_DGRAM)
         except OSError:
             return None
+        transport, _ = await loop.create_datagram_endpoint(lambda: _Exchange(disguised, question, answer), sock=asker)
         try:
             return await asyncio.wait_for(answer, _TRY_SECONDS)
         except (TimeoutError, OSError):
@@ -102,12 +101,28 @@ class Forwarder:
         finally:
             transport.close()
 
+    def _socket_to(self, server: str, kind: int) -> socket.socket:
+        """A socket that speaks to a server, of whichever IP version, scoped addresses included; one of streams is connecting still.
+
+        The loop would resolve a scoped address in a thread, and the process that forks a spare has but one.
+        """
+        family, _, _, _, address = socket.getaddrinfo(server, self._port, type=kind, flags=socket.AI_NUMERICHOST)[0]
+        asker = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+        try:
+            asker.connect(address)
+        except BlockingIOError:
+            pass
+        except OSError:
+            asker.close()
+            raise
+        return asker
+
     async def ask_by_stream(self, query: bytes, servers: tuple[str, ...]) -> bytes | None:
         """The same by TCP: for answers that are too long for a datagram."""
         for server in servers:
             try:
                 async with asyncio.timeout(_TRY_SECONDS * 2):
-                    reader, writer = await asyncio.open_connection(server, self._port, flags=socket.AI_NUMERICHOST)
+                    reader, writer = await asyncio.open_connection(sock=await self._connected(server))
                     try:
                         writer.write(struct.pack(">H", len(query)) + query)
                         length = struct.unpack(">H", await reader.readexactly(2))[0]
@@ -117,3 +132,20 @@ class Forwarder:
             except (OSError, TimeoutError, asyncio.IncompleteReadError):
                 continue
         return None
+
+    async def _connected(self, server: str) -> socket.socket:
+        asker = self._socket_to(server, socket.SOCK_STREAM)
+        loop = asyncio.get_running_loop()
+        connected = asyncio.Event()
+        loop.add_writer(asker, connected.set)
+        try:
+            try:
+                await connected.wait()
+            finally:
+                loop.remove_writer(asker)
+            if error := asker.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(error, os.strerror(error))
+        except BaseException:
+            asker.close()
+            raise
+        return asker

@@ -7,10 +7,9 @@ that no packet can claim to be another's.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
 from carrack.networks.dns import message
@@ -33,8 +32,6 @@ class _Place:
     container_id: str
     datagrams: socket.socket
     listener: socket.socket
-    end_fd: int = -1
-    """A pidfd that tells the container's end; -1: nobody watches."""
     streams: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -47,10 +44,8 @@ class NameServer:
         *,
         upstream_port: int = 53,
         servers: HostServers | None = None,
-        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.table = table
-        self._changed = changed
         self._places: dict[str, _Place] = {}
         self._forwarder = Forwarder(upstream_port)
         self._host_servers = servers or HostServers()
@@ -59,18 +54,16 @@ class NameServer:
     def __len__(self) -> int:
         return len(self._places)
 
-    def serve(self, container_id: str, datagrams: socket.socket, listener: socket.socket, end_fd: int = -1) -> None:
-        """Answer on these sockets for a container, until `leave` or the container's end; they are ours from now on."""
+    def serve(self, container_id: str, datagrams: socket.socket, listener: socket.socket) -> None:
+        """Answer on these sockets for a container, until `leave`; they are ours from now on."""
         self.leave(container_id)
-        place = _Place(container_id, datagrams, listener, end_fd)
+        place = _Place(container_id, datagrams, listener)
         self._places[container_id] = place
         loop = asyncio.get_running_loop()
         for each in (datagrams, listener):
             each.setblocking(False)
         loop.add_reader(datagrams, self._read_datagrams, place)
         loop.add_reader(listener, self._accept, place)
-        if end_fd >= 0:
-            loop.add_reader(end_fd, self.leave, container_id)
 
     def leave(self, container_id: str) -> None:
         """Close a container's sockets, which lets its namespace end. Idempotent."""
@@ -81,17 +74,12 @@ class NameServer:
         for each in (place.datagrams, place.listener):
             loop.remove_reader(each)
             each.close()
-        if place.end_fd >= 0:
-            loop.remove_reader(place.end_fd)
-            os.close(place.end_fd)
         for task in place.streams:
             task.cancel()
-        self._changed()
 
-    def sockets_of(self, container_id: str) -> list[int]:
-        """The descriptors of a container's sockets; none: it is not served."""
-        place = self._places.get(container_id)
-        return [place.datagrams.fileno(), place.listener.fileno()] if place else []
+    def all(self) -> list[tuple[str, list[int]]]:
+        """Every container that is answered, with the descriptors of its two sockets."""
+        return [(place.container_id, [place.datagrams.fileno(), place.listener.fileno()]) for place in self._places.values()]
 
     def retain(self, container_ids: set[str]) -> None:
         """Leave every container but these."""

@@ -80,6 +80,10 @@ class NameTable:
     def get(self, container_id: str) -> ContainerNames | None:
         return self._containers.get(container_id)
 
+    def all(self) -> Sequence[ContainerNames]:
+        """What is known of every container."""
+        return [*self._containers.values()]
+
     def __len__(self) -> int:
         return len(self._containers)
 

@@ -68,11 +68,19 @@ def probe(path: str, layout: Layout) -> Features:
     """Make a cgroup at `path` for a moment and see what it has. Raises OSError."""
     cgroup = CgroupV1(path, layout) if layout.version == 1 else CgroupV2(path, layout)
     directories = [h.mountpoint + path for h in layout.hierarchies] if layout.version == 1 else [layout.unified + path]
+    roots = {directory[: -len(path)] for directory in directories}
+    above = [path[:end] for end in range(len(path) - 1, 0, -1) if path[end] == "/"]
+    made = [root + parent for root in roots for parent in above if not os.path.isdir(root + parent)]
     try:
         cgroup.create()
         present = {name for directory in directories for name in os.listdir(directory)}
     finally:
         cgroup.remove()
+        for directory in made:
+            try:
+                os.rmdir(directory)
+            except OSError:
+                pass  # somebody has come to use it
     return found_among(present, layout.version)
 
 

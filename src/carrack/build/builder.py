@@ -1,0 +1,310 @@
+"""A build from its request to its outcome: read the Dockerfile, find the images, convert, solve, export.
+
+Knows the order of things and nothing of how they come in or are shown: a transport makes a `BuildRequest` and takes events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from carrack.build.bases import Bases, images_of, with_triggers
+from carrack.build.cache import BuildCache
+from carrack.build.cancellation import Cancellation
+from carrack.build.convert import Circumstances, convert
+from carrack.build.dockerfile.arguments import platform_arguments
+from carrack.build.dockerfile.ignore import ignore_file_names, read_ignore_file
+from carrack.build.dockerfile.lint import lint
+from carrack.build.dockerfile.lint_rules import LintWarning, read_choice
+from carrack.build.dockerfile.stages import BuildInputs, Dockerfile, Stage, read_dockerfile
+from carrack.build.image_export import ImageExporter, ImageWish
+from carrack.build.plan import Plan
+from carrack.build.ports import BaseImages
+from carrack.build.progress import Built, Planned, Tell, Told, Warned
+from carrack.build.request import BuildRequest, Export
+from carrack.build.solver import Result, Solver, VertexFailed
+from carrack.build.workshop import BuildWorkshop, Equipment
+from carrack.errors import CarrackError, InvalidParameter, NotFound
+from carrack.images.images import Images
+from carrack.oci.platform import machine
+
+T = TypeVar("T")
+_DOCKERFILE_LIMIT_BYTES = 16 << 20
+_IGNORE_LIMIT_BYTES = 4 << 20
+_EPOCH = "SOURCE_DATE_EPOCH"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a build came to."""
+
+    image: str = ""
+    names: tuple[str, ...] = ()
+    warnings: tuple[LintWarning, ...] = ()
+
+
+class BuildFailed(CarrackError):
+    """A build that failed at a step: the error, and the Dockerfile's lines around that step."""
+
+    def __init__(self, cause: CarrackError, vertex: str = "", source: str = "", code: int = 0) -> None:
+        super().__init__(cause.message)
+        self.cause = cause
+        self.vertex = vertex
+        self.source = source
+        self.code = code
+
+
+class Builder:
+    """Builds, for every transport. Lives on the event loop."""
+
+    def __init__(
+        self, solver: Solver, equipment: Equipment, images: Images, exporter: ImageExporter, registries: BaseImages
+    ) -> None:
+        self._solver = solver
+        self.equipment = equipment
+        self._images = images
+        self._exporter = exporter
+        self._registries = registries
+        self._running: dict[Cancellation, asyncio.Task[Outcome]] = {}
+
+    async def step(self, function: Callable[[], T]) -> T:
+        """Run blocking work of a transport in a thread of the builder."""
+        return await self._solver.step(function)
+
+    @property
+    def cache(self) -> BuildCache:
+        return self.equipment.cache
+
+    async def build(self, request: BuildRequest, tell: Tell, cancel: Cancellation) -> Outcome:
+        """Build; the request's contexts are closed at the end, whatever that is.
+
+        Raises InvalidParameter (DockerfileError for a fault in the file), NotFound, BuildFailed, Cancelled.
+        """
+        task = asyncio.ensure_future(self._build(request, tell, cancel))
+        self._running[cancel] = task
+        try:
+            return await task
+        finally:
+            del self._running[cancel]
+            await self._solver.look(lambda: _close(request))
+
+    async def _build(self, request: BuildRequest, tell: Tell, cancel: Cancellation) -> Outcome:
+        look = self._solver.look
+        content, ignore = await look(lambda: _files_of(request))
+        file = _read(request, content)
+        warnings = _lint(file)
+        if request.check:
+            target = file.target(request.target)
+            _warn(file, warnings, tell)
+            return Outcome(warnings=(*warnings, *()))
+        target = file.target(request.target)
+        bases = Bases(self._images, self._registries, request.credentials, tell, cancel, pull=request.pull)
+        file = await self._with_images(file, target, request, bases)
+        target = file.stages[target.number]
+        plan = await look(lambda: convert(file, target, self._circumstances(request, bases, ignore)))
+        found = [*warnings, *_expanded_warnings(file, plan)]
+        _warn(file, found, tell)
+        _refuse_findings(file, found)
+        tell(Planned(plan.steps))
+        if plan.unused_arguments:
+            tell(Told(f"[Warning] One or more build-args [{' '.join(plan.unused_arguments)}] were not consumed"))
+        return await self._carry_out(file, plan, request, tell, cancel, tuple(found))
+
+    async def _with_images(self, file: Dockerfile, target: Stage, request: BuildRequest, bases: Bases) -> Dockerfile:
+        """Resolve every image that is needed; ONBUILD instructions that one brings may need more."""
+        platform = request.platform or machine()
+        named = dict(request.named)
+        seen: set[object] = set()
+        while True:
+            wanted = [
+                each for each in images_of(file, file.needed(file.stages[target.number]), named, platform) if each not in seen
+            ]
+            if not wanted:
+                return file
+            await asyncio.gather(*(self._solver.step(lambda each=each: bases.resolve(each)) for each in wanted))  # type: ignore[misc]
+            seen.update(wanted)
+            file = with_triggers(file, bases, named, platform)
+
+    def _circumstances(self, request: BuildRequest, bases: Bases, ignore: tuple[str, ...]) -> Circumstances:
+        return Circumstances(
+            build_arguments=request.build_arguments,
+            platform=request.platform or machine(),
+            image_of=bases.image_of,
+            is_git=self.equipment.remotes.is_git,
+            named=request.named,
+            ignore=ignore,
+            has_context="" in request.contexts,
+            surroundings=request.surroundings,
+            no_cache=request.no_cache,
+            labels=request.labels,
+        )
+
+    async def _carry_out(
+        self,
+        file: Dockerfile,
+        plan: Plan,
+        request: BuildRequest,
+        tell: Tell,
+        cancel: Cancellation,
+        warnings: tuple[LintWarning, ...],
+    ) -> Outcome:
+        epoch = _epoch(request.build_arguments)
+        workshop = BuildWorkshop(
+            self.equipment,
+            request.contexts,
+            request.secrets,
+            request.agents,
+            request.surroundings,
+            epoch,
+            bool(request.no_cache),
+        )
+        try:
+            targets = [plan.target.vertex] if plan.target.vertex is not None else []
+            targets += [step.vertex for step in plan.target.history if step.vertex is not None]
+            try:
+                results = await self._solver.solve(targets, workshop, tell, cancel)
+            except VertexFailed as failed:
+                shown = failed.vertex.shown
+                code = getattr(failed.cause, "code", 0)
+                raise BuildFailed(failed.cause, failed.vertex.digest, _excerpt(file, shown.line, shown.last_line), code) from failed
+            outcome = Outcome(warnings=warnings)
+            for export in request.exports:
+                outcome = await self._solver.step(
+                    lambda export=export: self._export(export, plan, results, request, epoch, warnings, cancel)  # type: ignore[misc]
+                )
+            tell(Built(outcome.image, outcome.names, {}))
+            return outcome
+        finally:
+            workshop.release()
+
+    def _export(
+        self,
+        export: Export,
+        plan: Plan,
+        results: Mapping[str, Result],
+        request: BuildRequest,
+        epoch: int | None,
+        warnings: tuple[LintWarning, ...],
+        cancel: Cancellation,
+    ) -> Outcome:
+        if export.type not in ("image", "docker", "moby"):
+            raise InvalidParameter(f"output of type {export.type!r} is not supported by this daemon yet")
+        attributes = export.attributes
+        names = tuple(dict.fromkeys((*request.names, *(name for name in attributes.get("name", "").split(",") if name))))
+        wish = ImageWish(
+            names=names,
+            compression=attributes.get("compression", "gzip"),
+            level=int(attributes["compression-level"]) if "compression-level" in attributes else None,
+            force_compression=attributes.get("force-compression") == "true",
+            epoch_seconds=epoch,
+            rewrite_timestamps=attributes.get("rewrite-timestamp", "true") == "true",
+            annotations=request.annotations,
+        )
+        image = self._exporter.export(plan, results, wish, cancel)
+        return Outcome(str(image.id), names, warnings)
+
+    async def close(self) -> None:
+        """Take back every build, wait until they have ended, and let the threads go."""
+        for cancel, task in list(self._running.items()):
+            cancel.cancel()
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        self._solver.close()
+
+
+# ── the Dockerfile ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _files_of(request: BuildRequest) -> tuple[bytes, tuple[str, ...]]:
+    """The Dockerfile's text and the ignore patterns. Blocking."""
+    context = request.contexts.get("")
+    content = request.dockerfile_content
+    name = posixpath.normpath(request.dockerfile or "Dockerfile")
+    if content is None:
+        if context is None:
+            raise InvalidParameter("this build has neither a Dockerfile nor a context that holds one")
+        content = context.read(name, _DOCKERFILE_LIMIT_BYTES)
+        if content is None and name == "Dockerfile":
+            content = context.read("dockerfile", _DOCKERFILE_LIMIT_BYTES)
+    if content is None:
+        raise NotFound(f"Cannot locate specified Dockerfile: {request.dockerfile or 'Dockerfile'}")
+    if not content.strip():
+        raise InvalidParameter(f"the Dockerfile ({name}) cannot be empty")
+    ignore = None
+    for each in ignore_file_names(name) if context is not None else ():
+        if ignore is None and context is not None:
+            ignore = context.read(each, _IGNORE_LIMIT_BYTES)
+    return content, _patterns(ignore)
+
+
+def _close(request: BuildRequest) -> None:
+    for context in request.contexts.values():
+        context.close()
+
+
+def _patterns(ignore: bytes | None) -> tuple[str, ...]:
+    if ignore is None:
+        return ()
+    read_ignore_file(ignore)
+    return tuple(ignore.decode("utf-8-sig", errors="replace").splitlines())
+
+
+def _read(request: BuildRequest, content: bytes) -> Dockerfile:
+    platform = request.platform or machine()
+    inputs = BuildInputs(
+        build_arguments=request.build_arguments,
+        automatic=platform_arguments(machine(), platform, request.target),
+        named_contexts=frozenset(request.named),
+    )
+    return read_dockerfile(content, inputs, posixpath.basename(request.dockerfile) or "Dockerfile")
+
+
+def _excerpt(file: Dockerfile, first: int, last: int) -> str:
+    """The lines around a step, those of the step marked."""
+    if not first:
+        return ""
+    lines = file.syntax.lines
+    shown = [f"{file.syntax.file}:{first}", "-" * 20]
+    for number in range(max(1, first - 2), min(len(lines), max(first, last) + 2) + 1):
+        mark = ">>>" if first <= number <= max(first, last) else "   "
+        shown.append(f"{number:4d} | {mark} {lines[number - 1].rstrip()}".rstrip())
+    return "\n".join([*shown, "-" * 20])
+
+
+# ── warnings ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _lint(file: Dockerfile) -> tuple[LintWarning, ...]:
+    return lint(file)
+
+
+def _expanded_warnings(file: Dockerfile, plan: Plan) -> list[LintWarning]:
+    from carrack.build.dockerfile.failure import Position
+
+    choice = read_choice(file.syntax.directive("check"))
+    return [LintWarning(rule, text, Position(line, line)) for rule, text, line in plan.warnings if choice.wants(rule)]
+
+
+def _warn(file: Dockerfile, warnings: Sequence[LintWarning], tell: Tell) -> None:
+    for warning in warnings:
+        tell(Warned(warning.rule, warning.message, warning.url, file.syntax.file, warning.position.start, (warning.summary,)))
+
+
+def _refuse_findings(file: Dockerfile, warnings: Sequence[LintWarning]) -> None:
+    """`# check=error=true`: any finding ends the build."""
+    if warnings and read_choice(file.syntax.directive("check")).error:
+        lines = "\n".join(f" - {warning}" for warning in warnings)
+        raise InvalidParameter(f"lint violation found for rules: {', '.join(sorted({w.rule for w in warnings}))}\n{lines}")
+
+
+def _epoch(arguments: Mapping[str, str]) -> int | None:
+    text = arguments.get(_EPOCH, "")
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,12}", text):
+        raise InvalidParameter(f"invalid {_EPOCH}: {text}")
+    return int(text)

@@ -1,0 +1,268 @@
+"""One build's workshop: sources, contents, the cache, and the operations, over the ports that the house gives. Blocking.
+
+An operation fills a staging directory; `_committed` makes it a layer, names that by its tar's digest, and records it. What changed
+nothing adds no layer.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from carrack.build.cache import SOURCE_GIT, SOURCE_HTTP, BuildCache, Record
+from carrack.build.cache_key import Key, named_key
+from carrack.build.cache_mounts import CacheMounts
+from carrack.build.cancellation import Cancellation
+from carrack.build.graph import ContextOp, CopyOp, DirectoryOp, ImageOp, RemoteOp, RunOp, Selection, Vertex, plain
+from carrack.build.plan import Surroundings
+from carrack.build.ports import (
+    ChecksumOrder,
+    CopyOrder,
+    CopySource,
+    FileTrees,
+    GitSource,
+    LocalContext,
+    PackOptions,
+    RemoteSources,
+    Tree,
+)
+from carrack.build.progress import Tell, VertexLog
+from carrack.build.run import RunRoom, run_step
+from carrack.build.solver import Result
+from carrack.build.stacks import Stacks, tree_of
+from carrack.errors import NotFound, SystemFailure
+from carrack.oci.digest import Digest
+from carrack.snapshots import Snapshotter
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What all builds of a daemon work with."""
+
+    snapshots: Snapshotter
+    cache: BuildCache
+    files: FileTrees
+    stacks: Stacks
+    remotes: RemoteSources
+    rooms: RunRoom
+    mounts: CacheMounts
+
+
+@dataclass(slots=True)
+class BuildWorkshop:
+    """See `solver.Workshop`. `contexts` are the local ones by name, "" the main one."""
+
+    equipment: Equipment
+    contexts: Mapping[str, LocalContext]
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
+    agents: Mapping[str, str] = field(default_factory=dict)
+    """Sockets of ssh agents, by id."""
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    epoch_seconds: int | None = None
+    no_cache: bool = False
+    held: list[str] = field(default_factory=list)
+    """The records that this build holds until its end."""
+
+    # ── sources ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def is_source(self, vertex: Vertex) -> bool:
+        return isinstance(vertex.op, (ImageOp, ContextOp, RemoteOp))
+
+    def source(self, vertex: Vertex, tell: Tell, cancel: Cancellation) -> tuple[Result, bool]:
+        match vertex.op:
+            case ImageOp(chain_id=chain_id):
+                return Result(chain_id=chain_id), True
+            case ContextOp(name=name, ignore=ignore):
+                context = self.contexts.get(name)
+                if context is None:
+                    raise NotFound(f"the context {name or 'of the build'} was not sent")
+                return Result(tree=context.tree(ignore), content=context.key), True
+            case RemoteOp():
+                return self._fetched(vertex, vertex.op, tell, cancel)
+        raise SystemFailure(f"no source: {type(vertex.op).__name__}")
+
+    def _fetched(self, vertex: Vertex, op: RemoteOp, tell: Tell, cancel: Cancellation) -> tuple[Result, bool]:
+        equipment = self.equipment
+        pinned = equipment.remotes.pin(op.source, self.secrets, cancel)
+        key = named_key("source", pinned.key)
+        record = equipment.cache.find(key.digest) if not self.no_cache else None
+        if record is None:
+            directory = equipment.cache.new_directory()
+            try:
+                equipment.remotes.fetch(
+                    pinned,
+                    equipment.cache.root / directory,
+                    self.secrets,
+                    lambda line: tell(VertexLog(vertex.digest, 2, f"{line}\n".encode(), time.time_ns())),
+                    cancel,
+                )
+                tree = tree_of(equipment.cache.root / directory)
+                record = equipment.cache.put(
+                    key,
+                    kind=SOURCE_GIT if isinstance(op.source, GitSource) else SOURCE_HTTP,
+                    directory=directory,
+                    description=pinned.shown,
+                    size_bytes=equipment.files.usage(tree),
+                    note=dict(pinned.digest),
+                )
+            except BaseException:
+                equipment.cache.abandon(directory)
+                raise
+            found = False
+        else:
+            found = True
+        self._hold(record)
+        return Result(tree=tree_of(equipment.cache.root / record.directory), content=key.digest, key=record.key), found
+
+    # ── contents and the cache ───────────────────────────────────────────────────────────────────────────────────────
+
+    def content_of(self, vertex: Vertex, result: Result, selection: Selection | None, cancel: Cancellation) -> str:
+        if selection is None:
+            # a program may do more than what its layer shows, so RUN counts which steps came before; COPY is a function of files
+            history = f"{result.key} " if isinstance(vertex.op, RunOp) and result.key else ""
+            return f"{history}{result.chain_id or 'scratch'}"
+        named = msgspec.json.encode(plain(selection)).decode()
+        if result.chain_id is not None:
+            known = self.equipment.cache.sum_of(result.chain_id, named)
+            if known is not None:
+                return known
+        order = ChecksumOrder(
+            tree=self.equipment.stacks.of(result.chain_id) if result.tree is None else result.tree,
+            pattern=selection.pattern,
+            wildcards=selection.wildcards,
+            parents=selection.parents,
+            excludes=selection.excludes,
+            follow_links=selection.follow_links,
+            cache_key=result.content or str(result.chain_id or ""),
+        )
+        found = self.equipment.files.checksum(order, cancel)
+        if result.chain_id is not None:
+            self.equipment.cache.remember_sum(result.chain_id, named, found)
+        return found
+
+    def find(self, vertex: Vertex, key: Key) -> Result | None:
+        record = self.equipment.cache.find(key.digest)
+        if record is None:
+            return None
+        self._hold(record)
+        return Result(chain_id=record.chain_id, key=record.key, created=record.created)
+
+    def why(self, vertex: Vertex, key: Key) -> str:
+        return self.equipment.cache.explain(key, vertex.shown.place)
+
+    # ── work ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def work(self, vertex: Vertex, key: Key, inputs: Sequence[Result], tell: Tell, cancel: Cancellation) -> Result:
+        base = _base(vertex, inputs)
+        parent = base.chain_id if base is not None else None
+        staging: Path | None
+        match vertex.op:
+            case RunOp():
+                staging = self._run(vertex, vertex.op, inputs, parent, tell, cancel)
+            case CopyOp():
+                staging = self._copy(vertex.op, inputs, parent, cancel)
+            case DirectoryOp():
+                staging = self._directory(vertex.op, parent, cancel)
+            case _:
+                raise SystemFailure(f"no operation: {type(vertex.op).__name__}")
+        chain, size_bytes = self._committed(parent, staging, cancel) if staging is not None else (parent, 0)
+        record = self.equipment.cache.put(
+            key,
+            chain_id=chain,
+            place=vertex.shown.place,
+            description=vertex.shown.name,
+            size_bytes=size_bytes,
+            parent=base.key if base is not None else "",
+        )
+        self._hold(record)
+        return Result(chain_id=chain, key=record.key, created=record.created)
+
+    def _committed(self, parent: Digest | None, staging: Path, cancel: Cancellation) -> tuple[Digest | None, int]:
+        """A staging directory as a layer over `parent`; when it holds nothing, the parent itself."""
+        snapshots = self.equipment.snapshots
+        try:
+            null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                packed = self.equipment.files.pack_upper(staging, null, PackOptions("uncompressed"), cancel)
+            finally:
+                os.close(null)
+            if not packed.entries:
+                snapshots.abandon(staging)
+                return parent, 0
+            layer = snapshots.commit_layer(parent, Digest.parse(packed.diff_id), staging, packed.size_bytes)
+        except BaseException:
+            snapshots.abandon(staging)
+            raise
+        return layer.chain_id, layer.size_bytes
+
+    def _run(
+        self, vertex: Vertex, op: RunOp, inputs: Sequence[Result], parent: Digest | None, tell: Tell, cancel: Cancellation
+    ) -> Path:
+        trees = [self._tree(result) for result in inputs]
+        return run_step(self, vertex, op, trees, parent, tell, cancel)
+
+    def _copy(self, op: CopyOp, inputs: Sequence[Result], parent: Digest | None, cancel: Cancellation) -> Path:
+        equipment = self.equipment
+        sources = tuple(
+            CopySource(
+                tree=self._tree(inputs[part.input]),
+                pattern=part.pattern,
+                wildcards=part.wildcards,
+                unpack=part.unpack,
+                keep_owner=part.keep_owner,
+            )
+            for part in op.sources
+        )
+        order = CopyOrder(
+            sources=sources,
+            files=op.files,
+            destination=op.destination,
+            base=() if op.link else equipment.stacks.of(parent),
+            owner=op.owner,
+            mode=op.mode,
+            link=op.link,
+            parents=op.parents,
+            excludes=op.excludes,
+            epoch_seconds=self.epoch_seconds,
+        )
+        staging = equipment.snapshots.stage()
+        try:
+            equipment.files.copy(order, staging, cancel)
+        except BaseException:
+            equipment.snapshots.abandon(staging)
+            raise
+        return staging
+
+    def _directory(self, op: DirectoryOp, parent: Digest | None, cancel: Cancellation) -> Path | None:
+        snapshots = self.equipment.snapshots
+        key = os.urandom(32).hex()
+        mounts = snapshots.prepare(key, parent)
+        try:
+            moment = -1 if self.epoch_seconds is None else self.epoch_seconds
+            made = self.equipment.stacks.make_directory(mounts, op.path, op.owner, moment, cancel)
+            if not made:
+                return None
+            return snapshots.take(key)
+        finally:
+            self.equipment.stacks.forget(key)
+
+    def _tree(self, result: Result) -> Tree:
+        return self.equipment.stacks.of(result.chain_id) if result.tree is None else result.tree
+
+    def _hold(self, record: Record) -> None:
+        self.equipment.cache.hold((record.key,))
+        self.held.append(record.key)
+
+    def release(self) -> None:
+        """The build's end: its records may be pruned again."""
+        self.equipment.cache.free(self.held)
+        self.held.clear()
+
+
+def _base(vertex: Vertex, inputs: Sequence[Result]) -> Result | None:
+    return next((result for each, result in zip(vertex.inputs, inputs, strict=True) if each.selection is None), None)

@@ -1,0 +1,129 @@
+"""The builder's part of the wiring: its ports joined to the rooms that stand behind them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from carrack.build.builder import Builder
+from carrack.build.cache import BuildCache
+from carrack.build.cache_mounts import CacheMounts
+from carrack.build.cancellation import Cancellation
+from carrack.build.collect import Collector
+from carrack.build.contexts.reception import Reception
+from carrack.build.contexts.slots import Slots
+from carrack.build.image_export import ImageExporter
+from carrack.build.ports import Contexts
+from carrack.build.remote.sources import Remotes
+from carrack.build.run import RunRoom
+from carrack.build.solver import Solver
+from carrack.build.stacks import Stacks
+from carrack.build.trees import WorkerTrees
+from carrack.build.workshop import Equipment
+from carrack.content import ContentStore
+from carrack.engine.build_steps import BuildSteps
+from carrack.engine.disk_usage import CacheRecord
+from carrack.engine.rooms import Rooms
+from carrack.errors import Cancelled, Unavailable
+from carrack.images.registries import Puller
+from carrack.images.transfer import Watching
+from carrack.oci.platform import Platform
+from carrack.oci.reference import Reference
+from carrack.shim import zygote_process
+from carrack.shim.messages import WorkerJob
+from carrack.shim.workers import Job
+from carrack.snapshots.trash import Trash
+from carrack.state.database import Database
+
+
+class BuildHouse:
+    """The builder and what belongs to it."""
+
+    def __init__(self, builder: Builder, contexts: Contexts, collector: Collector) -> None:
+        self.builder = builder
+        self.contexts = contexts
+        self.collector = collector
+
+    def records(self) -> list[CacheRecord]:
+        """The cache's rows of `system df`."""
+        return [
+            CacheRecord(
+                id=kept.record.id,
+                type=kept.record.kind,
+                description=kept.record.description,
+                parents=(kept.record.parent.removeprefix("sha256:")[:25],) if kept.record.parent else (),
+                in_use=kept.in_use,
+                shared=kept.shared,
+                size_bytes=kept.size_bytes,
+                created_nanoseconds=kept.record.created,
+                last_used_nanoseconds=kept.record.used,
+                usage_count=kept.record.uses,
+            )
+            for kept in self.collector.account()
+        ]
+
+
+def open_builder(
+    database: Database, content: ContentStore, rooms: Rooms, puller: Puller, trash: Trash, zygote_socket: str, ceiling_bytes: int
+) -> BuildHouse:
+    """Put the builder together and clear away what a killed one left. Blocking."""
+    data_root = rooms.directories.data_root
+
+    def start(job: WorkerJob, fds: Sequence[int]) -> Job:
+        return Job(zygote_socket, job, fds)
+
+    def reach() -> socket.socket:
+        return zygote_process.reach(zygote_socket)
+
+    snapshots = rooms.snapshots
+    cache = BuildCache(database, snapshots, data_root / "build", trash.throw)
+    cache.recover()
+    files = WorkerTrees(zygote_socket, snapshots.free_bytes)
+    remotes = Remotes(data_root / "sources", files)
+    slots = Slots(data_root / "contexts", trash.throw)
+    equipment = Equipment(
+        snapshots=snapshots,
+        cache=cache,
+        files=files,
+        stacks=Stacks(snapshots, start, trash.throw, data_root / "containers"),
+        remotes=remotes,
+        rooms=RunRoom(BuildSteps(rooms, reach), snapshots, cache.root),
+        mounts=CacheMounts(cache),
+    )
+    exporter = ImageExporter(rooms.images, content, cache, files)
+    collector = Collector(cache, ceiling_bytes, beside=(slots, remotes.downloads))
+    builder = Builder(Solver(), equipment, rooms.images, exporter, _Registries(puller))
+    return BuildHouse(builder, Reception(slots, files, remotes, snapshots.free_bytes), collector)
+
+
+class _Registries:
+    """`ports.BaseImages` over the daemon's registry client."""
+
+    def __init__(self, puller: Puller) -> None:
+        self._puller = puller
+
+    def pull(
+        self,
+        reference: str,
+        platform: Platform | None,
+        credentials: Mapping[str, str],
+        tell: Callable[[object], None],
+        cancel: Cancellation,
+    ) -> None:
+        parsed = Reference.parse(reference).with_default_tag() if "@" not in reference else Reference.parse(reference)
+        named = f"{parsed.repository}@{parsed.digest}" if parsed.digest is not None else f"{parsed.repository}:{parsed.tag}"
+        lines = self._puller.pull(named, "", platform, credentials.get(parsed.domain, ""))
+
+        def end() -> None:
+            if isinstance(lines, Watching):
+                lines.close()
+
+        with cancel.calling(end):
+            try:
+                for line in lines:
+                    tell(line)
+            except Unavailable:
+                cancel.check()
+                raise
+        if cancel.cancelled:
+            raise Cancelled("the build was cancelled")

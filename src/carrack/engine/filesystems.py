@@ -1,0 +1,215 @@
+"""The files of containers, read and changed by confined workers: what `cp` and `diff` and `export` are made of.
+
+A running container's worker joins its mount namespace, one of a container at rest mounts the root for itself. Readers of a root at
+rest mount its layers without an upper directory, so they disturb nobody; who writes to it holds the container's lock, because
+two overlays never share one (law 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+from carrack.engine.container import Container, MountPoint
+from carrack.engine.lifecycle import Lifecycle
+from carrack.engine.live import Live
+from carrack.engine.state import LIVE, Status
+from carrack.engine.threads import in_thread
+from carrack.engine.work import Work, make_pipe, read_pipe, write_pipe
+from carrack.errors import Conflict, NotFound, Unavailable
+from carrack.shim.messages import PathFacts, ReadPath, View, ViewMount, WorkerJob, WritePath
+
+ENGINE_FILES = (("/etc/resolv.conf", "resolv.conf"), ("/etc/hostname", "hostname"), ("/etc/hosts", "hosts"))
+_PATIENCE_SECONDS = 10.0
+_TRIES = 3
+"""How often a worker is sent to a container that ends at that moment."""
+
+
+class Filesystems:
+    """The files of one instance's containers."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._life = lifecycle
+        self._rooms = lifecycle.rooms
+
+    async def facts(self, ref: str, path: str) -> PathFacts:
+        """What lstat says of a path. Raises NotFound, InvalidParameter."""
+        container = self._rooms.table.get(ref)
+        work, facts = await self._read(container, ReadPath(View(), path), ref, [])
+        await work.done()
+        return facts
+
+    async def read(self, ref: str, path: str) -> tuple[PathFacts, AsyncIterator[bytes]]:
+        """A path and everything below it as tar, the facts first. Raises NotFound, InvalidParameter; the stream may break off."""
+        container = self._rooms.table.get(ref)
+        reader, writer = make_pipe()
+        try:
+            work, facts = await self._read(container, ReadPath(View(), path, archive=True), ref, [writer])
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        self._life.tell(container, "archive-path")
+        return facts, Archive(work, reader)
+
+    async def write(self, ref: str, path: str, archive: AsyncIterator[bytes], *, keep_kinds: bool, as_user: bool) -> None:
+        """Extract a tar into a directory. Raises NotFound, InvalidParameter, Forbidden for what may not be written."""
+        container = self._rooms.table.get(ref)
+        job = WritePath(View(), path, keep_kinds=keep_kinds, owner=container.config.user if as_user else "")
+        live = self._life.live(container)
+        if container.state.status in LIVE:
+            try:
+                await self._write(container, live, job, archive, ref)
+                return
+            except Unavailable:
+                await live.settled.wait()
+        async with live.lock:
+            await live.settled.wait()
+            if self._rooms.table.find(container.id) is None:
+                raise NotFound(f"No such container: {ref}")
+            await live.without_works(_PATIENCE_SECONDS)
+            await self._write(container, live, job, archive, ref)
+
+    # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _read(self, container: Container, job: ReadPath, ref: str, beside: list[int]) -> tuple[Work, PathFacts]:
+        """Send a worker and hear what it says of the path."""
+        await self._make_places(container)
+        for _ in range(_TRIES):
+            work = await self._begin(container, job, beside)
+            try:
+                return work, await work.facts()
+            except Unavailable:
+                work.close()
+                await self._life.live(container).settled.wait()
+            except NotFound:
+                work.close()
+                raise NotFound(f"Could not find the file {job.path} in container {ref}") from None
+            except BaseException:
+                work.close()
+                raise
+        raise Unavailable(f"container {ref} starts and ends too often to be looked into")
+
+    async def _make_places(self, container: Container) -> None:
+        """Have the places of its mounts made in a container that never ran: a reader cannot."""
+        if container.state.status is not Status.CREATED or not container.mounts or container.state.started_at_nanoseconds:
+            return
+        live = self._life.live(container)
+        async with live.lock:
+            if container.state.status is Status.CREATED and self._rooms.table.find(container.id) is not None:
+                work = await self._begin(container, ReadPath(View(), "/", makes_places=True), [])
+                try:
+                    await work.facts()
+                    await work.done()
+                finally:
+                    work.close()
+
+    async def _write(self, container: Container, live: Live, job: WritePath, archive: AsyncIterator[bytes], ref: str) -> None:
+        reader, writer = make_pipe()
+        try:
+            work = await self._begin(container, job, [reader])
+        except BaseException:
+            os.close(writer)
+            raise
+        finally:
+            os.close(reader)
+        live.works.add(work)
+        live.idle.clear()
+        feeding = asyncio.ensure_future(write_pipe(writer, archive))
+        ending = asyncio.ensure_future(work.done())
+        try:
+            await asyncio.wait((feeding, ending), return_when=asyncio.FIRST_COMPLETED)
+            if feeding.done() and feeding.exception() is not None:
+                feeding.result()
+            await ending
+        except NotFound:
+            raise NotFound(f"Could not find the file {job.path} in container {ref}") from None
+        finally:
+            feeding.cancel()
+            ending.cancel()
+            await asyncio.gather(feeding, ending, return_exceptions=True)
+            work.close()
+            live.works.discard(work)
+            if not live.works:
+                live.idle.set()
+        self._life.tell(container, "extract-to-dir")
+
+    async def _begin(self, container: Container, job: WorkerJob, beside: list[int]) -> Work:
+        """Send a worker into a container as it stands now."""
+        if container.state.status in (Status.REMOVING, Status.DEAD):
+            raise Conflict(f"container {container.id} is marked for removal")
+        live = self._life.live(container)
+        if live.init_fd < 0 or container.state.status not in LIVE:
+            seen = await in_thread(self._view_at_rest, container)
+            return await Work.begin(self._rooms.begin_job, _seeing(job, seen), beside)
+        init_fd = os.dup(live.init_fd)
+        try:
+            return await Work.begin(self._rooms.begin_job, _seeing(job, _view(container)), [init_fd, *beside])
+        finally:
+            os.close(init_fd)
+
+    def _view_at_rest(self, container: Container) -> View:
+        mounts = [
+            ViewMount(point.destination, point.source, _beneath(point), point.writable)
+            for point in _in_order(container)
+            if point.type != "tmpfs" and point.source
+        ]
+        taken = {point.destination for point in container.mounts}
+        for destination, name in ENGINE_FILES:
+            source = f"{container.directory}/{name}"
+            if destination not in taken and os.path.exists(source):
+                mounts.append(ViewMount(destination, source))
+        return View(self._rooms.snapshots.mounts(container.id), tuple(mounts), container.host_config.readonly_rootfs)
+
+
+def _view(container: Container) -> View:
+    """What of a running container's namespace is shown: its root and what was asked to be mounted there."""
+    mounts = [ViewMount(point.destination, writable=point.writable) for point in _in_order(container)]
+    taken = {point.destination for point in container.mounts}
+    mounts += [ViewMount(destination) for destination, _ in ENGINE_FILES if destination not in taken]
+    return View((), tuple(mounts), container.host_config.readonly_rootfs)
+
+
+def _in_order(container: Container) -> list[MountPoint]:
+    return sorted(container.mounts, key=lambda point: point.destination.count("/"))
+
+
+def _beneath(point: MountPoint) -> str:
+    return next((option.removeprefix("subpath=") for option in point.options if option.startswith("subpath=")), "")
+
+
+def _seeing(job: WorkerJob, view: View) -> WorkerJob:
+    import msgspec
+
+    return msgspec.structs.replace(job, view=view)
+
+
+class Archive:
+    """What a worker packs, as it comes; closing it ends the worker. It ends well only when the worker says so."""
+
+    def __init__(self, work: Work, reader_fd: int) -> None:
+        self._work = work
+        self._reader_fd = reader_fd
+        self._pieces = read_pipe(reader_fd)
+        self._begun = False
+
+    def __aiter__(self) -> Archive:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._begun = True
+        try:
+            return await anext(self._pieces)
+        except StopAsyncIteration:
+            await self._work.done()
+            raise
+
+    async def aclose(self) -> None:
+        """Stop reading. May be called more than once."""
+        if not self._begun:
+            self._begun = True
+            os.close(self._reader_fd)
+        await self._pieces.aclose()  # type: ignore[attr-defined]
+        self._work.close()

@@ -1,0 +1,136 @@
+"""The spare of the names process: a fork of it that does nothing but remember, and takes its place when it dies.
+
+The spare hears every order that the names process has obeyed, with copies of its descriptors, before carrackd has the answer. So
+a names process that is killed costs nobody a look-up, though carrackd may be away: questions wait in the sockets, which are the
+same, and the spare answers them. It forks a spare of its own first.
+
+Both are single-threaded, which makes the fork safe; what the child inherits of a loop it never touches again.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+from asyncio import _set_running_loop
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from carrack.kernel.process import close_all_but
+from carrack.networks.dns.control import (
+    Done,
+    Drop,
+    Order,
+    Put,
+    Relay,
+    Retain,
+    Serve,
+    Stop,
+    Unrelay,
+    receive_answer,
+    receive_order,
+    send,
+)
+
+_CLOSING = (Drop, Unrelay, Retain)
+_ANSWER_SECONDS = 2.0
+Noted = tuple[Order, list[int]]
+
+
+class Holdings:
+    """Orders that are still true, each with its descriptors, which are ours."""
+
+    def __init__(self) -> None:
+        self._orders: dict[tuple[object, ...], Noted] = {}
+
+    def note(self, order: Order, fds: list[int]) -> None:
+        """Remember an order; forget those that it undoes."""
+        match order:
+            case Put(container=container):
+                self._replace(("names", container.id), order, fds)
+            case Serve(container_id=container_id):
+                self._replace(("place", container_id), order, fds)
+            case Relay(container_id=container_id, relay=relay):
+                key = ("relay", container_id, *relay.key)
+                self._replace(key, order, fds or self._orders.pop(key, (order, []))[1])
+            case Drop(container_id=container_id):
+                self._forget(lambda kind, who: kind != "relay" and who == container_id)
+            case Unrelay(container_id=container_id):
+                self._forget(lambda kind, who: kind == "relay" and who == container_id)
+            case Retain(container_ids=named, relayed=relayed):
+                self._forget(lambda kind, who: who not in (relayed if kind == "relay" else named))
+
+    def all(self) -> Iterable[Noted]:
+        """Every order, names before the sockets that ask for them."""
+        return sorted(self._orders.values(), key=lambda noted: not isinstance(noted[0], Put))
+
+    def _replace(self, key: tuple[object, ...], order: Order, fds: list[int]) -> None:
+        for fd in self._orders.pop(key, (order, []))[1]:
+            os.close(fd)
+        self._orders[key] = (order, fds)
+
+    def _forget(self, is_undone: Callable[[object, object], bool]) -> None:
+        for key in [key for key in self._orders if is_undone(key[0], key[1])]:
+            for fd in self._orders.pop(key)[1]:
+                os.close(fd)
+
+
+class Spare:
+    """The names process's hold on its spare."""
+
+    def __init__(self, listener: socket.socket, succeed: Callable[[socket.socket, Holdings], None]) -> None:
+        """Fork it. In the child this never returns: it remembers, or is told to end, or runs `succeed` and ends with that."""
+        self.connection, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _be_the_spare(listener, theirs, succeed)
+        theirs.close()
+        self.connection.settimeout(_ANSWER_SECONDS)
+
+    def tell(self, order: Order, fds: Sequence[int] = ()) -> None:
+        """Have it remember an order. One that died does not matter: its end is heard.
+
+        Returns when it has closed what an order closes: only then a port, or a namespace, is free.
+        """
+        try:
+            send(self.connection, order, fds)
+            if isinstance(order, _CLOSING):
+                receive_answer(self.connection)
+        except (OSError, EOFError):
+            pass
+
+    def bury(self) -> None:
+        """Reap one that died."""
+        self.connection.close()
+        os.waitpid(self.pid, 0)
+
+
+def _be_the_spare(listener: socket.socket, orders: socket.socket, succeed: Callable[[socket.socket, Holdings], None]) -> None:
+    """Runs in the child, and ends it."""
+    status = 1
+    try:
+        _set_running_loop(None)
+        gc.freeze()  # what belongs to the parent must not be collected here: its descriptors have other owners by now
+        close_all_but((0, 1, 2, listener.fileno(), orders.fileno()))
+        holdings = Holdings()
+        if _remember(orders, holdings):
+            orders.close()
+            succeed(listener, holdings)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _remember(orders: socket.socket, holdings: Holdings) -> bool:
+    """Hear orders until the names process has died (True) or says that it is over (False)."""
+    while True:
+        try:
+            order, fds = receive_order(orders)
+        except (EOFError, OSError, msgspec.DecodeError):
+            return True
+        if isinstance(order, Stop):
+            return False
+        holdings.note(order, fds)
+        if isinstance(order, _CLOSING):
+            send(orders, Done())
