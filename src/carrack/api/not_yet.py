@@ -24,9 +24,6 @@ NOT_YET: tuple[tuple[str, str], ...] = (
     ("DELETE", "/plugins/{name:path}"),
     ("POST", "/swarm/init"),
     ("POST", "/swarm/join"),
-    ("GET", "/debug/vars"),
-    ("GET", "/debug/pprof/"),
-    ("GET", "/debug/pprof/{name}"),
 )
 
 

@@ -8,6 +8,9 @@ import stat
 
 from carrack.errors import SystemFailure
 
+NOT_THE_FILES = ("trusted.overlay.", "user.overlay.", "security.selinux")
+"""Attributes that say where a file is rather than what it is: overlayfs' marks, and the host's label."""
+
 _AT_ONCE_BYTES = 1 << 18
 _COPY_BYTES = 1 << 30
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EINVAL)
@@ -56,9 +59,9 @@ def _copy_stretch(source: int, target: int, start: int, end: int) -> None:
 
 
 def copy_attributes(source: int, target: int) -> None:
-    """The extended attributes, overlayfs' own left out; one that the target's file system does not know is passed over."""
+    """The extended attributes that are the file's own; one that the target's file system does not know is passed over."""
     for key in os.listxattr(source):
-        if key.startswith(("trusted.overlay.", "user.overlay.")):
+        if key.startswith(NOT_THE_FILES):
             continue
         try:
             os.setxattr(target, key, os.getxattr(source, key))

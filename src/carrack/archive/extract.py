@@ -15,12 +15,14 @@ The caller is the only one who writes below the target, has umask 0 and is singl
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Callable
 
 from carrack.archive import header
 from carrack.archive.header import Entry, invalid, shown
+from carrack.archive.index import Index
 from carrack.archive.reader import TarReader
 from carrack.archive.removal import remove_tree
 from carrack.errors import InvalidParameter, SystemFailure
@@ -59,16 +61,21 @@ class Extractor:
         inside: bytes = b"",
         keep_kinds: bool = False,
         owner: tuple[int, int] | None = None,
+        index: Index | None = None,
+        only: set[bytes] | None = None,
     ) -> None:
         """`target_fd` stays the caller's. Without `whiteouts`, names that begin with ``.wh.`` are ordinary.
 
         `inside`: the directory below the target that the archive's names begin at; links may lead out of it, not out of the
         target. `keep_kinds` refuses to replace a directory by something else, or the reverse. Everything is given to `owner`.
+        `index` gets the digests of the files. `only` are the paths that may come, each once: they are taken out as they come.
         """
         self._root_fd = target_fd
         self._inside = inside + b"/" if inside else b""
         self._keep_kinds = keep_kinds
         self._owner = owner
+        self._index = index
+        self._only = only
         self._whiteouts = whiteouts
         self._limit_entries = limit_entries
         self._fds: dict[bytes, int] = {b"": target_fd}
@@ -103,6 +110,11 @@ class Extractor:
             raise InvalidParameter(f"archive has more than {self._limit_entries} entries")
         if self._opened:
             self._let_go()
+        if self._only is not None:
+            try:
+                self._only.remove(self._normal(entry, entry.name))
+            except KeyError:
+                raise invalid(entry.name, "not announced") from None
         name = entry.name
         if name[:2] == b"./":
             name = name[2:]
@@ -160,6 +172,8 @@ class Extractor:
         try:
             if entry.sparse is not None:
                 self._write_sparse(fd, entry, reader)
+            elif self._index is not None and entry.xattrs is None:
+                self._write_indexed(fd, path_of(parent, base), entry, reader, self._index)
             else:
                 whole = reader.whole()
                 if whole is None:
@@ -179,7 +193,7 @@ class Extractor:
         self.size_bytes += entry.real_size
 
     def _directory(self, parent_fd: int, parent: bytes, base: bytes, entry: Entry) -> None:
-        path = parent + b"/" + base if parent else base
+        path = path_of(parent, base)
         replaces_whiteout = path in self._hidden
         try:
             os.mkdir(base, 0o700, dir_fd=parent_fd)
@@ -234,7 +248,7 @@ class Extractor:
         target_parent, _, target_base = target.rpartition(b"/")
         if not target_base:
             raise invalid(entry.name, f"invalid hardlink to {shown(entry.link)}")
-        path = parent + b"/" + base if parent else base
+        path = path_of(parent, base)
         if target == path:
             raise invalid(entry.name, "hard link to itself")
         try:
@@ -275,6 +289,14 @@ class Extractor:
                     os.setxattr(fd, OPAQUE, b"y")
                 finally:
                     os.close(fd)
+
+    @staticmethod
+    def _write_indexed(fd: int, path: bytes, entry: Entry, reader: TarReader, index: Index) -> None:
+        digest = hashlib.sha256()
+        for piece in reader.content():
+            _write(fd, piece)
+            digest.update(piece)
+        index.set(path, entry.real_size, digest.hexdigest().encode())
 
     def _write_sparse(self, fd: int, entry: Entry, reader: TarReader) -> None:
         pieces = iter(entry.sparse or ())
@@ -407,8 +429,10 @@ class Extractor:
     def _clear(self, parent_fd: int, parent: bytes, base: bytes) -> None:
         """Remove what an earlier entry put under a name that a later one wants; the later wins, as everywhere in tar."""
         remove_tree(parent_fd, os.fsdecode(base))
-        path = parent + b"/" + base if parent else base
+        path = path_of(parent, base)
         below = path + b"/"
+        if self._index is not None:
+            self._index.forget_below(path)
         for kept in [key for key in self._fds if key == path or key.startswith(below)]:
             os.close(self._fds.pop(kept))
         for made in [key for key in self._directories if key == path or key.startswith(below)]:
@@ -430,6 +454,11 @@ class Extractor:
             if path:
                 os.close(fd)
         self._fds = {b"": self._root_fd}
+
+
+def path_of(parent: bytes, base: bytes) -> bytes:
+    """A name's path from the root, whose own path is empty."""
+    return parent + b"/" + base if parent else base
 
 
 def _write(fd: int, view: memoryview) -> None:

@@ -81,7 +81,7 @@ class WorkerTrees:
         )
         work.mkdir(mode=0o700)
         try:
-            done = self._do(job, (), cancel)
+            done = self.do(job, (), cancel)
         finally:
             parent_fd = os.open(upper.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -104,7 +104,7 @@ class WorkerTrees:
         index = self.indexes.get(order.tree[0].source) if len(order.tree) == 1 else None
         fds = (os.open(index, os.O_RDONLY | os.O_CLOEXEC),) if index is not None else ()
         try:
-            result = self._do(job, fds, cancel).checksum
+            result = self.do(job, fds, cancel).checksum
         finally:
             for fd in fds:
                 os.close(fd)
@@ -118,7 +118,7 @@ class WorkerTrees:
         """See `ports.FileTrees.read`."""
         content_fd = os.memfd_create("carrack-file", os.MFD_CLOEXEC)
         try:
-            size = self._do(messages.ReadFile(tree, path, limit_bytes), (content_fd,), cancel).size_bytes
+            size = self.do(messages.ReadFile(tree, path, limit_bytes), (content_fd,), cancel).size_bytes
             return os.pread(content_fd, size, 0)
         finally:
             os.close(content_fd)
@@ -128,12 +128,17 @@ class WorkerTrees:
         return sum(tree_usage(Path(each)).size_bytes for mount in tree for each in (mount.lower or (mount.source,)))
 
     def _pack(self, job: messages.PackTree, fds: Sequence[int], cancel: Cancellation) -> Packed:
-        done = self._do(job, fds, cancel)
+        done = self.do(job, fds, cancel)
         return Packed(done.diff_id, done.size_bytes, done.entries)
 
-    def _do(self, job: WorkerJob, fds: Sequence[int], cancel: Cancellation) -> WorkerDone:
+    def begin(self, job: WorkerJob, fds: Sequence[int], cancel: Cancellation) -> Job:
+        """Order a job whose input the caller then feeds. Raises Cancelled."""
         cancel.check()
-        running = Job(self._zygote_socket, job, fds)
+        return Job(self._zygote_socket, job, fds)
+
+    def do(self, job: WorkerJob, fds: Sequence[int], cancel: Cancellation) -> WorkerDone:
+        """Have a worker do a job; the descriptors stay open here. Raises the worker's kind of error, Cancelled."""
+        running = self.begin(job, fds, cancel)
         with cancel.calling(running.cancel):
             return running.result()
 

@@ -38,7 +38,7 @@ def main() -> int:
     from carrack.daemon.run import run
 
     try:
-        run(config)
+        run(config, arguments)
     except CarrackError as error:
         return _fail(error.message)
     except KeyboardInterrupt:

@@ -31,6 +31,15 @@ def open_listener(host: str, config: DaemonConfig) -> socket.socket:
     raise InvalidParameter(f"invalid bind address ({host}): unknown scheme {scheme!r}")
 
 
+def open_metrics_listener(address: str) -> socket.socket:
+    """A listening socket for metrics, which are no secret but to those who have none of them. Raises SystemFailure."""
+    host, _, port = address.rpartition(":")
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise SystemFailure(f"cannot listen on {address}: {error.strerror or error}") from error
+
+
 def _unix(path: Path, group: str) -> socket.socket:
     if not path.is_absolute():
         raise InvalidParameter(f"invalid bind address (unix://{path}): the path must be absolute")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from carrack import __version__
 from carrack.daemon import wiring
-from carrack.daemon.config import DaemonConfig
+from carrack.daemon.config import DEFAULT_FILE, DaemonConfig
 from carrack.daemon.instance import hold_instance
-from carrack.daemon.listeners import open_listener
+from carrack.daemon.listeners import open_listener, open_metrics_listener
+from carrack.daemon.reload import Reloads
 from carrack.errors import SystemFailure
 from carrack.http import Server, serve
 
@@ -23,18 +27,16 @@ log = logging.getLogger("carrack.daemon")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR, "fatal": logging.CRITICAL}
 
 
-def run(config: DaemonConfig) -> None:
+def run(config: DaemonConfig, arguments: list[str]) -> None:
     """Serve until SIGTERM or SIGINT. Raises the kinds of whatever cannot be opened, before anything is left behind."""
-    logging.basicConfig(
-        level=logging.DEBUG if config.debug else _LEVELS[config.log_level],
-        stream=sys.stderr,
-        format='time="%(asctime)s" level=%(levelname)s msg="%(message)s" logger=%(name)s',
-    )
+    _set_up_log(config)
+    for name, value in config.further.proxies.items():
+        os.environ[name.replace("-", "_").upper()] = value
     with hold_instance(config.instance):
         _prepare_roots(config)
         _write_pidfile(config.pidfile)
         try:
-            _new_loop()(_serve(config))
+            _new_loop()(_serve(config, arguments))
         finally:
             config.pidfile.unlink(missing_ok=True)
 
@@ -52,28 +54,75 @@ async def _await(work: Awaitable[None]) -> None:
     await work
 
 
-async def _serve(config: DaemonConfig) -> None:
+def _set_up_log(config: DaemonConfig) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if config.further.log_format == "json":
+        handler.setFormatter(_JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter('time="%(asctime)s" level=%(levelname)s msg="%(message)s" logger=%(name)s'))
+    logging.basicConfig(level=_level(config), handlers=[handler])
+
+
+class _JsonLines(logging.Formatter):
+    """One object per line, as dockerd's `log-format: json` has them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        document = {
+            "level": record.levelname.lower(),
+            "msg": record.getMessage(),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "logger": record.name,
+        }
+        if record.exc_info:
+            document["error"] = self.formatException(record.exc_info)
+        return json.dumps(document)
+
+
+def _level(config: DaemonConfig) -> int:
+    return logging.DEBUG if config.debug else _LEVELS[config.log_level]
+
+
+def _apply(house: wiring.House, config: DaemonConfig) -> None:
+    """Put into force what a reload may change."""
+    house.apply(config)
+    logging.getLogger().setLevel(_level(config))
+
+
+def _reload(reloads: Reloads, house: wiring.House) -> None:
+    told = reloads.reload()
+    if told is not None:
+        house.tell("reload", told)
+
+
+async def _serve(config: DaemonConfig, arguments: list[str]) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("nothing of the configuration can be reloaded yet"))
     listeners = []
     house = None
+    reloads: Reloads | None = None
     servers: list[Server] = []
     try:
         for host in config.hosts:
             listeners.append(open_listener(host, config))
         house = await wiring.build(config)
+        observer = house.observe if config.further.metrics_addr else None
         for listener in listeners:
-            servers.append(await serve(house.api, listener))
+            servers.append(await serve(house.api, listener, observer=observer))
+        if config.further.metrics_addr:
+            listeners.append(open_metrics_listener(config.further.metrics_addr))
+            servers.append(await serve(house.metrics_api, listeners[-1]))
+        reloads = Reloads(arguments, config, partial(_apply, house), DEFAULT_FILE)
+        loop.add_signal_handler(signal.SIGHUP, partial(_reload, reloads, house))
         gc.collect()
         gc.freeze()
         log.info("carrackd %s (instance %s) listens on %s", __version__, config.instance, ", ".join(config.hosts))
         await ended.wait()
         log.info("carrackd ends; containers run on")
     finally:
-        await asyncio.gather(*(server.close(config.shutdown_timeout) for server in servers))
+        grace_seconds = (reloads.config if reloads is not None else config).shutdown_timeout
+        await asyncio.gather(*(server.close(grace_seconds) for server in servers))
         for listener in listeners:
             listener.close()
         _remove_sockets(config)

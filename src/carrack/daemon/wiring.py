@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_network
 
 from carrack import __version__
@@ -15,10 +16,12 @@ from carrack.api import (
     container_files,
     container_stats,
     containers,
+    debug,
     disk_usage,
     events,
     exec,
     images,
+    metrics,
     networks,
     not_yet,
     registries,
@@ -32,7 +35,7 @@ from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
-from carrack.engine import oci_runtimes, remapping, roots
+from carrack.engine import cdi, image_mounts, oci_runtimes, remapping, roots
 from carrack.engine.commits import Commits
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
@@ -42,19 +45,22 @@ from carrack.engine.execs import Execs
 from carrack.engine.filesystems import Filesystems
 from carrack.engine.health import Health
 from carrack.engine.lifecycle import Lifecycle
+from carrack.engine.metrics import Metrics
 from carrack.engine.resources import Machine
 from carrack.engine.restore import restore
 from carrack.engine.rooms import Directories, Realtime, Rooms, Settings
 from carrack.engine.shims import Zygote
 from carrack.engine.state import LIVE
 from carrack.engine.statistics import Watching
-from carrack.engine.system import Facts, System, identity, warnings
+from carrack.engine.system import ChangingFacts, Facts, System, identity, warnings
 from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
 from carrack.engine.volume_content import VolumeContents
+from carrack.http.request import Observer
 from carrack.images.image import ContainerUse
 from carrack.images.images import Images
 from carrack.images.registries import Puller
+from carrack.images.store import Effort
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
 from carrack.runtime import cgroups
@@ -81,15 +87,46 @@ class House:
     """A daemon that is built: the API to serve, and how to leave."""
 
     def __init__(
-        self, api: Api, rooms: Rooms, life: Lifecycle, building: BuildHouse, database: Database, trash: Trash, zygote_path: str
+        self,
+        api: Api,
+        rooms: Rooms,
+        life: Lifecycle,
+        building: BuildHouse,
+        database: Database,
+        trash: Trash,
+        zygote_path: str,
+        *,
+        puller: Puller,
+        about: System,
+        metrics_api: Api,
+        observe: Observer,
     ) -> None:
         self._building = building
         self.api = api
+        self.metrics_api = metrics_api
+        """What `--metrics-addr` serves."""
+        self.observe = observe
+        """Counts an answer of the API."""
+        self._puller = puller
+        self._about = about
         self._rooms = rooms
         self._life = life
         self._database = database
         self._trash = trash
         self._zygote_path = zygote_path
+
+    def apply(self, config: DaemonConfig) -> None:
+        """Put into force what may change while the daemon runs (`directives.RELOADABLE`). Raises InvalidParameter."""
+        runtimes = oci_runtimes.here(config.runtimes, config.default_runtime)
+        self._rooms.settings = replace(self._rooms.settings, runtimes=runtimes)
+        self._puller.configure(mirrors=config.registry_mirrors, insecure=config.insecure_registries, hosts=config.registries)
+        self._rooms.images.store.effort = _effort(config)
+        self._about.facts = replace(self._about.facts, **_changing_facts(config))
+
+    def tell(self, action: str, attributes: dict[str, str]) -> None:
+        """An event about the daemon itself."""
+        facts = self._about.facts
+        self._rooms.events.emit("daemon", action, facts.identity, {"name": os.uname().nodename, **attributes})
 
     async def close(self) -> None:
         """Let go of everything. With containers running, their zygote, links and rules stay; without, nothing stays."""
@@ -169,41 +206,74 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     known = {container.id for container in table}
     await in_thread(nets.reconcile, {container.id for container in table if container.state.running})
     await in_thread(vols.reconcile, known)
-    product = Product(f"{DOCKER_RELEASES[MAX_VERSION]}+carrack{__version__}")
+    product = Product(f"{DOCKER_RELEASES[MAX_VERSION]}+carrack{__version__}", experimental=config.further.experimental)
+    store.store.effort = _effort(config)
     facts = Facts(
         identity=await in_thread(identity, config.data_root),
         release=product.version,
         storage_driver=snapshots.name,
         docker_root=str(config.data_root),
         default_log_driver=config.log_driver,
-        labels=config.labels,
         address_pools=config.default_address_pools,
-        debug=config.debug,
-        warnings=warnings(),
+        experimental=config.further.experimental,
+        warnings=warnings(config.hosts, encrypted=config.tls is not False),
+        **_changing_facts(config),
     )
     about = System(rooms, facts)
+    watching = Watching(life)
     building = await in_thread(open_builder, database, content, rooms, puller, trash, zygote.socket_path, 0)
     api = Api(
         [
             *containers.routes(orders),
-            *container_stats.routes(Watching(life)),
+            *container_stats.routes(watching),
             *container_files.routes(Filesystems(life)),
             *commit.routes(Commits(life, orders)),
             *exec.routes(execs),
             *events.routes(events_hub),
-            *system.routes(about, product),
+            *system.routes(about, product, min_version=config.further.min_api_version),
             *disk_usage.routes(DiskUsages(orders, store, vols, building.records)),
             *registries.routes(puller),
             *images.routes(store, puller),
             *networks.routes(nets, Connections(life)),
             *build_routes(building.builder, building.contexts, building.collector, events_hub.emit),
             *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
+            *debug.routes(),
             *absent.routes(),
             *not_yet.routes(),
         ],
         product=product,
+        min_version=config.further.min_api_version,
     )
-    return House(api, rooms, life, building, database, trash, zygote.socket_path)
+    figures = Metrics(rooms, about, watching)
+    metrics_api = Api([*metrics.routes(figures)], product=product)
+    return House(
+        api,
+        rooms,
+        life,
+        building,
+        database,
+        trash,
+        zygote.socket_path,
+        puller=puller,
+        about=about,
+        metrics_api=metrics_api,
+        observe=figures.observe,
+    )
+
+
+def _effort(config: DaemonConfig) -> Effort:
+    further = config.further
+    return Effort(further.max_concurrent_downloads, further.max_concurrent_uploads, further.max_download_attempts)
+
+
+def _changing_facts(config: DaemonConfig) -> ChangingFacts:
+    """What `info` says of what a reload may change."""
+    return {
+        "labels": config.labels,
+        "debug": config.debug,
+        "mirrors": config.registry_mirrors,
+        "insecure_registries": config.insecure_registries,
+    }
 
 
 def _settings(config: DaemonConfig) -> Settings:
@@ -219,9 +289,11 @@ def _settings(config: DaemonConfig) -> Settings:
         trace=config.debug,
         machine=Machine.here(features),
         runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
+        cdi_directories=tuple(config.cdi_spec_dirs or cdi.DIRECTORIES),
         remap=remapping.find(config.userns_remap) if config.userns_remap else None,
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
-        init_path=next((path for path in _INITS if os.access(path, os.X_OK)), ""),
+        defaults=config.further.container_defaults,
+        init_path=config.further.init_path or next((path for path in _INITS if os.access(path, os.X_OK)), ""),
     )
 
 
@@ -231,18 +303,23 @@ def _network_options(config: DaemonConfig) -> NetworkOptions:
         bridge=config.bridge,
         bip=config.bip,
         fixed_cidr=config.fixed_cidr,
+        bip6=config.bip6,
+        fixed_cidr_v6=config.fixed_cidr_v6,
+        ipv6=config.ipv6 or config.bip6 is not None or config.fixed_cidr_v6 is not None,
         mtu=config.mtu,
         icc=config.icc,
         ip_forward=config.ip_forward,
         ip_masq=config.ip_masq,
         ip=config.ip,
+        accept_mark=config.accept_mark,
+        direct_routing=config.allow_direct_routing,
+        beside_docker=config.beside_docker,
+        default_options=config.default_network_opts,
         relays=config.userland_proxy,
         dns=tuple(config.dns),
         run_directory=config.exec_root,
     )
     if pools:
-        from dataclasses import replace
-
         options = replace(options, default_address_pools=pools)
     return options
 
@@ -267,4 +344,4 @@ def _connect(path: str) -> socket.socket:
 
 
 def _uses(table: Table) -> list[tuple[str, ContainerUse]]:
-    return [(c.image_id, ContainerUse(c.id, c.name, c.state.running)) for c in table]
+    return [(image, ContainerUse(c.id, c.name, c.state.running)) for c in table for image in image_mounts.images_of(c)]

@@ -41,6 +41,8 @@ class Events:
         self._loop = loop
         self._past: deque[Event] = deque(maxlen=KEPT)
         self._listeners: set[Subscription] = set()
+        self.told = 0
+        """How many events there were."""
 
     @property
     def listener_count(self) -> int:
@@ -73,6 +75,7 @@ class Events:
 
     def _deliver(self, event: Event) -> None:
         self._past.append(event)
+        self.told += 1
         for listener in self._listeners:
             listener.put(event)
 

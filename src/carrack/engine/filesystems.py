@@ -217,7 +217,7 @@ class Filesystems:
         mounts = [
             ViewMount(point.destination, point.source, _beneath(point), point.writable)
             for point in _in_order(container)
-            if point.type != "tmpfs" and point.source
+            if point.type in ("bind", "volume")
         ]
         taken = {point.destination for point in container.mounts}
         for destination, name in ENGINE_FILES:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from carrack.engine.defaults import ContainerDefaults
 from carrack.engine.events import Events
 from carrack.engine.oci_runtimes import Runtimes
 from carrack.engine.remapping import Remap
@@ -66,19 +67,21 @@ class Settings:
     dns_options: tuple[str, ...] = ()
     default_host_ip: str = ""
     trace: bool = False
-    no_new_privileges: bool = False
+    defaults: ContainerDefaults = field(default_factory=ContainerDefaults)
     init_path: str = ""
     """The program behind `--init`; empty: none was found on this host."""
     machine: Machine = field(default_factory=lambda: Machine.here(Features()))
     realtime: Realtime = Realtime()
     remap: Remap | None = None
     """The user namespace of containers; None: the host's."""
+    cdi_directories: tuple[str, ...] = ()
+    """Where devices are described; see `cdi.py`."""
     runtimes: Runtimes = field(default_factory=Runtimes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rooms:
-    """Everything the engine orders about."""
+    """Everything the engine orders about. `settings` is replaced when the configuration is read again, nothing else ever is."""
 
     table: Table
     events: Events

@@ -86,6 +86,12 @@ class Watching:
         samples = await in_thread(_read_all, [self._source(container)])
         return Reading(container.id, container.name, samples[0])
 
+    async def read_running(self) -> dict[str, Sample]:
+        """One sample of every container that runs, by its id."""
+        running = [container for container in self._life.rooms.table if container.state.status in LIVE]
+        samples = await in_thread(_read_all, [self._source(container) for container in running])
+        return {container.id: sample for container, sample in zip(running, samples, strict=True)}
+
     def watch(self, ref: str) -> Watcher:
         """Begin to watch; the caller closes the watcher (`aclose`). Raises NotFound."""
         container = self._life.rooms.table.get(ref)

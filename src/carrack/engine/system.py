@@ -5,26 +5,49 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import sqlite3
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
+from typing import TypedDict
 
 from carrack import __version__
+from carrack.engine import cdi
 from carrack.engine.oci_runtimes import OURS, Runtimes
-from carrack.engine.rooms import Rooms
+from carrack.engine.rooms import Rooms, Settings
 from carrack.engine.state import Status
-from carrack.engine.system_information import AddressPool, Component, RuntimeProgram, SystemInformation, VersionInformation
+from carrack.engine.system_information import (
+    AddressPool,
+    Component,
+    DiscoveredDevice,
+    IndexConfig,
+    RegistryConfig,
+    RuntimeProgram,
+    SystemInformation,
+    VersionInformation,
+)
 from carrack.oci.platform import machine
 from carrack.runtime import cgroups
 
 log = logging.getLogger("carrack.system")
 
 
+class ChangingFacts(TypedDict):
+    """Those that a reload of the configuration may change."""
+
+    labels: list[str]
+    debug: bool
+    mirrors: list[str]
+    insecure_registries: list[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What does not change while a daemon runs."""
+    """What `info` need not ask for. Replaced as a whole when the configuration is read again."""
 
     identity: str
     release: str
@@ -32,6 +55,9 @@ class Facts:
     storage_driver: str
     docker_root: str
     default_log_driver: str
+    experimental: bool = False
+    mirrors: list[str] = field(default_factory=list)
+    insecure_registries: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     address_pools: list[tuple[str, int]] = field(default_factory=list)
     debug: bool = False
@@ -43,11 +69,11 @@ class System:
 
     def __init__(self, rooms: Rooms, facts: Facts) -> None:
         self._rooms = rooms
-        self._facts = facts
+        self.facts = facts
 
     def info(self) -> SystemInformation:
         """GET /info. Counts come from memory and one index query; nothing is walked."""
-        facts = self._facts
+        facts = self.facts
         statuses = [container.state.status for container in self._rooms.table]
         running = statuses.count(Status.RUNNING) + statuses.count(Status.RESTARTING)
         paused = statuses.count(Status.PAUSED)
@@ -83,24 +109,29 @@ class System:
             ncpu=os.cpu_count() or 1,
             mem_total=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             docker_root_dir=facts.docker_root,
-            http_proxy=os.environ.get("HTTP_PROXY", ""),
-            https_proxy=os.environ.get("HTTPS_PROXY", ""),
+            http_proxy=_without_password(os.environ.get("HTTP_PROXY", "")),
+            https_proxy=_without_password(os.environ.get("HTTPS_PROXY", "")),
             no_proxy=os.environ.get("NO_PROXY", ""),
+            registry_config=_registry_config(facts),
+            experimental_build=facts.experimental,
             name=uname.nodename,
             labels=facts.labels,
             server_version=facts.release,
             runtimes=_runtimes(self._rooms.settings.runtimes),
             default_runtime=self._rooms.settings.runtimes.default,
+            cdi_spec_dirs=list(self._rooms.settings.cdi_directories),
+            discovered_devices=[DiscoveredDevice("cdi", name) for name in cdi.Devices(self._rooms.settings.cdi_directories).names]
+            or None,
             init_binary=self._rooms.settings.init_path,
-            security_options=_security_options(layout.version, remapped=self._rooms.settings.remap is not None),
+            security_options=_security_options(layout.version, self._rooms.settings),
             default_address_pools=[AddressPool(base, size) for base, size in facts.address_pools],
-            warnings=facts.warnings or None,
+            warnings=[*facts.warnings, *_present_warnings()] or None,
         )
 
     def version(self) -> VersionInformation:
         """GET /version."""
         return VersionInformation(
-            version=self._facts.release,
+            version=self.facts.release,
             language_version=f"python{platform.python_version()}",
             arch=machine().architecture,
             kernel_version=os.uname().release,
@@ -124,10 +155,16 @@ def identity(data_root: Path) -> str:
         return made
 
 
-def warnings() -> list[str]:
-    """What this host cannot do, in Docker's words."""
+def warnings(hosts: Sequence[str] = (), *, encrypted: bool = True) -> list[str]:
+    """What this host cannot do, and what of the configuration is dangerous, in Docker's words."""
     layout = cgroups.detect()
     found: list[str] = []
+    for host in hosts:
+        if host.startswith("tcp://") and not encrypted:
+            found.append(
+                f"WARNING: API is accessible on http://{host.removeprefix('tcp://')} without encryption.\n"
+                "         Access to the remote API is equivalent to root access on the host."
+            )
     if layout.version == 1:
         found.append("WARNING: Support for cgroup v1 is deprecated by its kernel; limits work as before")
         for controller, told in (("memory", "memory limit"), ("cpu", "cpu shares"), ("cpuset", "cpuset"), ("pids", "pids limit")):
@@ -151,14 +188,43 @@ def _has_swap_account(layout: cgroups.Layout) -> bool:
     return bool(mountpoint) and os.path.exists(f"{mountpoint}/memory.memsw.limit_in_bytes")
 
 
-def _security_options(cgroup_version: int, *, remapped: bool) -> list[str]:
-    found = ["name=seccomp,profile=builtin"]
+def _security_options(cgroup_version: int, settings: Settings) -> list[str]:
+    profile = {"": "builtin", "unconfined": "unconfined"}.get(settings.defaults.seccomp_profile, "custom")
+    found = [f"name=seccomp,profile={profile}"]
     if _read("/sys/module/apparmor/parameters/enabled") == "Y":
         found.insert(0, "name=apparmor")
     if cgroup_version == 2:
         found.append("name=cgroupns")
-    if remapped:
+    if settings.remap is not None:
         found.append("name=userns")
+    if settings.defaults.no_new_privileges:
+        found.append("name=no-new-privileges")
+    return found
+
+
+def _registry_config(facts: Facts) -> RegistryConfig:
+    """Hosts that may do without TLS are indexes; networks of such are CIDRs."""
+    mirrors = [mirror if mirror.endswith("/") else f"{mirror}/" for mirror in facts.mirrors]
+    indexes = {"docker.io": IndexConfig(mirrors=mirrors)}
+    networks = ["::1/128", "127.0.0.0/8"]
+    for insecure in facts.insecure_registries:
+        try:
+            networks.append(str(ip_network(insecure)))
+        except ValueError:
+            indexes[insecure] = IndexConfig(insecure, [], False, False)
+    return RegistryConfig(insecure_registry_cidrs=networks, index_configs=indexes, mirrors=mirrors or None)
+
+
+def _without_password(url: str) -> str:
+    """A proxy's address as everyone may read it."""
+    return re.sub(r"//[^/@]*@", "//xxxxx:xxxxx@", url)
+
+
+def _present_warnings() -> list[str]:
+    """What an administrator may have changed since the start."""
+    found = []
+    if _read("/proc/sys/net/ipv4/ip_forward") == "0":
+        found.append("WARNING: IPv4 forwarding is disabled")
     return found
 
 

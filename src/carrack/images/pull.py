@@ -33,8 +33,6 @@ from carrack.oci.platform import Platform, machine
 from carrack.oci.reference import Reference
 from carrack.snapshots import Layer
 
-PARALLEL_DOWNLOADS = 3
-_ATTEMPTS = 5
 _TELL_SECONDS = 0.1
 _PAUSE_SECONDS = 1.0
 """Before another attempt; doubled with each that fails."""
@@ -143,7 +141,7 @@ class Pull:
         """Download several at once; unpack each as soon as it and all below it are here."""
         made: list[Digest] = []
         unpacking: list[tuple[Descriptor, Future[Layer]]] = []
-        pool = ThreadPoolExecutor(PARALLEL_DOWNLOADS, thread_name_prefix="download")
+        pool = ThreadPoolExecutor(self._store.effort.downloads, thread_name_prefix="download")
         try:
             downloads = {pool.submit(self._download, repository, lease, layer): position for position, layer in missing.items()}
             waiting = sorted(missing)
@@ -227,7 +225,7 @@ class Pull:
                     raise TransportFailure(f"{layer.digest}: the registry sent {writer.offset} of {layer.size} bytes")
             except TransportFailure:
                 failures = failures + 1 if writer.offset <= have else 1
-                if failures >= _ATTEMPTS:
+                if failures >= self._store.effort.attempts:
                     raise
                 if not silent:
                     self._tell(Progress(f"Retrying in {2**failures} seconds", id=layer.name.short))

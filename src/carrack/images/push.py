@@ -40,7 +40,6 @@ from carrack.oci.digest import Digest
 from carrack.oci.platform import Platform
 from carrack.oci.reference import Reference
 
-PARALLEL_UPLOADS = 5
 _PIECE_BYTES = 1 << 20
 _MOUNT_SOURCES = 3
 
@@ -163,7 +162,7 @@ class Push:
         for digest in blobs:
             if digest in shown:
                 self._tell(Progress("Preparing", id=shown[digest]))
-        pool = ThreadPoolExecutor(PARALLEL_UPLOADS, thread_name_prefix="upload")
+        pool = ThreadPoolExecutor(self._store.effort.uploads, thread_name_prefix="upload")
         try:
             sending = [pool.submit(self._send, repository, blob, shown.get(digest, "")) for digest, blob in blobs.items()]
             for future in sending:

@@ -56,12 +56,19 @@ class Puller:
         hosts: Mapping[str, object] | None = None,
     ) -> None:
         self._images = images
-        self._mirrors = tuple(mirrors)
-        self._insecure = tuple(insecure)
-        self._hosts = hosts or {}
         self._transfers = Transfers()
         self._lock = threading.Lock()
-        self._registries: Registries | None = None
+        self.configure(mirrors=mirrors, insecure=insecure, hosts=hosts)
+
+    def configure(
+        self, *, mirrors: Sequence[str] = (), insecure: Sequence[str] = (), hosts: Mapping[str, object] | None = None
+    ) -> None:
+        """Change the settings; transfers that are under way keep theirs."""
+        with self._lock:
+            self._mirrors = tuple(mirrors)
+            self._insecure = tuple(insecure)
+            self._hosts = hosts or {}
+            self._registries: Registries | None = None
 
     def pull(self, name: str, tag: str, platform: Platform | None, credentials: str) -> Iterator[Progress]:
         """Fetch an image, or with a name alone every tag of its repository; `credentials` is an X-Registry-Auth header.

@@ -37,6 +37,15 @@ _LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard a transfer tries: blobs at once, and attempts at each."""
+
+    downloads: int = 3
+    uploads: int = 5
+    attempts: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class NewImage:
     """An image about to be recorded. Its blobs are in the content store."""
 
@@ -76,6 +85,7 @@ class ImageStore:
         self.emit = emit
         self.index = ImageIndex(database)
         self.uses: Uses = tuple
+        self.effort = Effort()
         self._lock = threading.Lock()
         self._fetching: dict[Digest, _Fetch] = {}
 

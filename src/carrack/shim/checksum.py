@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 
+from carrack.archive.copying import NOT_THE_FILES
 from carrack.archive.index import Index
 from carrack.path_patterns import PathRules
 from carrack.shim.messages import Checksum
@@ -90,7 +91,7 @@ class _Summing:
         if stat.S_ISREG(mode):
             known = self._index.digest(path, status.st_size)
             if known is not None:
-                self._known(relative, status, *known)
+                self._known(relative, status, known)
                 return
         if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
             inner = os.open(name, _DIRECTORY if stat.S_ISDIR(mode) else _READ, dir_fd=fd)
@@ -108,10 +109,10 @@ class _Summing:
             attributes = _attributes(fd)
             if stat.S_ISREG(status.st_mode):
                 known = self._index.digest(path, status.st_size) if path else None
-                content = known[0] if known else digest_of(fd)
+                content = known or digest_of(fd)
         self._known(name, status, content, attributes, link)
 
-    def _known(self, name: str, status: os.stat_result, content: bytes, attributes: bytes, link: str = "") -> None:
+    def _known(self, name: str, status: os.stat_result, content: bytes, attributes: bytes = b"", link: str = "") -> None:
         device = status.st_rdev if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode) else 0
         facts = f"{status.st_mode:o} {status.st_uid} {status.st_gid} {device}"
         for part in (os.fsencode(name), facts.encode(), os.fsencode(link), attributes, content):
@@ -129,7 +130,7 @@ def digest_of(fd: int) -> bytes:
 def _attributes(fd: int) -> bytes:
     parts = []
     for key in sorted(os.listxattr(fd)):
-        if not key.startswith(("trusted.overlay.", "user.overlay.")):
+        if not key.startswith(NOT_THE_FILES):
             value = os.getxattr(fd, key)
             parts.append(b"%s=%d:%s" % (os.fsencode(key), len(value), value))
     return b"".join(parts)

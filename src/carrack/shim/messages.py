@@ -196,6 +196,52 @@ class PackTree(_Message, frozen=True, tag="pack-tree"):
     version: int = VERSION
 
 
+class UnpackContext(_Message, frozen=True, tag="unpack-context"):
+    """Extract a build context, everything as root's, names of whiteouts as ordinary names.
+
+    Descriptors: the (compressed) tar, the empty target directory, an empty file for its index (`archive.index`). Answered with the
+    digest of the uncompressed tar as `diff_id`, `size_bytes`, `entries`.
+    """
+
+    limit_bytes: int = 0
+    version: int = VERSION
+
+
+class SyncContext(_Message, frozen=True, tag="sync-context"):
+    """Bring a context's directory from what one manifest says (`archive.manifest`) to what another says.
+
+    Descriptors: a tar of the files that the second has and the first has not, the directory, the first manifest, the second, the
+    directory's index, an empty file for the new index. Answered like UnpackContext, without a digest. When it fails the directory
+    is neither the one nor the other.
+    """
+
+    limit_bytes: int = 0
+    version: int = VERSION
+
+
+class RunConfined(_Message, frozen=True, tag="run-confined"):
+    """Run a program of the host that works on a tree of strangers (git), where it can reach nothing but that tree.
+
+    Its file system holds the host's programs and libraries, read-only, no home and no data; the directory is `WORKSPACE` and its
+    working directory, the only place it can write besides an empty /tmp. It has no capability and the host's network. Descriptors:
+    the directory, standard output, standard error. Answered with `exit_code`; it dies with its order.
+    """
+
+    arguments: tuple[str, ...]
+    """The first is a path of the host."""
+    environment: tuple[str, ...] = ()
+    version: int = VERSION
+
+
+class PruneTree(_Message, frozen=True, tag="prune-tree"):
+    """Remove what ignore patterns leave out (`path_patterns`). Descriptor: the directory. Answered with `entries` removed."""
+
+    patterns: tuple[str, ...]
+    look_only: bool = False
+    """Only count, and stop at the first."""
+    version: int = VERSION
+
+
 class MakeDirectory(_Message, frozen=True, tag="make-directory"):
     """Make a directory of a snapshot, as WORKDIR does. `entries` answers how many were made."""
 
@@ -365,6 +411,10 @@ WorkerJob = (
     | ReadFile
     | CopyFiles
     | Checksum
+    | UnpackContext
+    | SyncContext
+    | PruneTree
+    | RunConfined
     | MakeDirectory
     | LookAt
     | ReadPath
@@ -382,6 +432,7 @@ class WorkerDone(_Message, frozen=True, tag="worker-done"):
     entries: int = 0
     stream_bytes: int = 0
     checksum: str = ""
+    exit_code: int = 0
 
 
 class PathFacts(_Message, frozen=True, tag="path-facts"):

@@ -22,6 +22,7 @@ from carrack.runtime import rootfs
 from carrack.shim import container_view, messages, place, wire
 from carrack.shim.checksum import checksum
 from carrack.shim.confinement import detached, shut_in
+from carrack.shim.contexts import prune_tree, sync_context, unpack_context
 from carrack.shim.copy_files import copy_files
 from carrack.shim.copy_tree import TreeCopy
 from carrack.shim.find_changes import find_changes
@@ -36,10 +37,14 @@ from carrack.shim.messages import (
     MakeDirectory,
     PackTree,
     PathFacts,
+    PruneTree,
     ReadFile,
     ReadPath,
     RemoveTree,
+    RunConfined,
+    SyncContext,
     UnpackArchive,
+    UnpackContext,
     UnpackLayer,
     WorkerDone,
     WorkerFailed,
@@ -48,6 +53,7 @@ from carrack.shim.messages import (
 )
 from carrack.shim.pack_tree import pack_tree
 from carrack.shim.read_path import read_path
+from carrack.shim.run_confined import run_confined
 from carrack.shim.stacks import LOOK_ONLY, take_tree
 from carrack.shim.write_path import write_path
 
@@ -105,28 +111,31 @@ def _do(job: WorkerJob, fds: list[int], tell: Tell) -> WorkerDone:
             return _copy_files(job)
         case Checksum():
             return _checksum(job, *fds)
+        case UnpackContext():
+            source_fd, directory_fd, index_fd = fds
+            return unpack_context(job, source_fd, shut_in(_taken(directory_fd)), index_fd)
+        case SyncContext():
+            return sync_context(job, shut_in(_taken(fds.pop(1))), fds)
+        case RunConfined():
+            return WorkerDone(exit_code=run_confined(job, *fds))
+        case PruneTree():
+            return prune_tree(job, shut_in(_taken(*fds)))
 
 
 def _unpack(job: UnpackLayer, source_fd: int, target_fd: int) -> WorkerDone:
-    tree = detached(target_fd)
-    os.close(target_fd)
-    root_fd = shut_in(tree, overlay_attributes=True)
+    root_fd = shut_in(_taken(target_fd), overlay_attributes=True)
     report = unpack_layer(source_fd, root_fd, job.limit_bytes)
     return WorkerDone(report.diff_id, report.size_bytes, report.entries)
 
 
 def _unpack_archive(source_fd: int, target_fd: int) -> WorkerDone:
-    tree = detached(target_fd)
-    os.close(target_fd)
-    root_fd = shut_in(tree)
+    root_fd = shut_in(_taken(target_fd))
     report = unpack_layer(source_fd, root_fd, whiteouts=False)
     return WorkerDone(report.diff_id, report.size_bytes, report.entries)
 
 
 def _copy(source_fd: int, target_fd: int) -> WorkerDone:
-    source, target = detached(source_fd), detached(target_fd)
-    os.close(source_fd)
-    os.close(target_fd)
+    source, target = _taken(source_fd), _taken(target_fd)
     mount.set_attributes(source, add=LOOK_ONLY)
     root_fd = shut_in(source)
     place = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)
@@ -137,9 +146,7 @@ def _copy(source_fd: int, target_fd: int) -> WorkerDone:
 
 
 def _remove(job: RemoveTree, directory_fd: int) -> WorkerDone:
-    tree = detached(directory_fd)
-    os.close(directory_fd)
-    remove_tree(shut_in(tree), job.name)
+    remove_tree(shut_in(_taken(directory_fd)), job.name)
     return WorkerDone()
 
 
@@ -147,8 +154,7 @@ def _pack(job: PackTree, target_fd: int, directory_fd: int = -1) -> WorkerDone:
     if job.rootfs:
         tree = take_tree(job.rootfs)
     else:
-        tree = detached(directory_fd)
-        os.close(directory_fd)
+        tree = _taken(directory_fd)
         mount.set_attributes(tree, add=LOOK_ONLY)
     return pack_tree(job, shut_in(tree, overlay_attributes=True), target_fd)
 
@@ -176,8 +182,7 @@ def _read(job: ReadPath, fds: list[int], tell: Tell) -> WorkerDone:
 
 def _copy_up(job: CopyUp, volume_fd: int) -> WorkerDone:
     """Docker's rule: only a directory of the image is copied, and only into an empty volume."""
-    volume = detached(volume_fd)
-    os.close(volume_fd)
+    volume = _taken(volume_fd)
     root_fd = shut_in(take_tree(job.rootfs), overlay_attributes=True)
     target = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=volume)
     os.close(volume)
@@ -202,6 +207,13 @@ def _copy_files(job: CopyFiles) -> WorkerDone:
     done = copy_files(job, sources)
     os.close(root_fd)
     return done
+
+
+def _taken(directory_fd: int) -> int:
+    """A directory of the host as a detached mount, its own descriptor closed."""
+    tree = detached(directory_fd)
+    os.close(directory_fd)
+    return tree
 
 
 def _read_file(job: ReadFile, target_fd: int) -> WorkerDone:

@@ -84,7 +84,7 @@ def tree_of(root: Path) -> dict[str, str]:
             elif stat.S_ISDIR(status.st_mode):
                 found[relative] = "/"
             elif stat.S_ISREG(status.st_mode):
-                found[relative] = path.read_text()
+                found[relative] = path.read_text(errors="replace")
             else:
                 found[relative] = f"device {status.st_rdev}"
     return found

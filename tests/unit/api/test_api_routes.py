@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from carrack.api import absent, containers, disk_usage, events, exec, images, networks, not_yet, registries, system, volumes
+from carrack.api import absent, containers, debug, disk_usage, events, exec, images, networks, not_yet, registries, system, volumes
 from carrack.api.router import Product, Route, compile_pattern
 
 
@@ -16,6 +16,7 @@ def served() -> list[Route]:
     return [
         *(route for noun in nouns for route in noun.routes(backend)),
         *system.routes(backend, Product("1")),
+        *debug.routes(),
         *absent.routes(),
     ]
 

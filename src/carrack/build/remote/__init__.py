@@ -1,0 +1,1 @@
+"""Files from afar: web servers and Git repositories."""
