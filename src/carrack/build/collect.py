@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from carrack.build.cache import CACHE_MOUNT, INTERNAL, BuildCache, Record
 from carrack.errors import InvalidParameter
@@ -62,12 +63,24 @@ class Kept:
     why: str
 
 
+class Beside(Protocol):
+    """What else a builder keeps, within bounds of its own: contexts, downloads. It counts against the one ceiling."""
+
+    @property
+    def idle_bytes(self) -> int: ...
+    def prune(self) -> int:
+        """Remove everything that no build uses; how many bytes that were."""
+
+
 class Collector:
     """Keeps the cache under its ceiling. Blocking; one collection at a time."""
 
-    def __init__(self, cache: BuildCache, ceiling_bytes: int = 0, now: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, cache: BuildCache, ceiling_bytes: int = 0, now: Callable[[], int] = time.time_ns, beside: Sequence[Beside] = ()
+    ) -> None:
         """`ceiling_bytes` 0: a tenth of the disk."""
         self._cache = cache
+        self._beside = beside
         self._now = now
         self._lock = threading.Lock()
         self.ceiling_bytes = ceiling_bytes or shutil.disk_usage(cache.root).total // _PART_OF_DISK
@@ -98,7 +111,7 @@ class Collector:
         if not self._lock.acquire(blocking=False):
             return []
         try:
-            return self._until(self.account(), self.ceiling_bytes)[0]
+            return self._until(self.account(), max(0, self.ceiling_bytes - sum(each.idle_bytes for each in self._beside)))[0]
         finally:
             self._lock.release()
 
@@ -115,7 +128,9 @@ class Collector:
                 lacking = pruning.free_bytes - shutil.disk_usage(self._cache.root).free
                 total = sum(kept.size_bytes for kept in account if not kept.shared)
                 keep = max(0, total - max(0, lacking))
-            return self._until(account, keep, chosen)
+            freed = 0 if keep or tests else sum(each.prune() for each in self._beside)
+            removed, more = self._until(account, keep, chosen)
+            return removed, freed + more
 
     def _until(self, account: Sequence[Kept], keep_bytes: int, chosen: Sequence[Kept] | None = None) -> tuple[list[Record], int]:
         """Remove the leaves that were used longest ago until no more than `keep_bytes` are left."""

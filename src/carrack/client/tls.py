@@ -27,6 +27,7 @@ class TlsStream:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._unsent = b""
+        self._held = b""
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
 
     def handshake(self) -> None:
@@ -44,12 +45,15 @@ class TlsStream:
     @property
     def pending(self) -> bool:
         """Whether decrypted bytes, or a whole record, wait already."""
-        return bool(self._tls.pending()) or bool(self._incoming.pending)
+        return bool(self._held) or bool(self._tls.pending()) or bool(self._incoming.pending)
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def recv(self, size: int, /) -> bytes:
+        if self._held:
+            taken, self._held = self._held[:size], self._held[size:]
+            return taken
         while True:
             try:
                 return self._tls.read(size)
@@ -85,6 +89,11 @@ class TlsStream:
 
     def shutdown(self, how: int, /) -> None:
         """Sends close_notify; reading goes on until the daemon sends its own."""
+        try:
+            while piece := self._tls.read(1 << 16):  # OpenSSL's shutdown looks for an answer, and loses the output it finds
+                self._held += piece
+        except ssl.SSLError:
+            pass
         try:
             self._tls.unwrap()
         except (ssl.SSLWantReadError, ssl.SSLError):

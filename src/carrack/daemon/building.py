@@ -10,9 +10,11 @@ from carrack.build.cache import BuildCache
 from carrack.build.cache_mounts import CacheMounts
 from carrack.build.cancellation import Cancellation
 from carrack.build.collect import Collector
+from carrack.build.contexts.reception import Reception
+from carrack.build.contexts.slots import Slots
 from carrack.build.image_export import ImageExporter
 from carrack.build.ports import Contexts
-from carrack.build.received import NoRemotes, TarContexts
+from carrack.build.remote.sources import Remotes
 from carrack.build.run import RunRoom
 from carrack.build.solver import Solver
 from carrack.build.stacks import Stacks
@@ -77,19 +79,21 @@ def open_builder(
     cache = BuildCache(database, snapshots, data_root / "build", trash.throw)
     cache.recover()
     files = WorkerTrees(zygote_socket, snapshots.free_bytes)
+    remotes = Remotes(data_root / "sources", files)
+    slots = Slots(data_root / "contexts", trash.throw)
     equipment = Equipment(
         snapshots=snapshots,
         cache=cache,
         files=files,
         stacks=Stacks(snapshots, start, trash.throw, data_root / "containers"),
-        remotes=NoRemotes(),
+        remotes=remotes,
         rooms=RunRoom(BuildSteps(rooms, reach), snapshots, cache.root),
         mounts=CacheMounts(cache),
     )
     exporter = ImageExporter(rooms.images, content, cache, files)
-    collector = Collector(cache, ceiling_bytes)
+    collector = Collector(cache, ceiling_bytes, beside=(slots, remotes.downloads))
     builder = Builder(Solver(), equipment, rooms.images, exporter, _Registries(puller))
-    return BuildHouse(builder, TarContexts(cache.root, start, files, trash.throw, snapshots.free_bytes), collector)
+    return BuildHouse(builder, Reception(slots, files, remotes, snapshots.free_bytes), collector)
 
 
 class _Registries:

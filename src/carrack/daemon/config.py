@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv4Network, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 
 from carrack.daemon import directives
@@ -26,14 +26,25 @@ LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 _OPTIONS = (
     Option("add-runtime", "runtimes", "Another OCI runtime (name=path)", key="runtimes"),
+    Option("allow-direct-routing", "flag", "Let outsiders reach published ports by the container's own address"),
+    Option("beside-docker", "flag", "Let a running dockerd's firewall rules pass our networks' packets (default true)"),
     Option("bip", "text", "IPv4 address and prefix of the default bridge"),
+    Option("bip6", "text", "IPv6 address and prefix of the default bridge"),
     Option("bridge", "text", "Attach containers to this bridge, which is there already", "b"),
+    Option("bridge-accept-fwmark", "text", "Packets with this firewall mark (MARK or MARK/MASK) pass the rules of bridge networks"),
     Option("cgroup-parent", "text", "Parent cgroup of all containers"),
+    Option("cdi-spec-dir", "list", "Directories that describe devices (default /etc/cdi, /var/run/cdi)", key="cdi-spec-dirs"),
     Option("config-file", "text", f"Daemon configuration file (default {DEFAULT_FILE})"),
     Option("cpu-rt-period", "number", "Period, in microseconds, of the real-time share of all containers (cgroup v1)"),
     Option("cpu-rt-runtime", "number", "Real-time, in microseconds a period, that all containers may have together (cgroup v1)"),
     Option("data-root", "text", "Root directory of persistent state (default /var/lib/carrack)"),
     Option("debug", "flag", "Enable debug mode", "D"),
+    Option(
+        "default-network-opt",
+        "options",
+        "Default options of a driver's new networks (DRIVER=KEY=VALUE)",
+        key="default-network-opts",
+    ),
     Option("default-address-pool", "pools", "Pools that networks are cut from (base=CIDR,size=N)", key="default-address-pools"),
     Option("default-runtime", "text", "OCI runtime of containers that name none (default carrack)"),
     Option("dns", "list", "DNS servers of containers"),
@@ -41,6 +52,7 @@ _OPTIONS = (
     Option("dns-search", "list", "DNS search domains of containers"),
     Option("exec-root", "text", "Root directory of execution state (default /run/carrack)"),
     Option("fixed-cidr", "text", "IPv4 subnet for the addresses of the default bridge's containers"),
+    Option("fixed-cidr-v6", "text", "IPv6 subnet of the default bridge"),
     Option("group", "text", "Group that owns the unix socket (default carrack)", "G"),
     Option("host", "list", "Sockets to listen on", "H", key="hosts"),
     Option("icc", "flag", "Let containers of the default bridge talk to each other (default true)"),
@@ -50,6 +62,7 @@ _OPTIONS = (
     Option("ip", "text", "Host address of published ports that name none (default 0.0.0.0)"),
     Option("ip-forward", "flag", "Turn IP forwarding on when it is off (default true)"),
     Option("ip-masq", "flag", "Masquerade what leaves the default bridge (default true)"),
+    Option("ipv6", "flag", "Give the default bridge IPv6"),
     Option("label", "list", "key=value labels of this daemon", key="labels"),
     Option("live-restore", "flag", "Containers outlive the daemon: always true"),
     Option("log-driver", "text", "Default driver of container logs (default local)"),
@@ -90,7 +103,16 @@ class DaemonConfig:
     log_level: str = "info"
     bridge: str = ""
     bip: IPv4Interface | None = None
+    bip6: IPv6Interface | None = None
     fixed_cidr: IPv4Network | None = None
+    fixed_cidr_v6: IPv6Network | None = None
+    ipv6: bool = False
+    allow_direct_routing: bool = False
+    accept_mark: tuple[int, int] | None = None
+    """Of `bridge-accept-fwmark`: mark and mask."""
+    beside_docker: bool = True
+    default_network_opts: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By driver."""
     default_address_pools: list[tuple[str, int]] = field(default_factory=list)
     mtu: int = 0
     icc: bool = True
@@ -111,6 +133,7 @@ class DaemonConfig:
     runtimes: dict[str, Program] = field(default_factory=dict)
     default_runtime: str = ""
     userns_remap: str = ""
+    cdi_spec_dirs: list[str] = field(default_factory=list)
     cpu_rt_period: int = 0
     cpu_rt_runtime: int = 0
     shutdown_timeout: int = 15
@@ -187,6 +210,14 @@ def _collect(values: dict[str, object], option: Option, text: str) -> None:
         values[name] = int(text)
     elif option.kind == "text":
         values[name] = text
+    elif option.kind == "options":
+        driver, equals, setting = text.partition("=")
+        key, also, value = setting.partition("=")
+        if not (equals and also and driver and key):
+            raise InvalidParameter(f'invalid argument "{text}" for "--{option.flag}" flag: must be driver=key=value')
+        held = values.setdefault(name, {})
+        assert isinstance(held, dict)
+        held.setdefault(driver, {})[key] = value
     elif option.kind == "ulimits":
         key, limit = directives.parse_ulimit(text)
         held = values.setdefault(name, {})
@@ -234,7 +265,7 @@ def _read_file(path: str, *, required: bool) -> dict[str, object]:
             + ", ".join(unknown)
         )
     kinds: dict[str, type] = {"text": str, "flag": bool, "number": int, "list": list, "map": dict, "pools": list}
-    kinds |= {"document": dict, "runtimes": dict, "ulimits": dict}
+    kinds |= {"document": dict, "runtimes": dict, "ulimits": dict, "options": dict}
     for name, value in document.items():
         want = kinds[_BY_NAME[name].kind]
         if not isinstance(value, want) or (want is int and isinstance(value, bool)):
@@ -259,10 +290,13 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     ):
         if text in fields:
             setattr(config, text, str(fields[text]))
-    for switch in ("debug", "icc", "ip_forward", "ip_masq", "tls", "insecure_tcp", "userland_proxy", "validate"):
+    for switch in (
+        "debug", "icc", "ip_forward", "ip_masq", "ipv6", "tls", "insecure_tcp", "userland_proxy", "allow_direct_routing",
+        "beside_docker", "validate",
+    ):  # fmt: skip
         if switch in fields:
             setattr(config, switch, bool(fields[switch]))
-    for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries"):
+    for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries", "cdi_spec_dirs"):
         if several in fields:
             setattr(config, several, [str(value) for value in _list(fields[several])])
     for number in ("mtu", "shutdown_timeout", "cpu_rt_period", "cpu_rt_runtime"):
@@ -327,26 +361,57 @@ def _check(config: DaemonConfig, fields: dict[str, object]) -> None:
     for label in config.labels:
         if "=" not in label:
             raise InvalidParameter(f"bad attribute format: {label}")
-    try:
-        bip, cidr = fields.get("bip"), fields.get("fixed_cidr")
-        if bip:
-            interface = ip_interface(str(bip))
-            if not isinstance(interface, IPv4Interface) or interface.network.prefixlen == 32:
-                raise ValueError(f"{bip} is no IPv4 address with a prefix")
-            config.bip = interface
-        if cidr:
-            network = ip_network(str(cidr), strict=False)
-            if not isinstance(network, IPv4Network):
-                raise ValueError(f"{cidr} is no IPv4 network")
-            config.fixed_cidr = network
-        for server in (*config.dns, config.ip):
-            ip_address(server)
-    except ValueError as error:
-        raise InvalidParameter(f"invalid address: {error}") from error
+    _set_addresses(config, fields)
     if config.bip is not None and config.bridge:
         raise InvalidParameter("You specified -b & --bip, mutually exclusive options. Please specify only one")
     if config.mtu and not 68 <= config.mtu <= 65535:
         raise InvalidParameter(f"invalid MTU: {config.mtu}")
+    config.accept_mark = _mark(str(fields.get("bridge_accept_fwmark", "")))
+    for driver, options in _table(fields.get("default_network_opts", {})).items():
+        config.default_network_opts[driver] = {key: str(value) for key, value in _table(options).items()}
+
+
+def _set_addresses(config: DaemonConfig, fields: dict[str, object]) -> None:
+    """The addresses and subnets of the default bridge. Raises InvalidParameter."""
+    try:
+        if bip := fields.get("bip"):
+            interface = ip_interface(str(bip))
+            if not isinstance(interface, IPv4Interface) or interface.network.prefixlen == 32:
+                raise ValueError(f"{bip} is no IPv4 address with a prefix")
+            config.bip = interface
+        if bip6 := fields.get("bip6"):
+            interface = ip_interface(str(bip6))
+            if not isinstance(interface, IPv6Interface) or interface.network.prefixlen == 128:
+                raise ValueError(f"{bip6} is no IPv6 address with a prefix")
+            config.bip6 = interface
+        if cidr := fields.get("fixed_cidr"):
+            network = ip_network(str(cidr), strict=False)
+            if not isinstance(network, IPv4Network):
+                raise ValueError(f"{cidr} is no IPv4 network")
+            config.fixed_cidr = network
+        if cidr := fields.get("fixed_cidr_v6"):
+            network = ip_network(str(cidr), strict=False)
+            if not isinstance(network, IPv6Network):
+                raise ValueError(f"{cidr} is no IPv6 network")
+            config.fixed_cidr_v6 = network
+        for server in (*config.dns, config.ip):
+            ip_address(server)
+    except ValueError as error:
+        raise InvalidParameter(f"invalid address: {error}") from error
+
+
+def _mark(text: str) -> tuple[int, int] | None:
+    """``MARK`` or ``MARK/MASK``, decimal or 0x…, of 32 bits each. Raises InvalidParameter."""
+    if not text:
+        return None
+    mark, slash, mask = text.partition("/")
+    try:
+        numbers = int(mark, 0), int(mask, 0) if slash else 0xFFFFFFFF
+    except ValueError:
+        numbers = -1, 0
+    if not all(0 <= number <= 0xFFFFFFFF for number in numbers):
+        raise InvalidParameter(f"invalid firewall mark {text!r}: want MARK or MARK/MASK")
+    return numbers
 
 
 def _checked_pool(pool: object) -> tuple[str, int]:

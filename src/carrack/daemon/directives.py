@@ -22,7 +22,8 @@ class Option:
 
     flag: str
     kind: str
-    """text, flag, number, list, map (``key=value``), pools, ulimits, runtimes, or document (in the file only)."""
+    """text, flag, number, list, map (``key=value``), pools, ulimits, runtimes, options (by driver), or document (in the
+    file only)."""
     help: str
     short: str = ""
     key: str = ""
@@ -58,28 +59,21 @@ OPTIONS = (
 _CONTAINERD, _SWARM = "there is no containerd", "there is no swarm yet"
 _FIREWALL = "Carrack's firewall is one nftables table of its own, which is always on"
 FIXED: Mapping[str, tuple[str, tuple[object, ...], str]] = {
-    "allow-direct-routing": ("flag", (False,), _FIREWALL),
     "authorization-plugins": ("list", ([],), "authorization plugins are not supported yet"),
-    "bip6": ("text", ("",), "the default bridge has no IPv6 yet"),
-    "bridge-accept-fwmark": ("text", ("",), _FIREWALL),
     "builder": ("document", ({},), "the build cache has a ceiling of its own"),
-    "cdi-spec-dirs": ("list", ([],), "CDI devices are not supported yet"),
     "containerd": ("text", ("",), _CONTAINERD),
     "containerd-namespace": ("text", ("",), _CONTAINERD),
     "containerd-plugins-namespace": ("text", ("",), _CONTAINERD),
     "default-gateway": ("text", ("",), "the default bridge is its own gateway"),
     "default-gateway-v6": ("text", ("",), "the default bridge has no IPv6 yet"),
-    "default-network-opts": ("document", ({},), "give options to each network"),
     "exec-opts": ("list", ([], ["native.cgroupdriver=cgroupfs"]), "cgroups are files here"),
     "features": ("document", ({},), "features are not switched one by one"),
     "firewall-backend": ("text", ("", "nftables"), _FIREWALL),
-    "fixed-cidr-v6": ("text", ("",), "the default bridge has no IPv6 yet"),
     "host-gateway-ip": ("text", ("",), "host-gateway is the default bridge's address"),
     "host-gateway-ips": ("list", ([],), "host-gateway is the default bridge's address"),
     "ip-forward-no-drop": ("flag", (False, True), ""),
     "ip6tables": ("flag", (True,), _FIREWALL),
     "iptables": ("flag", (True,), _FIREWALL),
-    "ipv6": ("flag", (False,), "the default bridge has no IPv6 yet"),
     "network-control-plane-mtu": ("number", (0, 1500), _SWARM),
     "network-diagnostic-port": ("number", (0,), "there is no such server"),
     "node-generic-resources": ("list", ([],), _SWARM),

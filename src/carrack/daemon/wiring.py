@@ -35,7 +35,7 @@ from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
-from carrack.engine import oci_runtimes, remapping
+from carrack.engine import cdi, image_mounts, oci_runtimes, remapping
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
 from carrack.engine.disk_usage import DiskUsages
@@ -286,6 +286,7 @@ def _settings(config: DaemonConfig) -> Settings:
         trace=config.debug,
         machine=Machine.here(features),
         runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
+        cdi_directories=tuple(config.cdi_spec_dirs or cdi.DIRECTORIES),
         remap=remapping.find(config.userns_remap) if config.userns_remap else None,
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
         defaults=config.further.container_defaults,
@@ -299,11 +300,18 @@ def _network_options(config: DaemonConfig) -> NetworkOptions:
         bridge=config.bridge,
         bip=config.bip,
         fixed_cidr=config.fixed_cidr,
+        bip6=config.bip6,
+        fixed_cidr_v6=config.fixed_cidr_v6,
+        ipv6=config.ipv6 or config.bip6 is not None or config.fixed_cidr_v6 is not None,
         mtu=config.mtu,
         icc=config.icc,
         ip_forward=config.ip_forward,
         ip_masq=config.ip_masq,
         ip=config.ip,
+        accept_mark=config.accept_mark,
+        direct_routing=config.allow_direct_routing,
+        beside_docker=config.beside_docker,
+        default_options=config.default_network_opts,
         relays=config.userland_proxy,
         dns=tuple(config.dns),
         run_directory=config.exec_root,
@@ -333,4 +341,4 @@ def _connect(path: str) -> socket.socket:
 
 
 def _uses(table: Table) -> list[tuple[str, ContainerUse]]:
-    return [(c.image_id, ContainerUse(c.id, c.name, c.state.running)) for c in table]
+    return [(image, ContainerUse(c.id, c.name, c.state.running)) for c in table for image in image_mounts.images_of(c)]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import etc_files, ports, remapping, seccomp_profile, specification
+from carrack.engine import cdi, etc_files, image_mounts, ports, remapping, seccomp_profile, specification
 from carrack.engine.config import EndpointSettings
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.live import HeldAttach, HeldWait
@@ -50,6 +50,10 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
         places = _write_files(container, rooms, launch.endpoints, namespace_of)
         _hand_down_realtime(container, rooms, places.cgroup)
         spec = specification.build(container, places)
+        requests = container.host_config.device_requests
+        if requests:
+            devices = cdi.Devices(rooms.settings.cdi_directories)
+            spec = devices.inject(spec, cdi.wanted(requests, devices))
         runtime = foreign_runtime(container, rooms)
         if runtime is not None and spec.linux is not None:
             linux = msgspec.structs.replace(spec.linux, seccomp=seccomp_profile.document_for(container.host_config))
@@ -282,6 +286,7 @@ def _places(container: Container, rooms: Rooms, files: Path, places: specificati
         resolv_conf_file=str(files / "resolv.conf"),
         init_file=rooms.settings.init_path,
         namespace_of=places.namespace_of,
+        image_trees=image_mounts.trees(container, rooms),
         remap=rooms.settings.remap if remapping.applies(container.host_config, rooms.settings.remap) else None,
     )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import launch, request, specification
+from carrack.engine import image_mounts, launch, request, specification, storage_options
 from carrack.engine.container import Container
 from carrack.engine.launch import Launch
 from carrack.engine.live import Live
@@ -318,6 +318,8 @@ class Lifecycle:
 
     def _demolish(self, container: Container, volumes: bool) -> None:
         rooms = self.rooms
+        storage_options.lift(container, rooms)
+        image_mounts.remove(container, rooms)
         rooms.snapshots.remove(container.id)
         rooms.remove_tree(Path(container.directory))
         rooms.volumes.release(container.id)

@@ -12,7 +12,7 @@ import logging
 import os
 from pathlib import Path
 
-from carrack.engine import launch
+from carrack.engine import image_mounts, launch
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.execs import Execs
 from carrack.engine.lifecycle import Lifecycle, find_exit, read_exit
@@ -129,7 +129,7 @@ def _clear(life: Lifecycle) -> None:
     rooms.volumes.reconcile(known)
     containers = rooms.directories.data_root / "containers"
     for entry in _entries(containers):
-        if entry.name not in known:
+        if image_mounts.owner_of(entry.name) not in known:
             log.info("removing %s, which no container owns", entry)
             rooms.snapshots.remove(entry.name)
             rooms.remove_tree(entry)

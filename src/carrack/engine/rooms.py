@@ -68,6 +68,8 @@ class Settings:
     realtime: Realtime = Realtime()
     remap: Remap | None = None
     """The user namespace of containers; None: the host's."""
+    cdi_directories: tuple[str, ...] = ()
+    """Where devices are described; see `cdi.py`."""
     runtimes: Runtimes = field(default_factory=Runtimes)
 
 

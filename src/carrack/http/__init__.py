@@ -8,6 +8,7 @@ from carrack.http.headers import Headers, Query
 from carrack.http.request import Exchange, HandedOver, Handler, Observer, PeerCredentials, Reply, Request
 from carrack.http.response import FileResponse, Response, StreamResponse
 from carrack.http.server import Server, serve
+from carrack.http.tls import tls_below
 
 __all__ = [
     "Exchange",
@@ -25,4 +26,5 @@ __all__ = [
     "Server",
     "StreamResponse",
     "serve",
+    "tls_below",
 ]

@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
         self._wake()
         if self._stream is not None and (self._stream.endless or self._peer_is_gone()):
             self.task.cancel()
-        return not self._out.is_encrypted  # the loop's own TLS cannot stay half open
+        return not self._out.is_loop_encrypted
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost = self._eof = True

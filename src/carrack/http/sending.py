@@ -39,7 +39,12 @@ class Outgoing:
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether the socket below carries TLS of the loop's own."""
+        """Whether the socket below carries TLS, so that nothing may be written past the transport."""
+        return self.is_loop_encrypted or self._transport.get_extra_info("relay") is not None
+
+    @property
+    def is_loop_encrypted(self) -> bool:
+        """Whether that TLS is the loop's own, which cannot stay half open."""
         return self._transport.get_extra_info("sslcontext") is not None
 
     def write(self, piece: bytes) -> None:

@@ -22,7 +22,7 @@ _NETFILTER = 12
 _OUTPUT_HANDLE = 1 << 3
 _GROUP_NFTABLES = 1 << (7 - 1)  # NFNLGRP_NFTABLES
 _SUBSYSTEM = 10
-_NEW_SET_ELEMENT, _NEW_GENERATION = 12, 15
+_NEW_RULE, _DELETE_RULE, _NEW_SET_ELEMENT, _NEW_GENERATION = 6, 8, 12, 15
 _library: ctypes.CDLL | None = None
 
 
@@ -113,10 +113,12 @@ class Transaction:
 class RulesetMonitor:
     """Tells which transactions touched some tables (of any family) of the namespace in which it was made.
 
-    A transaction that adds an element to the set `token_set` (type mark) of a watched table is known by that number.
+    A transaction that adds an element to the set `token_set` (type mark) of a watched table is known by that number. Rules that
+    come and go in a chain called `free_chain` touch nothing.
     """
 
-    def __init__(self, tables: Sequence[str], token_set: str) -> None:
+    def __init__(self, tables: Sequence[str], token_set: str, free_chain: str = "") -> None:
+        self._free_chain = free_chain.encode() + b"\0"
         self._tables = {table.encode() + b"\0": table for table in tables}
         self._token_set = token_set.encode() + b"\0"
         self._touched: set[str] = set()
@@ -146,7 +148,7 @@ class RulesetMonitor:
     def _note(self, kind: int, payload: bytes) -> None:
         attributes = dict(_attributes(payload[4:]))
         table = self._tables.get(attributes.get(1, b""))  # the first attribute of every kind of object is its table's name
-        if table is None:
+        if table is None or (kind in (_NEW_RULE, _DELETE_RULE) and attributes.get(2) == self._free_chain):
             return
         self._touched.add(table)
         if kind == _NEW_SET_ELEMENT and attributes.get(2) == self._token_set:

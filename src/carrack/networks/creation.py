@@ -48,6 +48,9 @@ def plan(networks: Networks, request: NetworkRequest) -> Network:
     """The record of a new network: name free, driver known, pools chosen, options checked. Touches nothing."""
     request = _with_configuration(networks, request)
     _check(networks, request)
+    if not request.config_only and not request.config_from:
+        defaults = networks.options.default_options.get(request.driver, {})
+        request = msgspec.structs.replace(request, options={**defaults, **request.options})
     network = Network(
         id=secrets.token_hex(32),
         name=request.name,

@@ -1,19 +1,23 @@
 """The instance's one nftables table: what it says is a pure function of the networks and published ports that it is told of.
 
-Maps and sets keep the cost of a packet and of a change independent of their number. A network's coming or going replaces the whole
-table in one transaction; a published port adds or deletes elements. The order of what must be closed before what is opened (law 4)
-is kept by those who call: the loopback guard stands in the table before route_localnet is set on a bridge.
+Maps and sets keep the cost of a packet and of a change independent of their number. A network's coming or going replaces all that
+is ours in one transaction; a published port adds or deletes elements. The order of what must be closed before what is opened
+(law 4) is kept by those who call: the loopback guard stands in the table before route_localnet is set on a bridge.
 
-    raw      loopback_guard   127.0.0.0/8 and ::1 arriving on anything but lo is dropped
+    raw      loopback_guard     127.0.0.0/8 and ::1 arriving on anything but lo is dropped
     dstnat   prerouting,output  local destination only → publish: map (address, protocol, port) → container
-    filter   forward          internal networks closed; into a network: replies, published ports, its own; out of it: anything;
-                              with the guard: nothing else is forwarded by this machine
-    srcnat   postrouting      what leaves a network is masqueraded; so are translated packets whose answer must come back this way
+    filter   forward            the administrator's chain `user`; internal networks closed; into a network: replies, published
+                                ports, its own; out of it: anything; with the guard: nothing else is forwarded by this machine
+    filter   input              ports that a process relays: the chain `user` judges them too
+    srcnat   postrouting        what leaves a network is masqueraded; so are translated packets whose answer must come back this way
+
+The chain `user` is made when it is not there, and otherwise the administrator's: no transaction of ours changes it.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -21,6 +25,7 @@ from carrack.kernel.nftables import Nftables, NftablesError, new_token
 from carrack.networks.options import LINK_GROUP
 
 TOKEN_SET = "transactions"
+USER_CHAIN = "user"
 _ANY = ("", "0.0.0.0", "::")
 
 
@@ -38,6 +43,8 @@ class BridgeRules:
     direct4: str = "closed"
     """How an address of the network answers outsiders without translation: closed, published (routed), open (nat-unprotected)."""
     direct6: str = "closed"
+    trusted: tuple[str, ...] = ()
+    """Interfaces of the host whose packets may go to published ports by the container's own address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +59,29 @@ class Forwarding:
     host_port: int
     target_ip: str
     target_port: int
+    relayed: bool = False
+    """Nothing is translated: a process of the host has the port."""
 
     @property
     def version(self) -> int:
         return 6 if ":" in self.target_ip else 4
 
-    def element(self) -> tuple[str, str]:
-        """(map, element) that stands for this port in the table."""
-        key = f"{self.protocol} . {self.host_port}"
-        if self.host_ip in _ANY:
-            name = f"ports{self.version}_any"
-        else:
-            name = f"ports{self.version}"
-            key = f"{self.host_ip} . {key}"
-        return name, f"{key} : {self.target_ip} . {self.target_port}"
+    @property
+    def key(self) -> tuple[str, str, int, int, bool]:
+        return self.protocol, self.host_ip, self.host_port, self.version, self.relayed
 
-    def opening(self) -> tuple[str, str]:
-        """(set, element) for networks whose published ports are reached by the container's own address."""
-        return f"opened{self.version}", f"{self.target_ip} . {self.protocol} . {self.target_port}"
+    def elements(self) -> list[tuple[str, str]]:
+        """(set or map, element) of all that stands for this port in the table."""
+        if self.relayed:
+            return [("relayed", f"{self.protocol} . {self.host_port}")]
+        own = f"{self.target_ip} . {self.protocol} . {self.target_port}"
+        if self.host_port == 0:
+            return [(f"opened{self.version}", own)]
+        wanted = f"{self.protocol} . {self.host_port}"
+        name = f"ports{self.version}_any"
+        if self.host_ip not in _ANY:
+            name, wanted = f"ports{self.version}", f"{self.host_ip} . {wanted}"
+        return [(name, f"{wanted} : {self.target_ip} . {self.target_port}"), (f"published{self.version}", own)]
 
 
 @dataclass(slots=True)
@@ -77,62 +89,67 @@ class Ruleset:
     """Everything that the table follows from."""
 
     networks: dict[str, BridgeRules] = field(default_factory=dict)
-    ports: dict[tuple[str, str, int, int], Forwarding] = field(default_factory=dict)
-    """By protocol, host address, host port, IP version."""
-    openings: dict[tuple[str, str, int], int] = field(default_factory=dict)
-    """How many publications open each container port of a routed network."""
+    ports: dict[tuple[str, str, int, int, bool], list[Forwarding]] = field(default_factory=dict)
+    """By `Forwarding.key`. Only of routed ports, which have no number on the host, several share a key."""
+    elements: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many of the ports need each element of the table."""
     guard4: bool = False
     """We turned IPv4 forwarding on: nothing but the networks of Carrack instances is forwarded."""
     guard6: bool = False
+    accept_mark: tuple[int, int] | None = None
+    """(mark, mask): packets that carry it pass (`--bridge-accept-fwmark`)."""
+    direct_routing: bool = False
+    """Outsiders may reach published ports by the container's own address (`--allow-direct-routing`)."""
 
 
-def _set(name: str, kind: str, elements: Iterable[str], flags: str = "") -> str:
-    lines = [f"  set {name} {{", f"    type {kind}"]
-    if flags:
-        lines.append(f"    flags {flags}")
-    if listed := ", ".join(sorted(set(elements))):
-        lines.append(f"    elements = {{ {listed} }}")
-    return "\n".join([*lines, "  }"])
+_SETS = {
+    TOKEN_SET: "mark",
+    "bridges": "ifname",
+    "internal": "ifname",
+    "within": "ifname . ifname",
+    "trusted": "ifname . ifname",
+    "subnets4": "ipv4_addr; flags interval",
+    "subnets6": "ipv6_addr; flags interval",
+    "masquerade4": "ipv4_addr; flags interval",
+    "masquerade6": "ipv6_addr; flags interval",
+    "open4": "ifname",
+    "open6": "ifname",
+    "opened4": "ipv4_addr . inet_proto . inet_service",
+    "opened6": "ipv6_addr . inet_proto . inet_service",
+    "published4": "ipv4_addr . inet_proto . inet_service",
+    "published6": "ipv6_addr . inet_proto . inet_service",
+    "relayed": "inet_proto . inet_service",
+}
+_MAPS = {
+    "ports4": "ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
+    "ports4_any": "inet_proto . inet_service : ipv4_addr . inet_service",
+    "ports6": "ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service",
+    "ports6_any": "inet_proto . inet_service : ipv6_addr . inet_service",
+}
 
 
-def _map(name: str, key: str, value: str, elements: Iterable[str]) -> str:
-    lines = [f"  map {name} {{", f"    type {key} : {value}"]
-    if listed := ", ".join(sorted(elements)):
-        lines.append(f"    elements = {{ {listed} }}")
-    return "\n".join([*lines, "  }"])
-
-
-def _quoted(names: Iterable[str]) -> list[str]:
-    return [f'"{name}"' for name in names]
-
-
-def _sets(ruleset: Ruleset) -> list[str]:
-    networks = list(ruleset.networks.values())
-    targets: dict[str, list[str]] = {name: [] for name in ("ports4", "ports4_any", "ports6", "ports6_any")}
-    for port in ruleset.ports.values():
-        name, element = port.element()
-        targets[name].append(element)
-    opened = {
-        version: [" . ".join(map(str, key)) for key in ruleset.openings if (":" in key[0]) == (version == 6)] for version in (4, 6)
-    }
-    return [
-        _set(TOKEN_SET, "mark", ()),
-        _set("bridges", "ifname", _quoted(network.bridge for network in networks)),
-        _set("internal", "ifname", _quoted(network.bridge for network in networks if network.internal)),
-        _set("within", "ifname . ifname", (f'"{network.bridge}" . "{network.bridge}"' for network in networks if network.icc)),
-        _set("subnets4", "ipv4_addr", (network.subnet4 for network in networks if network.subnet4), "interval"),
-        _set("subnets6", "ipv6_addr", (network.subnet6 for network in networks if network.subnet6), "interval"),
-        _set("masquerade4", "ipv4_addr", (n.subnet4 for n in networks if n.subnet4 and n.masquerade4), "interval"),
-        _set("masquerade6", "ipv6_addr", (n.subnet6 for n in networks if n.subnet6 and n.masquerade6), "interval"),
-        _set("open4", "ifname", _quoted(network.bridge for network in networks if network.direct4 == "open")),
-        _set("open6", "ifname", _quoted(network.bridge for network in networks if network.direct6 == "open")),
-        _set("opened4", "ipv4_addr . inet_proto . inet_service", opened[4]),
-        _set("opened6", "ipv6_addr . inet_proto . inet_service", opened[6]),
-        _map("ports4", "ipv4_addr . inet_proto . inet_service", "ipv4_addr . inet_service", targets["ports4"]),
-        _map("ports4_any", "inet_proto . inet_service", "ipv4_addr . inet_service", targets["ports4_any"]),
-        _map("ports6", "ipv6_addr . inet_proto . inet_service", "ipv6_addr . inet_service", targets["ports6"]),
-        _map("ports6_any", "inet_proto . inet_service", "ipv6_addr . inet_service", targets["ports6_any"]),
-    ]
+def _contents(ruleset: Ruleset) -> dict[str, set[str]]:
+    """The elements of every set and map that has some."""
+    found: dict[str, set[str]] = {}
+    for network in ruleset.networks.values():
+        bridge = f'"{network.bridge}"'
+        for name, element, belongs in (
+            ("bridges", bridge, True),
+            ("internal", bridge, network.internal),
+            ("within", f"{bridge} . {bridge}", network.icc),
+            ("subnets4", network.subnet4, network.subnet4),
+            ("subnets6", network.subnet6, network.subnet6),
+            ("masquerade4", network.subnet4, network.subnet4 and network.masquerade4),
+            ("masquerade6", network.subnet6, network.subnet6 and network.masquerade6),
+            ("open4", bridge, network.direct4 == "open"),
+            ("open6", bridge, network.direct6 == "open"),
+            *(("trusted", f'"{interface}" . {bridge}', True) for interface in network.trusted),
+        ):
+            if belongs:
+                found.setdefault(name, set()).add(element)
+    for name, element in ruleset.elements:
+        found.setdefault(name, set()).add(element)
+    return found
 
 
 def _guard(ruleset: Ruleset) -> str:
@@ -146,19 +163,34 @@ def _guard(ruleset: Ruleset) -> str:
     return f"    meta iifgroup {LINK_GROUP} accept\n    meta oifgroup {LINK_GROUP} accept\n{verdict}\n"
 
 
-_CHAINS = """\
+def _exceptions(ruleset: Ruleset) -> str:
+    if ruleset.accept_mark is None:
+        return ""
+    mark, mask = ruleset.accept_mark
+    return f"    meta mark and {mask:#x} == {mark:#x} accept\n"
+
+
+_HOOKS = {
+    "loopback_guard": "filter hook prerouting priority -300",
+    "prerouting": "nat hook prerouting priority -100",
+    "output": "nat hook output priority -100",
+    "publish": "",
+    "forward": "filter hook forward priority 0",
+    "inbound": "",
+    "direct": "",
+    "input": "filter hook input priority 0",
+    "postrouting": "nat hook postrouting priority 100",
+}
+_RULES = """\
   chain loopback_guard {{
-    type filter hook prerouting priority -300; policy accept;
     iifname != "lo" ip daddr 127.0.0.0/8 drop
     iifname != "lo" ip6 daddr ::1 drop
     iifname @bridges ip saddr 127.0.0.0/8 drop
   }}
   chain prerouting {{
-    type nat hook prerouting priority -100; policy accept;
     fib daddr type local jump publish
   }}
   chain output {{
-    type nat hook output priority -100; policy accept;
     fib daddr type local jump publish
   }}
   chain publish {{
@@ -168,8 +200,8 @@ _CHAINS = """\
     ip6 daddr != ::1 dnat ip6 to meta l4proto . th dport map @ports6_any
   }}
   chain forward {{
-    type filter hook forward priority 0; policy accept;
-    iifname . oifname @within accept
+    jump user
+{exceptions}    iifname . oifname @within accept
     iifname @internal drop
     oifname @internal drop
     oifname @bridges jump inbound
@@ -180,12 +212,19 @@ _CHAINS = """\
     ct status dnat accept
     ip daddr . meta l4proto . th dport @opened4 accept
     ip6 daddr . meta l4proto . th dport @opened6 accept
+    {direct} jump direct
     iifname != @bridges oifname @open4 meta nfproto ipv4 accept
     iifname != @bridges oifname @open6 meta nfproto ipv6 accept
     drop
   }}
+  chain direct {{
+    ip daddr . meta l4proto . th dport @published4 accept
+    ip6 daddr . meta l4proto . th dport @published6 accept
+  }}
+  chain input {{
+    meta l4proto . th dport @relayed jump user
+  }}
   chain postrouting {{
-    type nat hook postrouting priority 100; policy accept;
     oifname @bridges ip saddr 127.0.0.0/8 masquerade
     oifname @bridges ct status dnat ip saddr @subnets4 masquerade
     oifname @bridges ct status dnat ip6 saddr @subnets6 masquerade
@@ -196,9 +235,21 @@ _CHAINS = """\
 
 
 def render(table: str, ruleset: Ruleset) -> str:
-    """The commands that replace the table by what the ruleset says, whatever it was before, in one transaction."""
-    body = "\n".join([*_sets(ruleset), _CHAINS.format(guard=_guard(ruleset))])
-    return f"add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{body}}}\n"
+    """The commands that make everything of ours in the table what the ruleset says, whatever it was before, in one transaction."""
+    contents = _contents(ruleset)
+    chains = [f"{name} {{ {f'type {hook}; policy accept;' if hook else ''} }}" for name, hook in _HOOKS.items()]
+    kinds = [*(("set", name, kind) for name, kind in _SETS.items()), *(("map", name, kind) for name, kind in _MAPS.items())]
+    declared = [f"chain {USER_CHAIN} {{ }}", *(f"chain {chain}" for chain in chains)]
+    declared += [f"{what} {name} {{ type {kind}; }}" for what, name, kind in kinds]
+    lines = [f"table inet {table} {{", *(f"  {each}" for each in declared), "}"]
+    lines += [f"flush chain inet {table} {name}" for name in _HOOKS]
+    for what, name, _ in kinds:
+        lines.append(f"flush {what} inet {table} {name}")
+        if elements := contents.get(name):
+            lines.append(f"add element inet {table} {name} {{ {', '.join(sorted(elements))} }}")
+    direct = "iifname != @bridges" if ruleset.direct_routing else "iifname . oifname @trusted"
+    rules = _RULES.format(guard=_guard(ruleset), exceptions=_exceptions(ruleset), direct=direct)
+    return "\n".join([*lines, f"table inet {table} {{", f"{rules}}}", ""])
 
 
 class Firewall:
@@ -214,7 +265,24 @@ class Firewall:
     def assert_table(self) -> None:
         """Put the whole table there, replacing what is."""
         with self._turn:
+            self._replace()
+
+    def _replace(self) -> None:
+        try:
             self._commit(render(self.table, self.rules))
+        except NftablesError:
+            # Somebody made objects of our names that are of another kind: the table goes whole, but for the user's chain.
+            kept = "".join(f"add rule inet {self.table} {USER_CHAIN} {rule}\n" for rule in self.user_rules())
+            self._commit(f"add table inet {self.table}\ndelete table inet {self.table}\n{render(self.table, self.rules)}{kept}")
+
+    def user_rules(self) -> list[str]:
+        """The administrator's own rules."""
+        try:
+            listed = self._nft.run(f"list chain inet {self.table} {USER_CHAIN}\n")
+        except NftablesError:
+            return []
+        lines = [line.strip() for line in listed.splitlines()]
+        return [line for line in lines if line and not line.startswith(("table ", "chain ")) and line != "}"]
 
     def set_network(self, network_id: str, rules: BridgeRules | None) -> None:
         """Add or change a network; None removes it."""
@@ -225,7 +293,7 @@ class Firewall:
             else:
                 self.rules.networks[network_id] = rules
             try:
-                self._commit(render(self.table, self.rules))
+                self._replace()
             except NftablesError:
                 self.rules.networks = before
                 raise
@@ -239,7 +307,7 @@ class Firewall:
             if ipv6 is not None:
                 self.rules.guard6 = ipv6
             try:
-                self._commit(render(self.table, self.rules))
+                self._replace()
             except NftablesError:
                 self.rules.guard4, self.rules.guard6 = before
                 raise
@@ -295,13 +363,12 @@ class Firewall:
                 listed = self._nft.run(f"list table inet {self.table}\n")
         except NftablesError:
             return False
-        return all(f"chain {name} {{" in listed for name in ("loopback_guard", "publish", "forward", "inbound", "postrouting"))
+        return all(f"chain {name} {{" in listed for name in _HOOKS)
 
     def _change(self, verb: str, ports: list[Forwarding]) -> None:
         elements: dict[str, list[str]] = {}
         for port in ports:
-            name, element = self._note(verb, port)
-            if name:
+            for name, element in self._note(verb, port):
                 elements.setdefault(name, []).append(element)
         if not elements:
             return
@@ -310,28 +377,27 @@ class Firewall:
             self._commit(commands)
         except NftablesError:
             # The table was flushed or edited under us: what the rules now say goes there whole.
-            self._commit(render(self.table, self.rules))
+            self._replace()
 
-    def _note(self, verb: str, port: Forwarding) -> tuple[str, str]:
-        """Change the rules in memory; return the element that the table needs or loses, if any."""
-        if port.host_port:
-            key = (port.protocol, port.host_ip, port.host_port, port.version)
-            known = self.rules.ports.get(key)
-            if verb == "add":
-                self.rules.ports[key] = port
-                return port.element()
-            if known != port:
-                return "", ""
-            del self.rules.ports[key]
-            return port.element()
-        opening = (port.target_ip, port.protocol, port.target_port)
-        count = self.rules.openings.get(opening, 0) + (1 if verb == "add" else -1)
-        if count > 0:
-            self.rules.openings[opening] = count
+    def _note(self, verb: str, port: Forwarding) -> list[tuple[str, str]]:
+        """Change the rules in memory; return the elements that the table needs or loses, if any."""
+        known = self.rules.ports.setdefault(port.key, [])
+        if verb == "add":
+            known.append(port)
+        elif port in known:
+            known.remove(port)
         else:
-            self.rules.openings.pop(opening, None)
-        changed = count == 1 if verb == "add" else count == 0
-        return port.opening() if changed else ("", "")
+            return []
+        if not known:
+            del self.rules.ports[port.key]
+        changed = []
+        for element in port.elements():
+            self.rules.elements[element] += 1 if verb == "add" else -1
+            if self.rules.elements[element] == (1 if verb == "add" else 0):
+                changed.append(element)
+            if not self.rules.elements[element]:
+                del self.rules.elements[element]
+        return changed
 
     def _commit(self, commands: str) -> None:
         token = new_token()

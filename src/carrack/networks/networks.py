@@ -18,7 +18,6 @@ from carrack.errors import CarrackError, Forbidden, NotFound
 from carrack.kernel import netns
 from carrack.kernel.conntrack import Conntrack
 from carrack.kernel.netlink import Link, Netlink
-from carrack.kernel.nftables import Transaction
 from carrack.networks import creation
 from carrack.networks.addresses import Addresses
 from carrack.networks.allocation import VETH_LENGTH, VETH_PREFIX, check_wish, endpoint_for, free_interface
@@ -40,6 +39,7 @@ from carrack.networks.network import Network
 from carrack.networks.options import NetworkOptions, table_name
 from carrack.networks.publishing import Publishing
 from carrack.networks.records import Records
+from carrack.networks.upkeep import Upkeep
 from carrack.networks.watch import Watch
 from carrack.state.database import Database
 
@@ -74,14 +74,29 @@ class Networks:
         self._netlink = Netlink()
         self._conntrack = Conntrack()
         self._firewall = Firewall(table_name(self.instance))
+        self._firewall.rules.accept_mark = self.options.accept_mark
+        self._firewall.rules.direct_routing = self.options.direct_routing
         self._bridges = BridgeDriver(self._netlink)
         self._drivers: dict[str, Driver] = {d.name: d for d in self._all_drivers()}
         self._addresses = Addresses(self._conntrack.forget_address, self._delete_link, self._book.has_address)
         self._publishing = Publishing(self._book, self._records, self._firewall, self._conntrack, self._naming, self.options)
         self._forwarding = ForwardingSwitch(self._records, self._firewall)
-        self._beside_docker = BesideDocker(self.instance, self._firewall)
+        beside_docker = BesideDocker(self.instance, self._firewall)
+        if not self.options.beside_docker:
+            beside_docker.remove_rules()  # of an earlier start that had them
+        self._beside_docker = beside_docker if self.options.beside_docker else None
+        self._upkeep = Upkeep(
+            book=self._book,
+            kernel=self._netlink,
+            firewall=self._firewall,
+            bridges=self._bridges,
+            addresses=self._addresses,
+            beside_docker=self._beside_docker,
+            naming=self._naming,
+            shaping=self._shaping,
+        )
         tables = (self._firewall.table, *((FILTER_TABLE,) if self.options.beside_docker else ()))
-        self._watch = Watch(tables, TOKEN_SET, self._link_gone, self._ruleset_changed)
+        self._watch = Watch(tables, TOKEN_SET, self._upkeep.link_gone, self._upkeep.ruleset_changed, self._upkeep.look)
         self._is_open = True
         try:
             self._restore()
@@ -131,11 +146,7 @@ class Networks:
                 self._forwarding.turn_on(6)
         for network in bridged:
             self._bridges.set_loopback_routing(network, True)
-        self._stand_beside_docker()
-
-    def _stand_beside_docker(self) -> None:
-        if self.options.beside_docker:
-            self._beside_docker.assert_rules([network.bridge for network in self._book.bridged()])
+        self._upkeep.stand_beside_docker()
 
     def _restore_endpoints(self, links: dict[str, Link]) -> None:
         """Keep the endpoints whose link is there; forget those whose namespace ended or that were never plugged."""
@@ -172,7 +183,7 @@ class Networks:
         for network in self._book.all():
             if not network.config_only:
                 self._drivers[network.driver].remove(network)
-        if self.options.beside_docker:
+        if self._beside_docker is not None:
             self._beside_docker.remove_rules()
 
     def reconcile(self, live: Collection[str], namespace_of: Callable[[str], int] | None = None) -> None:
@@ -255,7 +266,7 @@ class Networks:
             raise
         self._addresses.add_network(network)
         self._book.put(network)
-        self._stand_beside_docker()
+        self._upkeep.stand_beside_docker()
 
     def _take_apart(self, network: Network) -> None:
         if network.config_only:
@@ -278,7 +289,7 @@ class Networks:
                 raise
             self._addresses.remove_network(network.id)
             self._records.remove_network(network.id)
-            self._stand_beside_docker()
+            self._upkeep.stand_beside_docker()
         self._emit("network", "destroy", network.id, {"name": network.name, "type": network.driver})
 
     def _withdraw(self, network: Network) -> None:
@@ -415,37 +426,6 @@ class Networks:
     def publish(self, endpoint: Endpoint, held: Sequence[HeldPort], *, pidfd: int = -1) -> None:
         """Lead the held host ports to the container; recorded first. `pidfd` as for `plug`. Raises SystemFailure."""
         self._publishing.publish(endpoint, held, pidfd)
-
-    # ── what the watch hears ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def _link_gone(self, name: str | None) -> None:
-        if name is not None:
-            self._addresses.link_gone(name)
-            return
-        present = {link.name for link in self._netlink.links()}
-        for resting in self._addresses.resting_links():
-            if resting not in present:
-                self._addresses.link_gone(resting)
-
-    def _ruleset_changed(self, transaction: Transaction | None) -> None:
-        if transaction is None:
-            self._firewall.forget_tokens()
-        elif self._firewall.recognise(transaction.token):
-            return
-        touched = self._firewall.table in transaction.tables if transaction is not None else not self._firewall.intact()
-        if touched:
-            self._put_back()
-        if transaction is None or FILTER_TABLE in transaction.tables:
-            self._stand_beside_docker()
-
-    def _put_back(self) -> None:
-        log.warning("table inet %s was changed by somebody else: putting it back", self._firewall.table)
-        bridged = self._book.bridged()
-        for network in bridged:
-            self._bridges.set_loopback_routing(network, False)
-        self._firewall.assert_table()
-        for network in bridged:
-            self._bridges.set_loopback_routing(network, True)
 
     def _delete_link(self, name: str) -> None:
         link = self._netlink.find_link(name)

@@ -6,7 +6,8 @@ Every kernel object carries the instance in its name, so that several daemons sh
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_network
 from pathlib import Path
 
@@ -55,6 +56,12 @@ class NetworkOptions:
     ip_masq: bool = True
     ip: str = "0.0.0.0"
     """`--ip`: the host address of published ports that name none."""
+    default_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """`--default-network-opt`: by driver, the options of new networks that ask for no other value."""
+    accept_mark: tuple[int, int] | None = None
+    """`--bridge-accept-fwmark`: (mark, mask) of packets that pass our rules."""
+    direct_routing: bool = False
+    """`--allow-direct-routing`: outsiders may reach published ports by the container's own address."""
     relays: bool = True
     """`--userland-proxy`: serve [::1], and IPv6 addresses of the host for containers that have IPv4 only."""
     beside_docker: bool = True

@@ -15,7 +15,7 @@ from carrack.networks.book import Book
 from carrack.networks.drivers.bridge import HOST_BINDING, gateway_mode
 from carrack.networks.endpoint import Endpoint, HeldPort, PortBinding, Publication
 from carrack.networks.firewall import Firewall, Forwarding
-from carrack.networks.naming import Naming
+from carrack.networks.naming import Naming, relays_of
 from carrack.networks.options import NetworkOptions
 from carrack.networks.ports import PortRefused, PortTable, hold_one, host_addresses
 from carrack.networks.records import Records
@@ -187,11 +187,13 @@ class Publishing:
 
 def _forwardings(endpoint: Endpoint, publications: Sequence[Publication]) -> Sequence[Forwarding]:
     targets = {6: endpoint.ipv6, 4: endpoint.ipv4}
-    return [
+    translated = [
         Forwarding(p.protocol, p.host_ip, p.host_port, targets[6 if ":" in p.host_ip else 4], p.container_port)
         for p in publications
         if targets[6 if ":" in p.host_ip else 4]
     ]
+    relayed = relays_of(msgspec.structs.replace(endpoint, publications=tuple(publications)))
+    return translated + [Forwarding(r.protocol, r.host_ip, r.host_port, r.target_ip, r.target_port, relayed=True) for r in relayed]
 
 
 def _has_ipv6() -> bool:

@@ -103,6 +103,8 @@ class Relays:
                     self._pause(port)
                 return
             client.setblocking(False)
+            # What is left of it in TIME_WAIT must not keep the port from its next holder, whom bind(2) asks about both.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             _spawn(port, _converse(client, port.spec))
 
     def _pause(self, port: _Port) -> None:

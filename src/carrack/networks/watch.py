@@ -15,16 +15,18 @@ from functools import partial
 from carrack.errors import CarrackError
 from carrack.kernel.netlink import LinkMonitor
 from carrack.kernel.nftables import RulesetMonitor, Transaction
+from carrack.networks.firewall import USER_CHAIN
 
 log = logging.getLogger(__name__)
 
+_LOOK_SECONDS = 30.0
 _FIGHT_PAUSE_SECONDS = 0.2
 """At least this between two repairs: whoever flushes in a loop must not make us spin."""
 
 
 class Watch:
     """The listening thread. `gone` gets the name of each link that went, or None when reports were lost; `changed` each transaction
-    that touched a watched table, or None when reports were lost."""
+    that touched a watched table, or None when reports were lost; `look` is called now and then, whatever is heard."""
 
     def __init__(
         self,
@@ -32,13 +34,15 @@ class Watch:
         token_set: str,
         gone: Callable[[str | None], None],
         changed: Callable[[Transaction | None], None],
+        look: Callable[[], None],
     ) -> None:
         # Monitors are made here, in the maker's network namespace and before anything can happen that they should hear.
         self._links = LinkMonitor()
-        self._ruleset = RulesetMonitor(tables, token_set)
+        self._ruleset = RulesetMonitor(tables, token_set, USER_CHAIN)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._gone = gone
         self._changed = changed
+        self._look = look
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="network-watch", daemon=True)
 
@@ -61,10 +65,14 @@ class Watch:
         poll = select.poll()
         for fd in (self._links.fileno(), self._ruleset.fileno(), self._wake):
             poll.register(fd, select.POLLIN)
+        looked = time.monotonic()
         while not self._closed.is_set():
-            ready = {fd for fd, _ in poll.poll()}
+            ready = {fd for fd, _ in poll.poll(_LOOK_SECONDS * 1000)}
             if self._closed.is_set():
                 return
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                self._guarded(self._look)
+                looked = time.monotonic()
             if self._links.fileno() in ready:
                 self._hear_links()
             if self._ruleset.fileno() in ready:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
-from carrack.http import Handler, Limits, Observer, Server, serve
+from carrack.http import Handler, Limits, Observer, Server, serve, tls_below
 
 T = TypeVar("T")
 
@@ -24,7 +26,11 @@ class LiveServer:
         limits: Limits | None = None,
         new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
         observer: Observer | None = None,
+        *,
+        certificates: Certificates | None = None,
     ) -> None:
+        self._certificates = certificates
+        self.is_encrypted = certificates is not None
         self._observer = observer
         self._handler = handler
         self._limits = limits
@@ -45,7 +51,8 @@ class LiveServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self.server = self.run(serve(self._handler, self.listener, limits=self._limits, observer=self._observer))
+        wrap = None if self._certificates is None else tls_below(self._certificates.server)
+        self.server = self.run(serve(self._handler, self.listener, limits=self._limits, observer=self._observer, wrap=wrap))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,7 +64,7 @@ class LiveServer:
 
     def connect(self) -> Client:
         """A new connection."""
-        return Client(self.address)
+        return Client(self.address, None if self._certificates is None else self._certificates.client)
 
 
 async def _settle() -> None:
@@ -66,13 +73,112 @@ async def _settle() -> None:
         await asyncio.sleep(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """The two ends of TLS."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
+class TlsSocket:
+    """A socket's few methods over TLS; `shutdown` sends close_notify and leaves the other direction open, as Go's CloseWrite."""
+
+    def __init__(self, plain: socket.socket, context: ssl.SSLContext) -> None:
+        self.plain = plain
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self._held = self._unsent = b""
+        self._owes = False
+        self._lock = threading.Lock()  # one thread may send while another receives
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._incoming.write(self.plain.recv(1 << 16))
+        self._flush()
+
+    def sendall(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            with self._lock:
+                view = view[self._tls.write(view[:65536]) :]
+            self._flush()  # without the lock: the other thread must be able to read meanwhile
+
+    def send(self, data: bytes) -> int:
+        """One piece, when the one before it has left; BlockingIOError as a socket that does not block has it."""
+        self._owes = True
+        with self._lock:
+            self._unsent += self._outgoing.read()
+            while self._unsent:
+                self._unsent = self._unsent[self.plain.send(self._unsent) :]
+            return self._tls.write(data[:16384])
+
+    def recv(self, size: int) -> bytes:
+        while True:
+            with self._lock:
+                if self._held:
+                    taken, self._held = self._held[:size], self._held[size:]
+                    return taken
+                try:
+                    return self._tls.read(size)
+                except ssl.SSLWantReadError:
+                    pass
+                except ssl.SSLZeroReturnError:
+                    return b""
+            if self._owes:
+                self._owes = False
+                self._flush()
+            data = self.plain.recv(1 << 16)
+            if not data:
+                raise ConnectionResetError("cut off without close_notify")
+            with self._lock:
+                self._incoming.write(data)
+
+    def shutdown(self, how: int) -> None:
+        with self._lock:
+            try:
+                while piece := self._tls.read(65536):  # what is not taken before, OpenSSL's shutdown loses
+                    self._held += piece
+            except ssl.SSLError:
+                pass
+            try:
+                self._tls.unwrap()
+            except ssl.SSLError:
+                pass
+            self._flush()
+
+    def settimeout(self, seconds: float) -> None:
+        self.plain.settimeout(seconds)
+
+    def setblocking(self, blocking: bool) -> None:
+        self.plain.setblocking(blocking)
+
+    def getsockname(self) -> object:
+        return self.plain.getsockname()
+
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        self.plain.setsockopt(level, option, value)
+
+    def close(self) -> None:
+        self.plain.close()
+
+    def _flush(self) -> None:
+        data, self._unsent = self._unsent + self._outgoing.read(), b""
+        if data:  # only the thread that writes comes here
+            self.plain.sendall(data)
+
+
 class Client:
     """One connection, seen from the other side."""
 
-    def __init__(self, address: str | tuple[str, int]) -> None:
-        self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
-        self.socket.settimeout(20)
-        self.socket.connect(address)
+    def __init__(self, address: str | tuple[str, int], context: ssl.SSLContext | None = None) -> None:
+        plain = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+        plain.settimeout(20)
+        plain.connect(address)
+        self.socket = plain if context is None else cast(socket.socket, TlsSocket(plain, context))
         self.unread = b""
 
     def __enter__(self) -> Self:

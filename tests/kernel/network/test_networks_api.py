@@ -190,7 +190,7 @@ def test_a_network_is_made_with_all_that_was_asked(service: Service) -> None:
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(service: Service, body: object, status: int, message: str) -> None:
     links = service.lab.kernel.links()
-    answered, document = service.ask("POST", "/v1.43/networks/create", body)
+    answered, document = service.ask("POST", "/v1.48/networks/create", body)
     assert answered == status
     assert message in document["message"]  # type: ignore[index]
     assert service.lab.kernel.links() == links

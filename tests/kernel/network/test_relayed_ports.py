@@ -87,8 +87,7 @@ def test_the_port_is_free_when_its_container_has_ended(lab: Lab, networks: Netwo
     networks.release(box.id)
     box.end()
     for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
-        with socket.socket(family) as taker:
-            taker.bind((address, 8080))
+        socket.create_server((address, 8080), family=family).close()  # as servers do: over what is in TIME_WAIT
 
 
 def test_a_half_closed_connection_brings_the_answer(lab: Lab, networks: Networks) -> None:
@@ -120,8 +119,8 @@ def test_a_half_closed_connection_brings_the_answer(lab: Lab, networks: Networks
 
 def test_a_container_that_does_not_listen_resets_the_connection(lab: Lab, networks: Networks) -> None:
     lab.start(networks, "deaf", ports=[PortBinding(91, host_port="9001")])
-    with socket.create_connection(("::1", 9001), timeout=20) as caller, pytest.raises(ConnectionResetError):
-        assert caller.recv(1) == b"never"
+    with pytest.raises(ConnectionResetError):
+        reach(None, "::1", 9001)
 
 
 def test_a_port_moves_with_its_container_to_the_network_that_is_left(lab: Lab, networks: Networks, box: Box) -> None:

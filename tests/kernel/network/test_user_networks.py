@@ -18,7 +18,8 @@ from carrack.networks.firewall import Forwarding
 from carrack.networks.network import IpamConfig
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
-from tests.kernel.network.lab import MACHINE4, MACHINE6, OUTSIDE4, OUTSIDE6, Lab, reach, silent
+from tests.kernel.network.lab import MACHINE4, MACHINE6, OUTSIDE4, OUTSIDE6, Box, Lab, reach, silent
+from tests.kernel.network.test_names import eventually
 
 pytestmark = pytest.mark.root
 
@@ -442,3 +443,38 @@ def test_events_tell_of_networks_made_and_removed(lab: Lab, networks: Networks) 
     networks.remove("mine")
     attributes = {"name": "mine", "type": "bridge"}
     assert lab.events == [("network", "create", network.id, attributes), ("network", "destroy", network.id, attributes)]
+
+
+# ── by hand ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_bridge_deleted_by_hand_is_made_again_with_its_containers(lab: Lab, networks: Networks) -> None:
+    networks.create(NetworkRequest(name="red", enable_ipv6=True))
+    network = networks.get("red")
+    web = lab.start(networks, "web", "red", ports=[PortBinding(80, host_port="8080")])
+    other = lab.start(networks, "other", "red")
+    lab.echo(web.place, 80, address="::")
+    assert reach(other.place, web.endpoint.ipv4, 80)
+    before = lab.kernel.get_link(network.bridge)
+    lab.kernel.delete_link(before.index)
+    assert eventually(lambda: on_bridge(lab, network.bridge, web, other))
+    assert lab.kernel.get_link(network.bridge).mac == before.mac
+    assert reach(other.place, web.endpoint.ipv4, 80).endswith(other.endpoint.ipv4)
+    assert reach(other.place, web.endpoint.ipv6, 80) == other.endpoint.ipv6
+    assert reach(lab.outside, MACHINE4, 8080).endswith(OUTSIDE4)
+    assert reach(None, "127.0.0.1", 8080)
+
+
+def on_bridge(lab: Lab, bridge: str, *boxes: Box) -> bool:
+    found = lab.kernel.find_link(bridge)
+    return found is not None and all(lab.kernel.get_link(box.endpoint.host_interface).master == found.index for box in boxes)
+
+
+def test_a_network_that_is_removed_is_not_made_again(lab: Lab, networks: Networks) -> None:
+    for _ in range(10):
+        networks.create(NetworkRequest(name="red"))
+        bridge = networks.get("red").bridge
+        networks.remove("red")
+        networks.create(NetworkRequest(name="blue"))  # the watch has heard of the first by then, or does now
+        networks.remove("blue")
+        assert lab.kernel.find_link(bridge) is None

@@ -103,7 +103,7 @@ class Downloads:
             return freed
 
     @property
-    def bytes(self) -> int:
+    def idle_bytes(self) -> int:
         """What is kept."""
         return sum(path.stat().st_size for path in self._root.iterdir())
 

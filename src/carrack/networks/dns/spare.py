@@ -18,8 +18,23 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from carrack.kernel.process import close_all_but
-from carrack.networks.dns.control import Drop, Order, Put, Relay, Retain, Serve, Stop, Unrelay, receive_order, send
+from carrack.networks.dns.control import (
+    Done,
+    Drop,
+    Order,
+    Put,
+    Relay,
+    Retain,
+    Serve,
+    Stop,
+    Unrelay,
+    receive_answer,
+    receive_order,
+    send,
+)
 
+_CLOSING = (Drop, Unrelay, Retain)
+_ANSWER_SECONDS = 2.0
 Noted = tuple[Order, list[int]]
 
 
@@ -71,12 +86,18 @@ class Spare:
         if self.pid == 0:
             _be_the_spare(listener, theirs, succeed)
         theirs.close()
+        self.connection.settimeout(_ANSWER_SECONDS)
 
     def tell(self, order: Order, fds: Sequence[int] = ()) -> None:
-        """Have it remember an order. One that died does not matter: its end is heard."""
+        """Have it remember an order. One that died does not matter: its end is heard.
+
+        Returns when it has closed what an order closes: only then a port, or a namespace, is free.
+        """
         try:
             send(self.connection, order, fds)
-        except OSError:
+            if isinstance(order, _CLOSING):
+                receive_answer(self.connection)
+        except (OSError, EOFError):
             pass
 
     def bury(self) -> None:
@@ -111,3 +132,5 @@ def _remember(orders: socket.socket, holdings: Holdings) -> bool:
         if isinstance(order, Stop):
             return False
         holdings.note(order, fds)
+        if isinstance(order, _CLOSING):
+            send(orders, Done())

@@ -8,13 +8,13 @@ address has IPv6 off (CVE-2024-32473), and route_localnet is set only after the 
 from __future__ import annotations
 
 import errno
-import secrets
+import hashlib
 from collections.abc import Collection
 from ipaddress import ip_interface, ip_network
 
 import msgspec
 
-from carrack.errors import Forbidden, InvalidParameter, NotImplementedHere, SystemFailure
+from carrack.errors import Forbidden, InvalidParameter, SystemFailure
 from carrack.kernel import netns, sysctl
 from carrack.kernel.netlink import Netlink
 from carrack.networks.drivers.interface import configure_inside, reason
@@ -61,8 +61,9 @@ class BridgeDriver:
         for option in (ICC, MASQUERADE, INHIBIT4):
             if (text := network.options.get(option, "")) not in ("", *_BOOLEANS):
                 raise InvalidParameter(f'invalid value for option "{option}": strconv.ParseBool: parsing "{text}": invalid syntax')
-        if network.options.get(TRUSTED):
-            raise NotImplementedHere(f"network option {TRUSTED} is not supported yet")
+        for interface in _trusted(network):
+            if not is_interface_name(interface):
+                raise InvalidParameter(f'invalid value for option "{TRUSTED}": {interface!r} is not an interface name')
         for version in (4, 6):
             mode = gateway_mode(network, version)
             if mode not in _GATEWAY_MODES:
@@ -72,7 +73,7 @@ class BridgeDriver:
             if mode != "isolated" and network.internal and GATEWAY_MODE[version] in network.options:
                 raise InvalidParameter(f"gateway mode '{mode}' cannot be used for an internal network")
         name = network.bridge or network.options.get(NAME, "") or f"ck-{network.id[:12]}"
-        if len(name.encode()) > 15 or "/" in name or name in (".", "..") or any(c.isspace() for c in name):
+        if not is_interface_name(name):
             raise InvalidParameter(f'invalid value for option "{NAME}": {name!r} is not an interface name')
         return msgspec.structs.replace(
             network, bridge=name, mtu=_mtu(network), bridge_is_ours=network.bridge_is_ours and not self._exists(name)
@@ -94,7 +95,7 @@ class BridgeDriver:
             if not network.bridge_is_ours:
                 raise SystemFailure(f"bridge {network.bridge} of network {network.name} does not exist")
             try:
-                self._netlink.add_bridge(network.bridge, mac=_random_mac(), mtu=network.mtu, group=LINK_GROUP)
+                self._netlink.add_bridge(network.bridge, mac=_mac_of(network), mtu=network.mtu, group=LINK_GROUP)
             except OSError as error:
                 raise SystemFailure(f"cannot make bridge {network.bridge}: {error.strerror}") from error
             link = self._netlink.get_link(network.bridge)
@@ -143,6 +144,7 @@ class BridgeDriver:
             masquerade6=masquerade and modes[6] in ("nat", "nat-unprotected"),
             direct4=_DIRECT[modes[4]],
             direct6=_DIRECT[modes[6]],
+            trusted=_trusted(network),
         )
 
     def set_loopback_routing(self, network: Network, enabled: bool) -> None:
@@ -181,12 +183,21 @@ class BridgeDriver:
             raise SystemFailure(f"cannot make the interface pair of endpoint {endpoint.name}: {reason(error)}") from error
         try:
             sysctl.write_if_there(1, "net", "ipv6", "conf", endpoint.host_interface, "disable_ipv6")
-            index = self._netlink.get_link(endpoint.host_interface).index
-            self._netlink.set_link(index, up=True, hairpin=True, isolated=_isolated(network))
+            self._set_port(network, endpoint)
             netns.inside(namespace_fd, lambda: configure_inside(endpoint, default_route=default_route))
         except OSError as error:
             self.unplug(network, endpoint)
             raise SystemFailure(f"cannot set up the interface of endpoint {endpoint.name}: {reason(error)}") from error
+
+    def _set_port(self, network: Network, endpoint: Endpoint) -> None:
+        index = self._netlink.get_link(endpoint.host_interface).index
+        self._netlink.set_link(index, up=True, hairpin=True, isolated=_isolated(network))
+
+    def join(self, network: Network, endpoint: Endpoint) -> None:
+        """Make the endpoint's end on the host a port of the bridge again. Raises OSError."""
+        index = self._netlink.get_link(endpoint.host_interface).index
+        self._netlink.set_link(index, master=self._netlink.get_link(network.bridge).index)
+        self._set_port(network, endpoint)
 
     def unplug(self, network: Network, endpoint: Endpoint, namespace_fd: int = -1) -> None:
         """Delete the pair by its end on the host."""
@@ -198,6 +209,16 @@ class BridgeDriver:
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise SystemFailure(f"cannot remove interface {endpoint.host_interface}: {reason(error)}") from error
+
+
+def is_interface_name(name: str) -> bool:
+    """Whether the kernel would take this for an interface (dev_valid_name); quotes and the like, which no table's text could
+    carry, are refused too."""
+    return 0 < len(name.encode()) < 16 and name not in (".", "..") and not any(c in '/:"\\' or c.isspace() for c in name)
+
+
+def _trusted(network: Network) -> tuple[str, ...]:
+    return tuple(filter(None, network.options.get(TRUSTED, "").split(":")))
 
 
 def _isolated(network: Network) -> bool:
@@ -218,8 +239,9 @@ def _isolated(network: Network) -> bool:
     return False
 
 
-def _random_mac() -> str:
-    return "02:42:" + secrets.token_bytes(4).hex(":")
+def _mac_of(network: Network) -> str:
+    """A bridge that is made again has the same one: containers go on sending to it."""
+    return "02:42:" + hashlib.sha256(network.id.encode()).digest()[:4].hex(":")
 
 
 def _mtu(network: Network) -> int:
