@@ -19,12 +19,6 @@ NOT_YET: tuple[tuple[str, str], ...] = (
     ("GET", "/plugins/privileges"),
     ("POST", "/plugins/pull"),
     ("POST", "/plugins/create"),
-    ("POST", "/plugins/{name:path}/enable"),
-    ("POST", "/plugins/{name:path}/disable"),
-    ("POST", "/plugins/{name:path}/upgrade"),
-    ("POST", "/plugins/{name:path}/push"),
-    ("POST", "/plugins/{name:path}/set"),
-    ("DELETE", "/plugins/{name:path}"),
     ("POST", "/swarm/init"),
     ("POST", "/swarm/join"),
 )

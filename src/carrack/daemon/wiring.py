@@ -23,6 +23,7 @@ from carrack.api import (
     metrics,
     networks,
     not_yet,
+    openapi,
     registries,
     system,
     volumes,
@@ -218,24 +219,25 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     about = System(rooms, facts)
     watching = Watching(life)
     building = await in_thread(open_builder, database, content, rooms, puller, trash, zygote.socket_path, 0)
+    served = [
+        *containers.routes(orders),
+        *container_stats.routes(watching),
+        *container_files.routes(Filesystems(life)),
+        *exec.routes(execs),
+        *events.routes(events_hub),
+        *system.routes(about, product, min_version=config.further.min_api_version),
+        *disk_usage.routes(DiskUsages(orders, store, vols, building.records)),
+        *registries.routes(puller),
+        *images.routes(store, puller),
+        *networks.routes(nets, Connections(life)),
+        *build_routes(building.builder, building.contexts, building.collector, events_hub.emit),
+        *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
+        *debug.routes(),
+        *absent.routes(),
+        *not_yet.routes(),
+    ]
     api = Api(
-        [
-            *containers.routes(orders),
-            *container_stats.routes(watching),
-            *container_files.routes(Filesystems(life)),
-            *exec.routes(execs),
-            *events.routes(events_hub),
-            *system.routes(about, product, min_version=config.further.min_api_version),
-            *disk_usage.routes(DiskUsages(orders, store, vols, building.records)),
-            *registries.routes(puller),
-            *images.routes(store, puller),
-            *networks.routes(nets, Connections(life)),
-            *build_routes(building.builder, building.contexts, building.collector, events_hub.emit),
-            *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
-            *debug.routes(),
-            *absent.routes(),
-            *not_yet.routes(),
-        ],
+        [*served, *openapi.routes(served, product.version)],
         product=product,
         min_version=config.further.min_api_version,
     )
