@@ -206,8 +206,8 @@ class Containers:
             if container.state.status in LIVE:
                 raise NotModified("container is already running")
             live.cancel_restart()
-            live.restart_delay_seconds = 0.0
-            container.restart_count = 0
+            container.restart_delay_seconds = 0.0
+            container.restart_count = container.unhealthy_restarts = 0
             container.stopped_by_user = False
             await self._life.begin(container, live)
 

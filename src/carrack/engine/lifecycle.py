@@ -254,6 +254,20 @@ class Lifecycle:
         await live.settled.wait()
         self._give_up_restart(container, live)
 
+    async def revive(self, container: Container, live: Live) -> None:
+        """End a container that is unhealthy, as `stop` would; what follows its end begins it again, unless the user stops it."""
+        container.reviving = True
+        await asyncio.wrap_future(self.rooms.table.save(container))
+        configured = container.config.stop_timeout
+        seconds = STOP_SECONDS if configured is None else configured
+        try:
+            await self.signal(container, live, stop_signal(container))
+            await asyncio.wait_for(live.ended.wait(), None if seconds < 0 else seconds)
+        except TimeoutError:
+            await self.kill_now(container, live)
+        except CarrackError:
+            pass  # it has ended meanwhile
+
     async def signal(self, container: Container, live: Live, number: int, *, everyone: bool = False) -> None:
         """Send a signal to the container's init; a paused container is let go on to receive a deadly one."""
         if live.shim is None:
@@ -391,7 +405,8 @@ class Lifecycle:
             state.exit_code, state.error = exited.exit_code, exited.error
             state.out_of_memory = exited.out_of_memory or state.out_of_memory
             state.finished_at_nanoseconds = exited.finished_at_nanoseconds
-            again = wants_restart(container)
+            again = wants_restart(container) or (container.reviving and not container.stopped_by_user)
+            container.reviving = False
             for listener in self.on_ended:
                 listener(container, live)
             self.tell(container, "die", {"execDuration": str(ran_nanoseconds // 10**9), "exitCode": str(exited.exit_code)})
@@ -404,6 +419,8 @@ class Lifecycle:
                 await self.take_away(container, live, volumes=True)
                 return
             self.become(container, Status.RESTARTING if again else Status.EXITED)
+            if again:
+                _plan_restart(container, ran_nanoseconds / 1e9)
             await asyncio.wrap_future(self.rooms.table.save(container))
             if live.shim is not None:
                 if not live.shim.closed:
@@ -411,16 +428,14 @@ class Lifecycle:
                 live.shim.close()
                 live.shim = None
             if again:
-                self._restart_later(container, live, ran_nanoseconds / 1e9)
+                self.restart_later(container, live)
         finally:
             live.settled.set()
 
-    def _restart_later(self, container: Container, live: Live, ran_seconds: float) -> None:
-        if ran_seconds >= STEADY_SECONDS or not live.restart_delay_seconds:
-            live.restart_delay_seconds = FIRST_RESTART_SECONDS
-        else:
-            live.restart_delay_seconds = min(live.restart_delay_seconds * 2, LONGEST_RESTART_SECONDS)
-        live.restart = self.spawn(self._restart(container, live, live.restart_delay_seconds))
+    def restart_later(self, container: Container, live: Live) -> None:
+        """Begin a container again when that is due, be it that an earlier daemon planned it."""
+        remaining_seconds = (container.restart_at_nanoseconds - time.time_ns()) / 1e9
+        live.restart = self.spawn(self._restart(container, live, min(max(remaining_seconds, 0.0), LONGEST_RESTART_SECONDS)))
 
     async def _restart(self, container: Container, live: Live, delay_seconds: float) -> None:
         await asyncio.sleep(delay_seconds)
@@ -428,6 +443,7 @@ class Lifecycle:
             if container.state.status is not Status.RESTARTING or container.stopped_by_user:
                 return
             live.restart = None
+            container.restart_at_nanoseconds = 0
             container.restart_count += 1
             try:
                 await self.begin(container, live)
@@ -464,6 +480,15 @@ class Lifecycle:
         """Emit an event about a container in a network."""
         attributes = {"container": container.id, "name": name, "type": driver or "bridge"}
         self.rooms.events.emit("network", action, network_id, attributes)
+
+
+def _plan_restart(container: Container, ran_seconds: float) -> None:
+    """Decide when a container begins again: at once the first time, then after twice the wait of the time before."""
+    if ran_seconds >= STEADY_SECONDS or not container.restart_delay_seconds:
+        container.restart_delay_seconds = FIRST_RESTART_SECONDS
+    else:
+        container.restart_delay_seconds = min(container.restart_delay_seconds * 2, LONGEST_RESTART_SECONDS)
+    container.restart_at_nanoseconds = time.time_ns() + int(container.restart_delay_seconds * 1e9)
 
 
 class StartError(InvalidParameter):
