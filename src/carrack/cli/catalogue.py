@@ -119,6 +119,7 @@ TOP: dict[str, str] = {
     "images": "image ls",
     "rmi": "image rm",
     **{name: f"image {name}" for name in ("history", "import", "load", "pull", "push", "save", "tag")},
+    "doctor": "doctor",
     "events": "system events",
     "info": "system info",
     "inspect": "inspect",
@@ -129,6 +130,7 @@ TOP: dict[str, str] = {
 }
 
 ALONE = {
+    "doctor": "carrack.cli.programs",
     "inspect": _S + "inspect",
     "login": _S + "login",
     "logout": _S + "login",
