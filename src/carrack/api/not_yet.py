@@ -10,12 +10,9 @@ from carrack.errors import NotImplementedHere
 from carrack.http import Reply, Request
 
 NOT_YET: tuple[tuple[str, str], ...] = (
-    ("GET", "/containers/{id}/changes"),
-    ("GET", "/containers/{id}/export"),
     ("GET", "/containers/{id}/checkpoints"),
     ("POST", "/containers/{id}/checkpoints"),
     ("DELETE", "/containers/{id}/checkpoints/{checkpoint}"),
-    ("POST", "/commit"),
     ("GET", "/plugins/privileges"),
     ("POST", "/plugins/pull"),
     ("POST", "/plugins/create"),
