@@ -144,6 +144,22 @@ class Created(msgspec.Struct, rename="pascal"):
     warnings: list[str] = []
 
 
+class Step(msgspec.Struct, rename="pascal"):
+    """One step of a start: who took it (daemon or container; they work side by side), and how long it took."""
+
+    by: str
+    step: str
+    microseconds: int
+
+
+class Explanation(msgspec.Struct, rename="pascal"):
+    """How a start went, step by step, as it was planned."""
+
+    container: str
+    steps: list[Step]
+    total_microseconds: int
+
+
 class Processes(msgspec.Struct, rename="pascal"):
     """What GET /containers/{id}/top answers."""
 
