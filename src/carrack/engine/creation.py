@@ -15,6 +15,7 @@ import msgspec
 from carrack.engine import honoured, image_mounts, log_options, mounts, remapping, request, specification, storage_options
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
 from carrack.engine.container import Container, MountPoint
+from carrack.engine.health import restarts_wanted
 from carrack.engine.resources import Machine
 from carrack.engine.rooms import Rooms
 from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
@@ -40,6 +41,7 @@ def check(create: CreateRequest, platform: str, machine: Machine) -> list[str]:
     specification.capability_names(create.host_config)
     specification.limits(create.host_config)
     _check_modes(create.host_config)
+    restarts_wanted(create.labels or {})
     return warnings
 
 

@@ -19,6 +19,7 @@ from carrack.engine.container import Container, PublishedPort
 from carrack.engine.live import HeldAttach, HeldWait
 from carrack.engine.log_options import plan as log_plan
 from carrack.engine.rooms import Rooms
+from carrack.engine.roots import root_of
 from carrack.errors import CarrackError, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
 from carrack.oci.mount import Mount
@@ -81,7 +82,7 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
 
 def _root(container: Container, rooms: Rooms) -> tuple[Mount, ...]:
     """The root's mounts, their owners shifted into the container's user namespace if it has one."""
-    mounts = rooms.snapshots.mounts(container.id)
+    mounts = root_of(container, rooms)
     if not remapping.applies(container.host_config, rooms.settings.remap):
         return mounts
     return tuple(replace(mount, options=(*mount.options, IDMAP)) for mount in mounts)
