@@ -6,6 +6,7 @@ namespace's root writes is root's on disk.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
