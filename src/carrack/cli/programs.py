@@ -44,6 +44,14 @@ def _registry(verb: str) -> Callable[[Session, Parsed], None]:
     return run
 
 
+def _setup(verb: str) -> Callable[[Session, Parsed], None]:
+    def run(session: Session, parsed: Parsed) -> None:
+        session.out.flush()
+        become("carrack.setup", [verb, *parsed.arguments])
+
+    return run
+
+
 class _Everything(Command):
     """A command whose flags belong to the program it becomes."""
 
@@ -57,4 +65,7 @@ COMMANDS = (
     _Everything("registry gc", "[OPTIONS]", "Remove what nothing in a registry names (its own options: --help)", _registry("gc")),
     _Everything("registry scrub", "[OPTIONS]", "Verify every byte of a registry (its own options: --help)", _registry("scrub")),
     _Everything("registry serve", "[OPTIONS]", "Run a registry in this process (its own options: --help)", _registry("serve")),
+    _Everything(
+        "system certs", "[OPTIONS]", "Make certificates for TCP with mutual TLS (its own options: --help)", _setup("certs")
+    ),
 )
