@@ -18,6 +18,7 @@ _W = "carrack.cli.swarm."
 GROUPS: dict[str, dict[str, str]] = {
     "builder": {"build": _I + "build", "prune": _I + "prune"},
     "checkpoint": {"create": _C + "checkpoints", "ls": _C + "checkpoints", "rm": _C + "checkpoints"},
+    "completion": dict.fromkeys(("bash", "fish", "zsh"), "carrack.cli.completion.scripts"),
     "config": dict.fromkeys(("create", "inspect", "ls", "rm"), _W + "secrets"),
     "container": {
         "attach": _C + "attach",
@@ -63,6 +64,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "save": _I + "archive",
         "tag": _I + "remove",
     },
+    "manifest": dict.fromkeys(("annotate", "create", "inspect", "push", "rm"), _I + "manifests"),
     "network": dict.fromkeys(("connect", "create", "disconnect", "inspect", "ls", "prune", "rm"), "carrack.cli.networks"),
     "node": dict.fromkeys(("demote", "inspect", "ls", "promote", "ps", "rm", "update"), _W + "nodes"),
     "plugin": dict.fromkeys(
@@ -73,6 +75,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "service": dict.fromkeys(
         ("create", "inspect", "logs", "ls", "ps", "rm", "rollback", "scale", "update"), _W + "services.commands"
     ),
+    "stack": dict.fromkeys(("config", "deploy", "ls", "ps", "rm", "services"), _W + "stacks.commands"),
     "swarm": dict.fromkeys(("ca", "init", "join", "join-token", "leave", "unlock", "unlock-key", "update"), _W + "cluster"),
     "system": {
         "certs": "carrack.cli.programs",
@@ -80,6 +83,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "dial-stdio": _S + "dial",
         "events": _S + "events",
         "info": _S + "info",
+        "manpages": "carrack.cli.reference",
         "prune": _S + "prune",
     },
     "volume": {
@@ -91,16 +95,19 @@ GROUPS: dict[str, dict[str, str]] = {
 GROUP_SUMMARIES = {
     "builder": "Manage builds",
     "checkpoint": "Manage checkpoints",
+    "completion": "Print completion scripts for shells",
     "config": "Manage configs of a swarm",
     "container": "Manage containers",
     "context": "Manage contexts",
     "image": "Manage images",
+    "manifest": "Manage manifest lists: one name for images of several platforms",
     "network": "Manage networks",
     "node": "Manage nodes of a swarm",
     "plugin": "Manage plugins of the engine",
     "registry": "Run a registry",
     "secret": "Manage secrets of a swarm",
     "service": "Manage services of a swarm",
+    "stack": "Manage stacks: Compose files deployed to a swarm",
     "swarm": "Manage the swarm itself",
     "system": "Manage Carrack",
     "volume": "Manage volumes",
@@ -113,6 +120,7 @@ TOP: dict[str, str] = {
     "images": "image ls",
     "rmi": "image rm",
     **{name: f"image {name}" for name in ("history", "import", "load", "pull", "push", "save", "tag")},
+    "doctor": "doctor",
     "events": "system events",
     "info": "system info",
     "inspect": "inspect",
@@ -123,6 +131,7 @@ TOP: dict[str, str] = {
 }
 
 ALONE = {
+    "doctor": "carrack.cli.programs",
     "inspect": _S + "inspect",
     "login": _S + "login",
     "logout": _S + "login",
@@ -152,6 +161,10 @@ ALIASES: dict[str, str] = {
     "secret remove": "secret rm",
     "service list": "service ls",
     "service remove": "service rm",
+    "stack down": "stack rm",
+    "stack list": "stack ls",
+    "stack remove": "stack rm",
+    "stack up": "stack deploy",
     "volume list": "volume ls",
     "volume remove": "volume rm",
 }

@@ -75,6 +75,7 @@ _OPTIONS = (
     Option("pidfile", "text", "Where the daemon's pid is written (default EXEC-ROOT/carrackd.pid)", "p"),
     Option("registries", "document", "Mirrors, certificates and names of single registries (in the configuration file only)"),
     Option("registry-mirror", "list", "URLs to ask before Docker Hub when pulling", key="registry-mirrors"),
+    Option("restart-on-unhealthy", "number", "Restarts in a row of a container whose health check fails (default 0: none)"),
     Option("shutdown-timeout", "number", "Seconds that open answers get at the end (default 15)"),
     Option("storage-driver", "text", "overlay2, or native (plain copies; alias vfs)", "s"),
     Option("tls", "flag", "Encrypt TCP (implied by --tlsverify); --tls=false allows plain TCP on loopback"),
@@ -140,6 +141,7 @@ class DaemonConfig:
     runtimes: dict[str, Program] = field(default_factory=dict)
     default_runtime: str = ""
     userns_remap: str = ""
+    restart_on_unhealthy: int = 0
     cdi_spec_dirs: list[str] = field(default_factory=list)
     cpu_rt_period: int = 0
     cpu_rt_runtime: int = 0
@@ -315,7 +317,7 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries", "cdi_spec_dirs"):
         if several in fields:
             setattr(config, several, [str(value) for value in _list(fields[several])])
-    for number in ("mtu", "shutdown_timeout", "cpu_rt_period", "cpu_rt_runtime"):
+    for number in ("mtu", "shutdown_timeout", "cpu_rt_period", "cpu_rt_runtime", "restart_on_unhealthy"):
         if number in fields:
             setattr(config, number, int(str(fields[number])))
     if fields.get("tlsverify"):

@@ -19,6 +19,7 @@ from carrack.engine.container import Container, PublishedPort
 from carrack.engine.live import HeldAttach, HeldWait
 from carrack.engine.log_options import plan as log_plan
 from carrack.engine.rooms import Rooms
+from carrack.engine.roots import root_of
 from carrack.errors import CarrackError, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
 from carrack.oci.mount import Mount
@@ -81,7 +82,7 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
 
 def _root(container: Container, rooms: Rooms) -> tuple[Mount, ...]:
     """The root's mounts, their owners shifted into the container's user namespace if it has one."""
-    mounts = rooms.snapshots.mounts(container.id)
+    mounts = root_of(container, rooms)
     if not remapping.applies(container.host_config, rooms.settings.remap):
         return mounts
     return tuple(replace(mount, options=(*mount.options, IDMAP)) for mount in mounts)
@@ -200,6 +201,7 @@ def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
         ipv4=asked.ipv4_address if asked is not None else "",
         ipv6=asked.ipv6_address if asked is not None else "",
         mac=settings.mac_address or (container.config.mac_address if main else ""),
+        link_local=tuple(asked.link_local_ips or ()) if asked is not None else (),
         aliases=(*(settings.aliases or ()), *((container.config.hostname,) if container.config.hostname else ())),
         links=tuple(settings.links or ()),
         upstreams=tuple(container.host_config.dns or ()),

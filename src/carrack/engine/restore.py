@@ -42,9 +42,8 @@ async def _restore_one(life: Lifecycle, execs: Execs, container: Container) -> N
         container.state.status = Status.EXITED
         await life.take_away(container, live, volumes=container.host_config.auto_remove)
     elif status is Status.RESTARTING:
-        container.state.status = Status.EXITED
         await in_thread(life.clear_cgroup, container)
-        life.restart_soon(container, live)
+        life.restart_later(container, live)
     elif not await _was_started(life, execs, container):
         await in_thread(life.clear_cgroup, container)
         await in_thread(life.rooms.networks.release, container.id)
