@@ -198,6 +198,7 @@ def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
         mac=settings.mac_address or (container.config.mac_address if main else ""),
         aliases=(*(settings.aliases or ()), *((container.config.hostname,) if container.config.hostname else ())),
         links=tuple(settings.links or ()),
+        link_local=tuple((asked.link_local_ips if asked is not None else None) or ()),
         upstreams=tuple(container.host_config.dns or ()),
         driver_options=settings.driver_opts or {},
         gateway_priority=settings.gw_priority,
