@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import MagicMock
 
+from carrack.api.router import Route
+
 ROOT = Path(__file__).resolve().parents[1]
 SCOPE = ROOT / "SCOPE.md"
 OPENING = """# Scope
@@ -132,22 +134,31 @@ def route_rows(seen: set[str]) -> Iterator[Row]:
 
 
 @cache
-def served_routes() -> dict[str, str]:
-    """Each route of the router that the daemon builds, and the module that answers it: the first in order, as the router takes it.
+def served_list() -> list[Route]:
+    """Each route of the router that the daemon builds, in its order.
 
-    The list is read from `daemon/wiring.py` (``*networks.routes(nets, …)``) and built with doubles in the places of the rooms.
+    The list is read from `daemon/wiring.py` (``*networks.routes(nets, …)``, ``*build_routes(…)``) and built with doubles in the
+    places of the rooms.
     """
-    found: dict[str, str] = {}
+    found: list[Route] = []
     for node in ast.walk(ast.parse((ROOT / "src/carrack/daemon/wiring.py").read_text())):
         if isinstance(node, ast.Starred) and isinstance(node.value, ast.Call):
-            module, _, function = ast.unparse(node.value.func).partition(".")
-            if function != "routes":
+            name = ast.unparse(node.value.func)
+            if not name.endswith(("_routes", ".routes")):
                 continue
-            rooms = [MagicMock() for _ in node.value.args]
-            for route in importlib.import_module(f"carrack.api.{module}").routes(*rooms):
-                found.setdefault(plain(f"{route.method} {route.pattern}"), module)
+            module = importlib.import_module(f"carrack.api.{name.removesuffix('.routes').removesuffix('_routes')}")
+            found += module.routes(*(MagicMock() for _ in node.value.args))
     if not found:
         raise SystemExit("scope: no routes found in src/carrack/daemon/wiring.py")
+    return found
+
+
+@cache
+def served_routes() -> dict[str, str]:
+    """Each route that the daemon serves, and the module that answers it: the first in order, as the router takes it."""
+    found: dict[str, str] = {}
+    for route in served_list():
+        found.setdefault(plain(f"{route.method} {route.pattern}"), route.handler.__module__.rpartition(".")[2])
     return found
 
 

@@ -112,18 +112,6 @@ def test_a_bad_config_is_a_bad_request(engine: Engine, config: dict[str, Any]) -
     assert answer.message
 
 
-@pytest.mark.peer_lacks("dockerd honours these")
-@pytest.mark.observes("POST /containers/create")
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("Isolation", "hyperv"), ("DeviceRequests", [{"Count": -1, "Capabilities": [["gpu"]]}]), ("VolumeDriver", "elsewhere")],
-)
-def test_a_field_that_is_not_honoured_is_refused_by_its_name(engine: Engine, field: str, value: object) -> None:
-    answer = engine.api("POST", "/containers/create", {"Image": "busybox", "Cmd": ["true"], "HostConfig": {field: value}})
-    assert answer.status in {400, 501}, answer.body
-    assert field.lower() in answer.message.lower().replace(" ", "")
-
-
 @pytest.mark.parametrize("order", ["start", "exec", "wait", "resize?h=1&w=1"])
 def test_an_unknown_container_is_404(engine: Engine, order: str) -> None:
     answer = engine.api("POST", f"/containers/nobody/{order}", {"Cmd": ["true"]} if order == "exec" else None)

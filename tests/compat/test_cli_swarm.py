@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -271,3 +272,49 @@ def test_the_root_certificate_is_renewed_and_every_node_is_waited_for(swarm: Swa
     assert after != before
     assert shown.endswith(after)
     assert "desired root digest: sha256:" in shown
+
+
+STACK = """
+services:
+  web:
+    image: busybox:latest
+    command: sh -c "cat /page; trap 'exit 0' TERM; sleep 1000 & wait"
+    configs: [page]
+    deploy: {replicas: 2, update_config: {monitor: 200ms}, labels: {tier: front}}
+  lone:
+    image: busybox:latest
+    command: sleep 1000
+    stop_grace_period: 100ms
+configs:
+  page: {file: ./page.txt}
+"""
+
+
+def test_a_stack_is_deployed_looked_at_changed_and_removed(swarm: Swarm, tmp_path: Path) -> None:
+    (tmp_path / "stack.yml").write_text(STACK)
+    (tmp_path / "page.txt").write_text("of a stack\n")
+    deploy = ["stack", "deploy", "-c", str(tmp_path / "stack.yml"), "--resolve-image", "never"]
+    shown = swarm.carrack.ok(*deploy, "--detach=false", "hall")
+    assert "Creating network hall_default" in shown
+    assert sorted(swarm.states("hall_web")) == ["Running", "Running"]
+    assert "of a stack" in swarm.carrack.ok("service", "logs", "--raw", "hall_web")
+    for line in (
+        "ls",
+        "ls --format json",
+        "services hall",
+        "services -q hall",
+        "ps hall",
+        "ps -q hall",
+        "ps --format json hall",
+        "ps nope",
+    ):
+        words = ["stack", *line.split()]
+        assert shape(swarm.carrack(*words)) == shape(swarm.docker(*words))
+    (tmp_path / "stack.yml").write_text(STACK.replace("replicas: 2", "replicas: 1").replace("  lone:", "x-lone:\n  lone:"))
+    shown = swarm.carrack.ok(*deploy, "--prune", "--detach=false", "hall")
+    assert "Removing service hall_lone" in shown
+    assert "Updating service hall_web" in shown
+    assert swarm.states("hall_web") == ["Running"]
+    shown = swarm.carrack.ok("stack", "rm", "--detach=false", "hall")
+    assert shown.splitlines() == ["Removing service hall_web", "Removing config hall_page", "Removing network hall_default"]
+    assert swarm.carrack("stack", "rm", "hall").stderr == "Nothing found in stack: hall\n"

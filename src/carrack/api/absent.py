@@ -20,13 +20,20 @@ _MANAGER_ROUTES = (
 )  # fmt: skip
 
 
+_PLUGIN_ROUTES = (
+    ("GET", "/plugins/{name:path}/json"), ("POST", "/plugins/{name:path}/enable"), ("POST", "/plugins/{name:path}/disable"),
+    ("POST", "/plugins/{name:path}/upgrade"), ("POST", "/plugins/{name:path}/push"), ("POST", "/plugins/{name:path}/set"),
+    ("DELETE", "/plugins/{name:path}"),
+)  # fmt: skip
+
+
 def routes() -> list[Route]:
     """The routes of swarm managers, of plugins and of BuildKit's sessions."""
     return [
         *(Route(method, pattern, _not_a_manager) for method, pattern in _MANAGER_ROUTES),
         Route("POST", "/swarm/leave", _not_in_a_swarm),
         Route("GET", "/plugins", _no_plugins),
-        Route("GET", "/plugins/{name:path}/json", _no_such_plugin),
+        *(Route(method, pattern, _no_such_plugin) for method, pattern in _PLUGIN_ROUTES),
         Route("POST", "/session", _no_buildkit),
         Route("POST", "/grpc", _no_buildkit),
     ]

@@ -1,4 +1,4 @@
-"""The routes of a container's files: `archive`, as `docker cp` uses it, with the facts of a path in a header of their own."""
+"""The routes of a container's files: `archive` as `docker cp` uses it (facts of a path in a header), `changes`, `export`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import stat
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from carrack.api.json import encode
+from carrack.api.json import encode, reply
 from carrack.api.moments import rfc3339
 from carrack.api.router import Route
+from carrack.api.versions import at_least
+from carrack.engine.filesystems import Change
 from carrack.errors import InvalidParameter
 from carrack.http import Request, Response, StreamResponse
 from carrack.shim.messages import PathFacts
@@ -32,6 +34,8 @@ class FilesBackend(Protocol):
 
     async def facts(self, ref: str, path: str) -> PathFacts: ...
     async def read(self, ref: str, path: str) -> tuple[PathFacts, AsyncIterator[bytes]]: ...
+    async def export(self, ref: str) -> AsyncIterator[bytes]: ...
+    async def changes(self, ref: str) -> list[Change]: ...
     async def write(self, ref: str, path: str, archive: AsyncIterator[bytes], *, keep_kinds: bool, as_user: bool) -> None: ...
 
 
@@ -42,6 +46,8 @@ def routes(backend: FilesBackend) -> list[Route]:
         Route("HEAD", "/containers/{id}/archive", files.facts),
         Route("GET", "/containers/{id}/archive", files.read),
         Route("PUT", "/containers/{id}/archive", files.write),
+        Route("GET", "/containers/{id}/changes", files.changes),
+        Route("GET", "/containers/{id}/export", files.export),
     ]
 
 
@@ -58,6 +64,16 @@ class Files:
     async def read(self, request: Request) -> StreamResponse:
         facts, pieces = await self._backend.read(request.params["id"], _path(request))
         return StreamResponse(200, pieces, {"Content-Type": TAR, FACTS_HEADER: facts_header(facts)})
+
+    async def export(self, request: Request) -> StreamResponse:
+        pieces = await self._backend.export(request.params["id"])
+        return StreamResponse(
+            200, pieces, {"Content-Type": TAR if at_least(request.version, "1.42") else "application/octet-stream"}
+        )
+
+    async def changes(self, request: Request) -> Response:
+        found = await self._backend.changes(request.params["id"])
+        return reply([{"Path": change.path, "Kind": change.kind} for change in found] or None)
 
     async def write(self, request: Request) -> Response:
         query = request.query

@@ -10,21 +10,12 @@ from carrack.errors import NotImplementedHere
 from carrack.http import Reply, Request
 
 NOT_YET: tuple[tuple[str, str], ...] = (
-    ("GET", "/containers/{id}/changes"),
-    ("GET", "/containers/{id}/export"),
     ("GET", "/containers/{id}/checkpoints"),
     ("POST", "/containers/{id}/checkpoints"),
     ("DELETE", "/containers/{id}/checkpoints/{checkpoint}"),
-    ("POST", "/commit"),
     ("GET", "/plugins/privileges"),
     ("POST", "/plugins/pull"),
     ("POST", "/plugins/create"),
-    ("POST", "/plugins/{name:path}/enable"),
-    ("POST", "/plugins/{name:path}/disable"),
-    ("POST", "/plugins/{name:path}/upgrade"),
-    ("POST", "/plugins/{name:path}/push"),
-    ("POST", "/plugins/{name:path}/set"),
-    ("DELETE", "/plugins/{name:path}"),
     ("POST", "/swarm/init"),
     ("POST", "/swarm/join"),
 )

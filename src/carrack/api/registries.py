@@ -28,7 +28,9 @@ class RegistryBackend(Protocol):
     def search(self, term: str, limit: int, credentials: str) -> list[SearchResult]: ...
 
 
-class _Login(msgspec.Struct):
+class LoginRequest(msgspec.Struct):
+    """The body of POST /auth."""
+
     username: str = ""
     password: str = ""
     serveraddress: str = ""
@@ -39,7 +41,7 @@ def routes(backend: RegistryBackend) -> list[Route]:
     """The three routes."""
 
     async def login(request: Request) -> Response:
-        wanted = await read(request, _Login)
+        wanted = await read(request, LoginRequest)
         await in_thread(backend.login, wanted.serveraddress, wanted.username, wanted.password, wanted.identitytoken)
         return reply({"Status": "Login Succeeded", "IdentityToken": ""})
 

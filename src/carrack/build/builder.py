@@ -28,7 +28,7 @@ from carrack.build.progress import Built, Planned, Tell, Told, Warned
 from carrack.build.request import BuildRequest, Export
 from carrack.build.solver import Result, Solver, VertexFailed
 from carrack.build.workshop import BuildWorkshop, Equipment
-from carrack.errors import CarrackError, InvalidParameter, NotFound
+from carrack.errors import Cancelled, CarrackError, InvalidParameter, NotFound
 from carrack.images.images import Images
 from carrack.oci.platform import machine
 
@@ -86,8 +86,14 @@ class Builder:
         """
         task = asyncio.ensure_future(self._build(request, tell, cancel))
         self._running[cancel] = task
+        loop = asyncio.get_running_loop()
         try:
-            return await task
+            with cancel.calling(lambda: _ignore(loop.call_soon_threadsafe(task.cancel))):
+                return await task
+        except asyncio.CancelledError:
+            if cancel.cancelled and task.cancelled():
+                raise Cancelled("the build was cancelled") from None
+            raise
         finally:
             del self._running[cancel]
             await self._solver.look(lambda: _close(request))
@@ -239,6 +245,10 @@ def _files_of(request: BuildRequest) -> tuple[bytes, tuple[str, ...]]:
         if ignore is None and context is not None:
             ignore = context.read(each, _IGNORE_LIMIT_BYTES)
     return content, _patterns(ignore)
+
+
+def _ignore(_: object) -> None:
+    """For calls whose answer nobody needs."""
 
 
 def _close(request: BuildRequest) -> None:

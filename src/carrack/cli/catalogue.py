@@ -63,6 +63,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "save": _I + "archive",
         "tag": _I + "remove",
     },
+    "manifest": dict.fromkeys(("annotate", "create", "inspect", "push", "rm"), _I + "manifests"),
     "network": dict.fromkeys(
         ("connect", "create", "disconnect", "exposure", "inspect", "ls", "prune", "rm"), "carrack.cli.networks"
     ),
@@ -75,6 +76,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "service": dict.fromkeys(
         ("create", "inspect", "logs", "ls", "ps", "rm", "rollback", "scale", "update"), _W + "services.commands"
     ),
+    "stack": dict.fromkeys(("config", "deploy", "ls", "ps", "rm", "services"), _W + "stacks.commands"),
     "swarm": dict.fromkeys(("ca", "init", "join", "join-token", "leave", "unlock", "unlock-key", "update"), _W + "cluster"),
     "system": {
         "df": _S + "usage",
@@ -96,12 +98,14 @@ GROUP_SUMMARIES = {
     "container": "Manage containers",
     "context": "Manage contexts",
     "image": "Manage images",
+    "manifest": "Manage manifest lists: one name for images of several platforms",
     "network": "Manage networks",
     "node": "Manage nodes of a swarm",
     "plugin": "Manage plugins of the engine",
     "registry": "Run a registry",
     "secret": "Manage secrets of a swarm",
     "service": "Manage services of a swarm",
+    "stack": "Manage stacks: Compose files deployed to a swarm",
     "swarm": "Manage the swarm itself",
     "system": "Manage Carrack",
     "volume": "Manage volumes",
@@ -153,6 +157,10 @@ ALIASES: dict[str, str] = {
     "secret remove": "secret rm",
     "service list": "service ls",
     "service remove": "service rm",
+    "stack down": "stack rm",
+    "stack list": "stack ls",
+    "stack remove": "stack rm",
+    "stack up": "stack deploy",
     "volume list": "volume ls",
     "volume remove": "volume rm",
 }

@@ -33,6 +33,7 @@ _OPTIONS = (
     Option("bridge", "text", "Attach containers to this bridge, which is there already", "b"),
     Option("bridge-accept-fwmark", "text", "Packets with this firewall mark (MARK or MARK/MASK) pass the rules of bridge networks"),
     Option("cgroup-parent", "text", "Parent cgroup of all containers"),
+    Option("cdi-spec-dir", "list", "Directories that describe devices (default /etc/cdi, /var/run/cdi)", key="cdi-spec-dirs"),
     Option("config-file", "text", f"Daemon configuration file (default {DEFAULT_FILE})"),
     Option("cpu-rt-period", "number", "Period, in microseconds, of the real-time share of all containers (cgroup v1)"),
     Option("cpu-rt-runtime", "number", "Real-time, in microseconds a period, that all containers may have together (cgroup v1)"),
@@ -71,6 +72,7 @@ _OPTIONS = (
     Option("pidfile", "text", "Where the daemon's pid is written (default EXEC-ROOT/carrackd.pid)", "p"),
     Option("registries", "document", "Mirrors, certificates and names of single registries (in the configuration file only)"),
     Option("registry-mirror", "list", "URLs to ask before Docker Hub when pulling", key="registry-mirrors"),
+    Option("restart-on-unhealthy", "number", "Restarts in a row of a container whose health check fails (default 0: none)"),
     Option("shutdown-timeout", "number", "Seconds that open answers get at the end (default 15)"),
     Option("storage-driver", "text", "overlay2, or native (plain copies; alias vfs)", "s"),
     Option("tls", "flag", "Use TLS: --tls=false allows plain TCP on loopback"),
@@ -132,6 +134,8 @@ class DaemonConfig:
     runtimes: dict[str, Program] = field(default_factory=dict)
     default_runtime: str = ""
     userns_remap: str = ""
+    restart_on_unhealthy: int = 0
+    cdi_spec_dirs: list[str] = field(default_factory=list)
     cpu_rt_period: int = 0
     cpu_rt_runtime: int = 0
     shutdown_timeout: int = 15
@@ -294,10 +298,10 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     ):  # fmt: skip
         if switch in fields:
             setattr(config, switch, bool(fields[switch]))
-    for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries"):
+    for several in ("hosts", "dns", "dns_opts", "dns_search", "labels", "registry_mirrors", "insecure_registries", "cdi_spec_dirs"):
         if several in fields:
             setattr(config, several, [str(value) for value in _list(fields[several])])
-    for number in ("mtu", "shutdown_timeout", "cpu_rt_period", "cpu_rt_runtime"):
+    for number in ("mtu", "shutdown_timeout", "cpu_rt_period", "cpu_rt_runtime", "restart_on_unhealthy"):
         if number in fields:
             setattr(config, number, int(str(fields[number])))
     if _INSTANCE.fullmatch(config.instance) is None:

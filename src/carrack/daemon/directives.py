@@ -61,7 +61,6 @@ _FIREWALL = "Carrack's firewall is one nftables table of its own, which is alway
 FIXED: Mapping[str, tuple[str, tuple[object, ...], str]] = {
     "authorization-plugins": ("list", ([],), "authorization plugins are not supported yet"),
     "builder": ("document", ({},), "the build cache has a ceiling of its own"),
-    "cdi-spec-dirs": ("list", ([],), "CDI devices are not supported yet"),
     "containerd": ("text", ("",), _CONTAINERD),
     "containerd-namespace": ("text", ("",), _CONTAINERD),
     "containerd-plugins-namespace": ("text", ("",), _CONTAINERD),

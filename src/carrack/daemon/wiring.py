@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from carrack import __version__
 from carrack.api import (
     absent,
+    commit,
     container_files,
     container_stats,
     containers,
@@ -23,6 +24,7 @@ from carrack.api import (
     metrics,
     networks,
     not_yet,
+    openapi,
     registries,
     system,
     volumes,
@@ -34,7 +36,8 @@ from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
-from carrack.engine import oci_runtimes, remapping
+from carrack.engine import cdi, image_mounts, oci_runtimes, remapping, roots
+from carrack.engine.commits import Commits
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
 from carrack.engine.disk_usage import DiskUsages
@@ -65,7 +68,7 @@ from carrack.runtime import cgroups
 from carrack.runtime.cgroups.features import probe
 from carrack.shim import zygote_process
 from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
-from carrack.shim.workers import begin_job, run_job
+from carrack.shim.workers import Job, begin_job, run_job
 from carrack.snapshots.native import Native
 from carrack.snapshots.overlay import Overlay
 from carrack.snapshots.trash import Trash
@@ -190,8 +193,10 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         settings=settings,
         remove_tree=trash.throw,
         run_job=lambda job, fds: _run_job(zygote.socket_path, job, fds),
+        start_job=lambda job, fds: Job(zygote.socket_path, job, fds),
         begin_job=lambda job, fds: begin_job(zygote.socket_path, job, fds),
     )
+    await in_thread(roots.make_places, directories)
     await in_thread(table.load)
     life = Lifecycle(rooms)
     execs = Execs(life)
@@ -218,24 +223,26 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     about = System(rooms, facts)
     watching = Watching(life)
     building = await in_thread(open_builder, database, content, rooms, puller, trash, zygote.socket_path, 0)
+    served = [
+        *containers.routes(orders),
+        *container_stats.routes(watching),
+        *container_files.routes(Filesystems(life)),
+        *commit.routes(Commits(life, orders)),
+        *exec.routes(execs),
+        *events.routes(events_hub),
+        *system.routes(about, product, min_version=config.further.min_api_version),
+        *disk_usage.routes(DiskUsages(orders, store, vols, building.records)),
+        *registries.routes(puller),
+        *images.routes(store, puller),
+        *networks.routes(nets, Connections(life)),
+        *build_routes(building.builder, building.contexts, building.collector, events_hub.emit),
+        *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
+        *debug.routes(),
+        *absent.routes(),
+        *not_yet.routes(),
+    ]
     api = Api(
-        [
-            *containers.routes(orders),
-            *container_stats.routes(watching),
-            *container_files.routes(Filesystems(life)),
-            *exec.routes(execs),
-            *events.routes(events_hub),
-            *system.routes(about, product, min_version=config.further.min_api_version),
-            *disk_usage.routes(DiskUsages(orders, store, vols, building.records)),
-            *registries.routes(puller),
-            *images.routes(store, puller),
-            *networks.routes(nets, Connections(life)),
-            *build_routes(building.builder, building.contexts, building.collector, events_hub.emit),
-            *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
-            *debug.routes(),
-            *absent.routes(),
-            *not_yet.routes(),
-        ],
+        [*served, *openapi.routes(served, product.version)],
         product=product,
         min_version=config.further.min_api_version,
     )
@@ -284,6 +291,8 @@ def _settings(config: DaemonConfig) -> Settings:
         trace=config.debug,
         machine=Machine.here(features),
         runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
+        cdi_directories=tuple(config.cdi_spec_dirs or cdi.DIRECTORIES),
+        restart_on_unhealthy=config.restart_on_unhealthy,
         remap=remapping.find(config.userns_remap) if config.userns_remap else None,
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
         defaults=config.further.container_defaults,
@@ -338,4 +347,4 @@ def _connect(path: str) -> socket.socket:
 
 
 def _uses(table: Table) -> list[tuple[str, ContainerUse]]:
-    return [(c.image_id, ContainerUse(c.id, c.name, c.state.running)) for c in table]
+    return [(image, ContainerUse(c.id, c.name, c.state.running)) for c in table for image in image_mounts.images_of(c)]

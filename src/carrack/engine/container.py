@@ -104,6 +104,14 @@ class Container(msgspec.Struct):
     ports: list[PublishedPort] = []
     """Filled while the container runs."""
     restart_count: int = 0
+    restart_delay_seconds: float = 0.0
+    """The wait before the last restart by policy; it grows while the container does not stay up, also over ends of the daemon."""
+    restart_at_nanoseconds: int = 0
+    """When the next restart by policy is due; 0: none is."""
+    unhealthy_restarts: int = 0
+    """Restarts in a row because the health check failed."""
+    reviving: bool = False
+    """It is being ended because it is unhealthy, to be started again."""
     stopped_by_user: bool = False
     log_driver: str = "local"
     log_path: str = ""
@@ -134,6 +142,22 @@ class Created(msgspec.Struct, rename="pascal"):
 
     id: str
     warnings: list[str] = []
+
+
+class Step(msgspec.Struct, rename="pascal"):
+    """One step of a start: who took it (daemon or container; they work side by side), and how long it took."""
+
+    by: str
+    step: str
+    microseconds: int
+
+
+class Explanation(msgspec.Struct, rename="pascal"):
+    """How a start went, step by step, as it was planned."""
+
+    container: str
+    steps: list[Step]
+    total_microseconds: int
 
 
 class Processes(msgspec.Struct, rename="pascal"):

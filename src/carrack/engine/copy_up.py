@@ -6,6 +6,7 @@ import os
 
 from carrack.engine.container import Container
 from carrack.engine.rooms import Rooms
+from carrack.engine.roots import root_of
 from carrack.shim.messages import CopyUp
 
 
@@ -19,6 +20,6 @@ def copy_up(container: Container, rooms: Rooms) -> None:
             with os.scandir(directory) as entries:
                 if any(True for _ in entries):
                     continue
-            rooms.run_job(CopyUp(rooms.snapshots.mounts(container.id), point.destination), (directory,))
+            rooms.run_job(CopyUp(root_of(container, rooms), point.destination), (directory,))
         finally:
             os.close(directory)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import honoured, log_options, mounts, remapping, request, specification
+from carrack.engine import honoured, image_mounts, log_options, mounts, remapping, request, specification, storage_options
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
 from carrack.engine.container import Container, MountPoint
+from carrack.engine.health import restarts_wanted
 from carrack.engine.resources import Machine
 from carrack.engine.rooms import Rooms
 from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
@@ -40,6 +41,7 @@ def check(create: CreateRequest, platform: str, machine: Machine) -> list[str]:
     specification.capability_names(create.host_config)
     specification.limits(create.host_config)
     _check_modes(create.host_config)
+    restarts_wanted(create.labels or {})
     return warnings
 
 
@@ -53,6 +55,7 @@ def draft(
             f"image with reference {create.image} was found but its platform ({image.platform}) "
             f"does not match the specified platform ({Platform.parse(platform)})"
         )
+    storage_options.check(create.host_config.storage_opt or {}, rooms)
     remapping.check(create.host_config, rooms.settings.remap)
     rooms.settings.runtimes.check(create.host_config.runtime)
     config = ContainerConfig(**{field: getattr(create, field) for field in _CONFIG_FIELDS})
@@ -101,6 +104,7 @@ def draft(
 
 def discard(container: Container, rooms: Rooms) -> None:
     """Undo `draft`: the writable layer, the directory, and volumes that only this container had. Idempotent."""
+    image_mounts.remove(container, rooms)
     rooms.snapshots.remove(container.id)
     rooms.remove_tree(Path(container.directory))
     rooms.volumes.release(container.id)
@@ -120,6 +124,8 @@ def _make(container: Container, image: Image, rooms: Rooms) -> None:
         except OSError as error:
             raise SystemFailure(f"cannot make {directory}: {error.strerror}") from error
         rooms.snapshots.prepare(container.id, image.chain_id)
+        storage_options.limit(container, rooms)
+        image_mounts.prepare(container, rooms)
     except BaseException:
         discard(container, rooms)
         raise
@@ -142,7 +148,10 @@ def _make_source(container: Container, point: MountPoint, rooms: Rooms) -> None:
                 labels |= asked.volume_options.labels or {}
                 driver = asked.volume_options.driver_config
                 options = dict(driver.options or {}) if driver is not None else {}
-        volume = rooms.volumes.create(point.name, point.driver or "local", options, labels)
+        try:
+            volume = rooms.volumes.create(point.name, point.driver or "local", options, labels)
+        except NotFound as error:
+            raise InvalidParameter(error.message) from error  # a 404 would have the command line pull the image
         point.name = volume.name
         point.source = rooms.volumes.acquire(volume.name, container.id)
 

@@ -10,7 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
+from msgspec.structs import replace
+
+from carrack.engine import roots
 from carrack.engine.container import Container, MountPoint
 from carrack.engine.lifecycle import Lifecycle
 from carrack.engine.live import Live
@@ -18,12 +22,25 @@ from carrack.engine.state import LIVE, Status
 from carrack.engine.threads import in_thread
 from carrack.engine.work import Work, make_pipe, read_pipe, write_pipe
 from carrack.errors import Conflict, NotFound, Unavailable
-from carrack.shim.messages import PathFacts, ReadPath, View, ViewMount, WorkerJob, WritePath
+from carrack.oci.mount import Mount
+from carrack.shim.messages import ExportRoot, FindChanges, PathFacts, ReadPath, View, ViewMount, WritePath
 
 ENGINE_FILES = (("/etc/resolv.conf", "resolv.conf"), ("/etc/hostname", "hostname"), ("/etc/hosts", "hosts"))
 _PATIENCE_SECONDS = 10.0
 _TRIES = 3
 """How often a worker is sent to a container that ends at that moment."""
+
+
+_Looking = ReadPath | WritePath | ExportRoot
+_KINDS = {b"C": 0, b"A": 1, b"D": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path that a container changed (0), added (1) or deleted (2)."""
+
+    kind: int
+    path: str
 
 
 class Filesystems:
@@ -71,6 +88,48 @@ class Filesystems:
                 raise NotFound(f"No such container: {ref}")
             await live.without_works(_PATIENCE_SECONDS)
             await self._write(container, live, job, archive, ref)
+
+    async def export(self, ref: str) -> AsyncIterator[bytes]:
+        """The whole root, without what is mounted over it, as tar. Raises NotFound; the stream may break off."""
+        container = self._rooms.table.get(ref)
+        reader, writer = make_pipe()
+        try:
+            work = await self._begin(container, ExportRoot(View()), [writer], with_mounts=False)
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        self._life.tell(container, "export")
+        return Archive(work, reader)
+
+    async def changes(self, ref: str) -> list[Change]:
+        """What a container changed of its image's files, in order of paths. Raises NotFound."""
+        container = self._rooms.table.get(ref)
+        below, directory = await in_thread(self._below, container)
+        reader, writer = make_pipe()
+        try:
+            job = FindChanges(below, whole=self._rooms.snapshots.mounts(container.id)[0].type != "overlay", places=roots.PLACES)
+            work = await Work.begin(self._rooms.begin_job, job, [writer, directory])
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+            os.close(directory)
+        archive = Archive(work, reader)
+        try:
+            told = b"".join([piece async for piece in archive])
+        finally:
+            await archive.aclose()
+        return [Change(_KINDS[line[:1]], line[1:].decode("utf-8", "replace")) for line in told.split(b"\0") if line]
+
+    def _below(self, container: Container) -> tuple[tuple[Mount, ...], int]:
+        """(what a container's changes lie over, the directory that holds them)."""
+        snapshots = self._rooms.snapshots
+        layers = [str(snapshots.directory(layer)) for layer in snapshots.chain(snapshots.parent(container.id))]
+        below = Mount("overlay", "overlay", lower=(*layers, str(self._rooms.directories.places)))
+        return (below,), os.open(snapshots.changes(container.id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -136,32 +195,36 @@ class Filesystems:
                 live.idle.set()
         self._life.tell(container, "extract-to-dir")
 
-    async def _begin(self, container: Container, job: WorkerJob, beside: list[int]) -> Work:
+    async def _begin(self, container: Container, job: _Looking, beside: list[int], *, with_mounts: bool = True) -> Work:
         """Send a worker into a container as it stands now."""
         if container.state.status in (Status.REMOVING, Status.DEAD):
             raise Conflict(f"container {container.id} is marked for removal")
         live = self._life.live(container)
         if live.init_fd < 0 or container.state.status not in LIVE:
-            seen = await in_thread(self._view_at_rest, container)
-            return await Work.begin(self._rooms.begin_job, _seeing(job, seen), beside)
+            seen = await in_thread(self._view_at_rest, container, with_mounts)
+            return await Work.begin(self._rooms.begin_job, replace(job, view=seen), beside)
         init_fd = os.dup(live.init_fd)
         try:
-            return await Work.begin(self._rooms.begin_job, _seeing(job, _view(container)), [init_fd, *beside])
+            seen = _view(container) if with_mounts else View()
+            return await Work.begin(self._rooms.begin_job, replace(job, view=seen), [init_fd, *beside])
         finally:
             os.close(init_fd)
 
-    def _view_at_rest(self, container: Container) -> View:
+    def _view_at_rest(self, container: Container, with_mounts: bool) -> View:
+        root = roots.root_of(container, self._rooms)
+        if not with_mounts:
+            return View(root)
         mounts = [
             ViewMount(point.destination, point.source, _beneath(point), point.writable)
             for point in _in_order(container)
-            if point.type != "tmpfs" and point.source
+            if point.type in ("bind", "volume")
         ]
         taken = {point.destination for point in container.mounts}
         for destination, name in ENGINE_FILES:
             source = f"{container.directory}/{name}"
             if destination not in taken and os.path.exists(source):
                 mounts.append(ViewMount(destination, source))
-        return View(self._rooms.snapshots.mounts(container.id), tuple(mounts), container.host_config.readonly_rootfs)
+        return View(root, tuple(mounts), container.host_config.readonly_rootfs)
 
 
 def _view(container: Container) -> View:
@@ -178,12 +241,6 @@ def _in_order(container: Container) -> list[MountPoint]:
 
 def _beneath(point: MountPoint) -> str:
     return next((option.removeprefix("subpath=") for option in point.options if option.startswith("subpath=")), "")
-
-
-def _seeing(job: WorkerJob, view: View) -> WorkerJob:
-    import msgspec
-
-    return msgspec.structs.replace(job, view=view)
 
 
 class Archive:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from carrack.engine import names
@@ -18,7 +19,7 @@ from carrack.engine.lifecycle import Lifecycle
 from carrack.engine.live import Live
 from carrack.engine.state import Status
 from carrack.engine.streams import ExecStartOptions
-from carrack.errors import CarrackError
+from carrack.errors import CarrackError, InvalidParameter
 from carrack.oci.image_config import Healthcheck
 from carrack.shim.messages import Signal
 
@@ -26,6 +27,8 @@ INTERVAL_SECONDS, TIMEOUT_SECONDS, START_INTERVAL_SECONDS, RETRIES = 30.0, 30.0,
 OUTPUT_LIMIT_BYTES = 4096
 KEPT_RESULTS = 5
 SIGKILL = 9
+RESTART_LABEL = "carrack.restart-on-unhealthy"
+"""Beyond Docker: what it holds is added to any restart policy, so that Compose files can ask for it."""
 
 
 class Health:
@@ -106,8 +109,28 @@ class Health:
             if health.failing_streak >= retries:
                 health.status = "unhealthy"
         self._life.rooms.table.save(container)
+        if health.status == "healthy":
+            container.unhealthy_restarts = 0
         if health.status != before:
             self._life.tell(container, f"health_status: {health.status}")
+            if health.status == "unhealthy" and container.unhealthy_restarts < self._restarts_of(container):
+                container.unhealthy_restarts += 1
+                self._life.spawn(self._life.revive(container, live))
+
+    def _restarts_of(self, container: Container) -> int:
+        """How many restarts in a row an unhealthy container gets: its label's number, else the daemon's."""
+        own = restarts_wanted(container.config.labels or {})
+        return self._life.rooms.settings.restart_on_unhealthy if own is None else own
+
+
+def restarts_wanted(labels: Mapping[str, str]) -> int | None:
+    """The number in a container's label; None without one. Raises InvalidParameter."""
+    text = labels.get(RESTART_LABEL)
+    if text is None:
+        return None
+    if not text.isdecimal() or len(text) > 9:
+        raise InvalidParameter(f"invalid label {RESTART_LABEL}={text}: want how many restarts in a row an unhealthy container gets")
+    return int(text)
 
 
 def command_of(check: Healthcheck | None, shell: list[str] | None) -> list[str]:

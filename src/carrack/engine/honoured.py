@@ -12,10 +12,6 @@ from carrack.errors import NotImplementedHere
 
 _HOST: dict[str, tuple[str, Callable[[HostConfig], bool]]] = {
     "Links": ("--link", lambda host: bool(host.links)),
-    "DeviceRequests": ("--gpus and CDI devices", lambda host: bool(host.device_requests)),
-    "StorageOpt": ("--storage-opt", lambda host: bool(host.storage_opt)),
-    "Mounts": ("--mount type=image", lambda host: any(mount.type in ("image", "cluster", "npipe") for mount in host.mounts or [])),
-    "VolumeDriver": ("--volume-driver", lambda host: host.volume_driver not in ("", "local")),
 }
 
 REFUSED = tuple((field, meaning) for field, (meaning, _) in _HOST.items())

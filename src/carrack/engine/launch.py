@@ -13,12 +13,13 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import etc_files, ports, remapping, seccomp_profile, specification
+from carrack.engine import cdi, etc_files, image_mounts, ports, remapping, seccomp_profile, specification
 from carrack.engine.config import EndpointSettings
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.live import HeldAttach, HeldWait
 from carrack.engine.log_options import plan as log_plan
 from carrack.engine.rooms import Rooms
+from carrack.engine.roots import root_of
 from carrack.errors import CarrackError, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
 from carrack.oci.mount import Mount
@@ -50,6 +51,10 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
         places = _write_files(container, rooms, launch.endpoints, namespace_of)
         _hand_down_realtime(container, rooms, places.cgroup)
         spec = specification.build(container, places)
+        requests = container.host_config.device_requests
+        if requests:
+            devices = cdi.Devices(rooms.settings.cdi_directories)
+            spec = devices.inject(spec, cdi.wanted(requests, devices))
         runtime = foreign_runtime(container, rooms)
         if runtime is not None and spec.linux is not None:
             linux = msgspec.structs.replace(spec.linux, seccomp=seccomp_profile.document_for(container.host_config))
@@ -77,7 +82,7 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
 
 def _root(container: Container, rooms: Rooms) -> tuple[Mount, ...]:
     """The root's mounts, their owners shifted into the container's user namespace if it has one."""
-    mounts = rooms.snapshots.mounts(container.id)
+    mounts = root_of(container, rooms)
     if not remapping.applies(container.host_config, rooms.settings.remap):
         return mounts
     return tuple(replace(mount, options=(*mount.options, IDMAP)) for mount in mounts)
@@ -283,6 +288,7 @@ def _places(container: Container, rooms: Rooms, files: Path, places: specificati
         resolv_conf_file=str(files / "resolv.conf"),
         init_file=rooms.settings.init_path,
         namespace_of=places.namespace_of,
+        image_trees=image_mounts.trees(container, rooms),
         remap=rooms.settings.remap if remapping.applies(container.host_config, rooms.settings.remap) else None,
     )
 

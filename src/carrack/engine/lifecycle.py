@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import launch, request, specification
-from carrack.engine.container import Container
+from carrack.engine import image_mounts, launch, request, specification, storage_options
+from carrack.engine.container import Container, Explanation, Step
 from carrack.engine.launch import Launch
 from carrack.engine.live import Live
 from carrack.engine.rooms import Rooms
@@ -132,8 +132,11 @@ class Lifecycle:
 
     # ── begin ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def begin(self, container: Container, live: Live) -> None:
-        """Start a container. On failure everything is undone, the record says why, and the error is raised."""
+    async def begin(self, container: Container, live: Live, *, explain: bool = False) -> Explanation:
+        """Start a container. On failure everything is undone, the record says why, and the error is raised.
+
+        With `explain` the answer has the container's own steps too.
+        """
         rooms = self.rooms
         opening = _Opening()
         await live.without_works(WORKS_SECONDS)
@@ -146,6 +149,8 @@ class Lifecycle:
             assert prepared.order is not None
             attached, waiting = list(live.attached), live.for_shim(auto_remove=container.host_config.auto_remove)
             order = launch.with_clients(prepared.order, attached, waiting)
+            if explain:
+                order = msgspec.structs.replace(order, trace=True)
             clients = [client.fd for client in attached] + [client.fd for client in waiting]
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
             trace.mark("order")
@@ -187,6 +192,15 @@ class Lifecycle:
         self._hand_latecomers(container, live, shim)
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
         await asyncio.wrap_future(recorded)
+        trace.mark("record")
+        return Explanation(
+            container=container.id,
+            steps=[
+                *(Step("daemon", step, microseconds) for step, microseconds in trace.steps),
+                *(Step("container", step, microseconds) for step, microseconds in started.trace),
+            ],
+            total_microseconds=sum(microseconds for _, microseconds in trace.steps),
+        )
 
     def _hand_latecomers(self, container: Container, live: Live, shim: Shim) -> None:
         """Give the shim those who attached or began to wait while it was starting."""
@@ -254,6 +268,20 @@ class Lifecycle:
         await live.settled.wait()
         self._give_up_restart(container, live)
 
+    async def revive(self, container: Container, live: Live) -> None:
+        """End a container that is unhealthy, as `stop` would; what follows its end begins it again, unless the user stops it."""
+        container.reviving = True
+        await asyncio.wrap_future(self.rooms.table.save(container))
+        configured = container.config.stop_timeout
+        seconds = STOP_SECONDS if configured is None else configured
+        try:
+            await self.signal(container, live, stop_signal(container))
+            await asyncio.wait_for(live.ended.wait(), None if seconds < 0 else seconds)
+        except TimeoutError:
+            await self.kill_now(container, live)
+        except CarrackError:
+            pass  # it has ended meanwhile
+
     async def signal(self, container: Container, live: Live, number: int, *, everyone: bool = False) -> None:
         """Send a signal to the container's init; a paused container is let go on to receive a deadly one."""
         if live.shim is None:
@@ -318,6 +346,8 @@ class Lifecycle:
 
     def _demolish(self, container: Container, volumes: bool) -> None:
         rooms = self.rooms
+        storage_options.lift(container, rooms)
+        image_mounts.remove(container, rooms)
         rooms.snapshots.remove(container.id)
         rooms.remove_tree(Path(container.directory))
         rooms.volumes.release(container.id)
@@ -389,7 +419,8 @@ class Lifecycle:
             state.exit_code, state.error = exited.exit_code, exited.error
             state.out_of_memory = exited.out_of_memory or state.out_of_memory
             state.finished_at_nanoseconds = exited.finished_at_nanoseconds
-            again = wants_restart(container)
+            again = wants_restart(container) or (container.reviving and not container.stopped_by_user)
+            container.reviving = False
             for listener in self.on_ended:
                 listener(container, live)
             self.tell(container, "die", {"execDuration": str(ran_nanoseconds // 10**9), "exitCode": str(exited.exit_code)})
@@ -402,6 +433,8 @@ class Lifecycle:
                 await self.take_away(container, live, volumes=True)
                 return
             self.become(container, Status.RESTARTING if again else Status.EXITED)
+            if again:
+                _plan_restart(container, ran_nanoseconds / 1e9)
             await asyncio.wrap_future(self.rooms.table.save(container))
             if live.shim is not None:
                 if not live.shim.closed:
@@ -409,16 +442,14 @@ class Lifecycle:
                 live.shim.close()
                 live.shim = None
             if again:
-                self._restart_later(container, live, ran_nanoseconds / 1e9)
+                self.restart_later(container, live)
         finally:
             live.settled.set()
 
-    def _restart_later(self, container: Container, live: Live, ran_seconds: float) -> None:
-        if ran_seconds >= STEADY_SECONDS or not live.restart_delay_seconds:
-            live.restart_delay_seconds = FIRST_RESTART_SECONDS
-        else:
-            live.restart_delay_seconds = min(live.restart_delay_seconds * 2, LONGEST_RESTART_SECONDS)
-        live.restart = self.spawn(self._restart(container, live, live.restart_delay_seconds))
+    def restart_later(self, container: Container, live: Live) -> None:
+        """Begin a container again when that is due, be it that an earlier daemon planned it."""
+        remaining_seconds = (container.restart_at_nanoseconds - time.time_ns()) / 1e9
+        live.restart = self.spawn(self._restart(container, live, min(max(remaining_seconds, 0.0), LONGEST_RESTART_SECONDS)))
 
     async def _restart(self, container: Container, live: Live, delay_seconds: float) -> None:
         await asyncio.sleep(delay_seconds)
@@ -426,6 +457,7 @@ class Lifecycle:
             if container.state.status is not Status.RESTARTING or container.stopped_by_user:
                 return
             live.restart = None
+            container.restart_at_nanoseconds = 0
             container.restart_count += 1
             try:
                 await self.begin(container, live)
@@ -462,6 +494,15 @@ class Lifecycle:
         """Emit an event about a container in a network."""
         attributes = {"container": container.id, "name": name, "type": driver or "bridge"}
         self.rooms.events.emit("network", action, network_id, attributes)
+
+
+def _plan_restart(container: Container, ran_seconds: float) -> None:
+    """Decide when a container begins again: at once the first time, then after twice the wait of the time before."""
+    if ran_seconds >= STEADY_SECONDS or not container.restart_delay_seconds:
+        container.restart_delay_seconds = FIRST_RESTART_SECONDS
+    else:
+        container.restart_delay_seconds = min(container.restart_delay_seconds * 2, LONGEST_RESTART_SECONDS)
+    container.restart_at_nanoseconds = time.time_ns() + int(container.restart_delay_seconds * 1e9)
 
 
 class StartError(InvalidParameter):

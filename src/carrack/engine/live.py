@@ -45,7 +45,6 @@ class Live:
         """Set when the container has no init process."""
         self.ended.set()
         self.restart: asyncio.Task[None] | None = None
-        self.restart_delay_seconds = 0.0
         self.health: asyncio.Task[None] | None = None
         self.removing = False
         self.init_fd = -1

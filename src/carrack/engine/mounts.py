@@ -40,7 +40,10 @@ def resolve(
         points[point.destination] = point
 
     for text in host.binds or []:
-        add(parse_bind(text))
+        point = parse_bind(text)
+        if point.type == "volume":
+            point.driver = host.volume_driver or point.driver
+        add(point)
     for request in host.mounts or []:
         add(_from_request(request, exists))
     for destination, options in (host.tmpfs or {}).items():
@@ -48,7 +51,9 @@ def resolve(
     for destination in config.volumes or {}:
         target = _clean(destination, "volume")
         if target not in points:
-            points[target] = MountPoint("volume", "", target, driver="local", anonymous=True, copy_up=True, mode="")
+            points[target] = MountPoint(
+                "volume", "", target, driver=host.volume_driver or "local", anonymous=True, copy_up=True, mode=""
+            )
     return list(points.values())
 
 
@@ -109,6 +114,8 @@ def _from_request(request: MountRequest, exists: Callable[[str], bool]) -> Mount
                 words.append(f"mode={request.tmpfs_options.mode:o}")
             words.extend("=".join(option) for option in request.tmpfs_options.options or [])
         return _tmpfs(target, ",".join(words), writable=not request.read_only)
+    if request.type == "image":
+        return _image(request, target)
     raise InvalidParameter(f'invalid mount config for type "{request.type}": mount type unknown')
 
 
@@ -167,6 +174,21 @@ def _volume(request: MountRequest, target: str) -> MountPoint:
         copy_up=not (options is not None and options.no_copy) and not subpath,
         options=(f"subpath={subpath}",) if subpath else (),
     )
+
+
+def _image(request: MountRequest, target: str) -> MountPoint:
+    """An image's files; unless it is read-only, with a writable layer that is the container's."""
+    if not request.source:
+        raise _invalid("image", "field Source must not be empty")
+    if request.bind_options is not None:
+        raise _invalid("image", "field BindOptions must not be specified")
+    if request.volume_options is not None:
+        raise _invalid("image", "field VolumeOptions must not be specified")
+    subpath = request.image_options.subpath if request.image_options is not None else ""
+    if subpath and (posixpath.isabs(subpath) or ".." in subpath.split("/")):
+        raise _invalid("image", f"subpath must be a relative path within the image: {subpath!r}")
+    options = (f"subpath={subpath}",) if subpath else ()
+    return MountPoint("image", request.source, target, writable=not request.read_only, options=options)
 
 
 def _tmpfs(target: str, options: str, *, writable: bool = True) -> MountPoint:

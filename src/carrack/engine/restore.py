@@ -12,7 +12,7 @@ import logging
 import os
 from pathlib import Path
 
-from carrack.engine import launch
+from carrack.engine import image_mounts, launch
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.execs import Execs
 from carrack.engine.lifecycle import Lifecycle, find_exit, read_exit
@@ -42,9 +42,8 @@ async def _restore_one(life: Lifecycle, execs: Execs, container: Container) -> N
         container.state.status = Status.EXITED
         await life.take_away(container, live, volumes=container.host_config.auto_remove)
     elif status is Status.RESTARTING:
-        container.state.status = Status.EXITED
         await in_thread(life.clear_cgroup, container)
-        life.restart_soon(container, live)
+        life.restart_later(container, live)
     elif not await _was_started(life, execs, container):
         await in_thread(life.clear_cgroup, container)
         await in_thread(life.rooms.networks.release, container.id)
@@ -129,7 +128,7 @@ def _clear(life: Lifecycle) -> None:
     rooms.volumes.reconcile(known)
     containers = rooms.directories.data_root / "containers"
     for entry in _entries(containers):
-        if entry.name not in known:
+        if image_mounts.owner_of(entry.name) not in known:
             log.info("removing %s, which no container owns", entry)
             rooms.snapshots.remove(entry.name)
             rooms.remove_tree(entry)

@@ -18,6 +18,7 @@ from carrack.images.images import Images
 from carrack.networks.networks import Networks
 from carrack.runtime.cgroups.features import Features
 from carrack.shim.messages import WorkerDone, WorkerJob
+from carrack.shim.workers import Job
 from carrack.snapshots.snapshotter import Snapshotter
 from carrack.volumes.volumes import Volumes
 
@@ -28,6 +29,11 @@ class Directories:
 
     data_root: Path
     exec_root: Path
+
+    @property
+    def places(self) -> Path:
+        """The lowest layer of every container's root (roots.py)."""
+        return self.data_root / "places"
 
     def container(self, container_id: str) -> Path:
         return self.data_root / "containers" / container_id
@@ -68,6 +74,10 @@ class Settings:
     realtime: Realtime = Realtime()
     remap: Remap | None = None
     """The user namespace of containers; None: the host's."""
+    cdi_directories: tuple[str, ...] = ()
+    """Where devices are described; see `cdi.py`."""
+    restart_on_unhealthy: int = 0
+    """How many restarts in a row a container gets whose health check fails; see `health.py`."""
     runtimes: Runtimes = field(default_factory=Runtimes)
 
 
@@ -88,5 +98,7 @@ class Rooms:
     """Throw a directory away: at once out of sight, later off the disk."""
     run_job: Callable[[WorkerJob, Sequence[int]], WorkerDone]
     """Have a confined worker do a job. Blocking."""
+    start_job: Callable[[WorkerJob, Sequence[int]], Job]
+    """Give a confined worker a job, to be waited for in this thread."""
     begin_job: Callable[[WorkerJob, Sequence[int]], socket.socket]
     """Give a confined worker a job; it answers by the socket, and ends when that is closed. Blocking, briefly."""

@@ -10,7 +10,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -28,6 +28,7 @@ from carrack.oci.runtime_spec import (
     DeviceRule,
     Linux,
     MemoryLimits,
+    MountTree,
     Namespace,
     PidsLimit,
     Process,
@@ -63,6 +64,8 @@ class Places:
     """The program behind `--init`."""
     namespace_of: Callable[[str], int] = lambda _: 0
     """The init pid of another container, by reference; raises when it does not run."""
+    image_trees: Mapping[str, MountTree] = field(default_factory=dict)
+    """What `--mount type=image` mounts, by destination."""
     remap: Remap | None = None
     """The user namespace to be born in."""
 
@@ -157,12 +160,12 @@ def capability_names(host: HostConfig) -> tuple[str, ...]:
     """The capabilities the container's processes get, after `--cap-add` and `--cap-drop`. Raises InvalidParameter."""
     if host.privileged:
         return capabilities.available()
-    for field, names in (("CapAdd", host.cap_add), ("CapDrop", host.cap_drop)):
+    for what, names in (("CapAdd", host.cap_add), ("CapDrop", host.cap_drop)):
         for name in names or ():
             try:
                 capabilities.normalise(name)
             except InvalidParameter as error:
-                raise InvalidParameter(f"invalid {field}: {error.message}") from None
+                raise InvalidParameter(f"invalid {what}: {error.message}") from None
     return capabilities.chosen(host.cap_add or (), host.cap_drop or ())
 
 
@@ -281,14 +284,14 @@ def _mounts(container: Container, places: Places) -> list[SpecMount]:
     ):
         if source and destination not in taken:
             access = ("ro",) if host.readonly_rootfs or destination == "/sbin/docker-init" else ()
-            ours = destination != "/sbin/docker-init"
-            mounts.append(
-                _shifted(SpecMount(destination, "bind", source, ("rbind", "rprivate", *access)), places.remap if ours else None)
-            )
-    mounts.extend(
-        _shifted(_mount(point), places.remap if point.type == "volume" else None)
-        for point in sorted(container.mounts, key=lambda point: point.destination.count("/"))
-    )
+            file = SpecMount(destination, "bind", source, ("rbind", "rprivate", *access))
+            mounts.append(file if destination == "/sbin/docker-init" else _shifted(file, places.remap))
+    for point in sorted(container.mounts, key=lambda point: point.destination.count("/")):
+        wanted = _mount(point)
+        if point.type == "image":
+            tree = places.image_trees[point.destination]
+            wanted = SpecMount(point.destination, "bind", "", ("bind", *(() if point.writable else ("ro",))), tree=tree)
+        mounts.append(_shifted(wanted, places.remap if point.type in ("volume", "image") else None))
     return mounts
 
 

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TypedDict
 
 from carrack import __version__
+from carrack.engine import cdi
 from carrack.engine.oci_runtimes import OURS, Runtimes
 from carrack.engine.rooms import Rooms, Settings
 from carrack.engine.state import Status
 from carrack.engine.system_information import (
     AddressPool,
     Component,
+    DiscoveredDevice,
     IndexConfig,
     RegistryConfig,
     RuntimeProgram,
@@ -117,6 +119,9 @@ class System:
             server_version=facts.release,
             runtimes=_runtimes(self._rooms.settings.runtimes),
             default_runtime=self._rooms.settings.runtimes.default,
+            cdi_spec_dirs=list(self._rooms.settings.cdi_directories),
+            discovered_devices=[DiscoveredDevice("cdi", name) for name in cdi.Devices(self._rooms.settings.cdi_directories).names]
+            or None,
             init_binary=self._rooms.settings.init_path,
             security_options=_security_options(layout.version, self._rooms.settings),
             default_address_pools=[AddressPool(base, size) for base, size in facts.address_pools],

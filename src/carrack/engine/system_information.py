@@ -68,6 +68,13 @@ class RuntimeProgram(msgspec.Struct):
     runtime_args: list[str] | None = msgspec.field(default=None, name="runtimeArgs")
 
 
+class DiscoveredDevice(_Document):
+    """A device that `--device` can name."""
+
+    source: str
+    id: str = msgspec.field(name="ID")
+
+
 class SwarmState(_Document):
     """A node that is in no swarm."""
 
@@ -157,7 +164,7 @@ class SystemInformation(_Document):
     default_address_pools: list[AddressPool] = []
     firewall_backend: FirewallBackend = msgspec.field(default_factory=FirewallBackend)
     cdi_spec_dirs: list[str] = []
-    discovered_devices: list[str] | None = None
+    discovered_devices: list[DiscoveredDevice] | None = None
     warnings: list[str] | None = None
 
 

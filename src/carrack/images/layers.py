@@ -15,8 +15,8 @@ from carrack.errors import DataCorrupt, InvalidParameter, NotFound
 from carrack.oci.digest import Digest, chain_id
 from carrack.snapshots import Layer, Snapshotter
 
-DEPTH_LIMIT = 500
-"""OVL_MAX_STACK of the kernel."""
+DEPTH_LIMIT = 490
+"""OVL_MAX_STACK of the kernel, less what an engine puts below an image's layers."""
 _ATTEMPTS = 5
 
 

@@ -79,6 +79,8 @@ class MountTree(_Document, frozen=True):
     """The place inside, looked up without leaving the stack; "": its root."""
     upper: str = ""
     work: str = ""
+    volatile: bool = True
+    """What is written need not outlive a power cut; such a stack can be mounted once."""
 
 
 class SpecMount(_Document, frozen=True):

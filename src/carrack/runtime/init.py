@@ -24,6 +24,8 @@ import socket
 import time
 from typing import NamedTuple, NoReturn
 
+import msgspec
+
 from carrack.errors import CarrackError
 from carrack.kernel import keyring, paths, process
 from carrack.oci import runtime_spec
@@ -198,7 +200,8 @@ class _Init:
             self._await(HOOKS_DONE)
         if order.hooks.create_container:
             os.fchdir(self._room.root_fd)  # where such hooks expect to be
-            hooks.run(order.hooks.create_container, order.state, "createContainer")
+            state = msgspec.structs.replace(order.state, pid=int(os.readlink("/proc/self")))  # the host's procfs still
+            hooks.run(order.hooks.create_container, state, "createContainer")
         if order.apparmor:
             self._ask_for_profile()
 

@@ -114,40 +114,44 @@ class MountFile(Step, frozen=True):
 
     def apply(self, room: Room) -> None:
         try:
-            fd = self._file(room)
+            directory = room.open("/dev", os.O_RDONLY | os.O_DIRECTORY)
             try:
-                target = room.file(self.target)
+                if paths.file_system_magic(directory) != paths.TMPFS_MAGIC:
+                    raise InitFailed(f'a file at "{self.target}" needs a /dev of the container\'s own')
+                self._write(directory)
                 try:
-                    _refuse_inside_proc(self.target, target, fd)
-                    mount.attach(fd, target)
+                    self._bind(room, directory)
                 finally:
-                    os.close(target)
+                    os.unlink(_PASSING, dir_fd=directory)  # not before: what has no name cannot be mounted
             finally:
-                os.close(fd)
+                os.close(directory)
         except OSError as error:
             raise InitFailed(f'error mounting a file to rootfs at "{self.target}": {words(error)}') from None
 
-    def _file(self, room: Room) -> int:
-        directory = room.open("/dev", os.O_RDONLY | os.O_DIRECTORY)
+    def _write(self, directory: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(_PASSING, flags, 0o600, dir_fd=directory)
         try:
-            if paths.file_system_magic(directory) != paths.TMPFS_MAGIC:
-                raise InitFailed(f'a file at "{self.target}" needs a /dev of the container\'s own')
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            file = os.open(_PASSING, flags, 0o600, dir_fd=directory)
-            try:
-                view = memoryview(self.content)
-                while view:
-                    view = view[os.write(file, view) :]
-                os.fchown(file, self.uid, self.gid)
-                os.fchmod(file, self.mode)
-                clone = mount.clone_tree(_PASSING, directory_fd=directory, follow=False)
-            finally:
-                os.close(file)
-                os.unlink(_PASSING, dir_fd=directory)
+            view = memoryview(self.content)
+            while view:
+                view = view[os.write(file, view) :]
+            os.fchown(file, self.uid, self.gid)
+            os.fchmod(file, self.mode)
         finally:
-            os.close(directory)
-        mount.set_attributes(clone, add=mount.ATTR_RDONLY | mount.ATTR_NOSUID | mount.ATTR_NODEV)
-        return clone
+            os.close(file)
+
+    def _bind(self, room: Room, directory: int) -> None:
+        clone = mount.clone_tree(_PASSING, directory_fd=directory, follow=False)
+        try:
+            mount.set_attributes(clone, add=mount.ATTR_RDONLY | mount.ATTR_NOSUID | mount.ATTR_NODEV)
+            target = room.file(self.target)
+            try:
+                _refuse_inside_proc(self.target, target, clone)
+                mount.attach(clone, target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(clone)
 
 
 _PASSING = ".carrack-file"

@@ -73,18 +73,25 @@ def take_bind(source: str, options: MountOptions, user_namespace_fd: int = -1) -
 
 
 def take_tree(tree: MountTree, options: MountOptions, user_namespace_fd: int = -1) -> int:
-    """A detached clone of a place inside a stack of directories, reached without leaving the stack. Raises OSError."""
+    """A detached clone of a place inside a stack of directories, reached without leaving the stack. Raises OSError.
+
+    With the option `idmap` and a user namespace the stack is shifted into that.
+    """
+    shifts = options.idmap and user_namespace_fd >= 0
     if len(tree.lower) == 1 and not tree.upper:
         root = os.open(tree.lower[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     else:
-        data = (f"upperdir={tree.upper}", f"workdir={tree.work}", "volatile") if tree.upper else ()
-        root = _overlay(Mount("overlay", "overlay", options=data, lower=tree.lower), parse(data, "overlay"))
+        data = (f"upperdir={tree.upper}", f"workdir={tree.work}", *(("volatile",) if tree.volatile else ())) if tree.upper else ()
+        stack = Mount("overlay", "overlay", options=data, lower=tree.lower)
+        parsed = parse(data, "overlay")
+        root = idmap.overlay(stack, parsed, user_namespace_fd) if shifts else _overlay(stack, parsed)
+        shifts = False
     try:
         fd = _clone_inside(root, tree.path or ".")
     finally:
         os.close(root)
     try:
-        if options.idmap and user_namespace_fd >= 0:
+        if shifts:
             idmap.shift(fd, user_namespace_fd)
         mount.set_attributes(fd, add=options.attributes, propagation=mount.MS_PRIVATE)
     except OSError:

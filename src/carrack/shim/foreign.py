@@ -125,9 +125,13 @@ class ForeignCreation:
         held: list[SpecMount] = []
         for number, wanted in enumerate(spec.mounts):
             ours = parse(wanted.options, wanted.type)
-            if wanted.source.startswith("/proc/") or wanted.uid_mappings or ours.subpath:
+            if wanted.source.startswith("/proc/") or wanted.uid_mappings or ours.subpath or wanted.tree:
                 how = MountOptions(bind=True, recursive=ours.recursive, idmap=bool(wanted.uid_mappings), subpath=ours.subpath)
-                fd = rootfs.take_bind(wanted.source, how, self._users_fd() if how.idmap else -1)
+                users_fd = self._users_fd() if how.idmap else -1
+                if wanted.tree is not None:
+                    fd = rootfs.take_tree(wanted.tree, how, users_fd)
+                else:
+                    fd = rootfs.take_bind(wanted.source, how, users_fd)
                 place = f"{self._runtime.bundle}/bind{number}"
                 if stat.S_ISDIR(os.fstat(fd).st_mode):
                     os.mkdir(place)
@@ -135,7 +139,7 @@ class ForeignCreation:
                     os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
                 self._put(fd, place)
                 kept = tuple(option for option in wanted.options if not option.startswith(SUBPATH))
-                wanted = msgspec.structs.replace(wanted, source=place, options=kept, uid_mappings=(), gid_mappings=())
+                wanted = msgspec.structs.replace(wanted, source=place, options=kept, uid_mappings=(), gid_mappings=(), tree=None)
             held.append(wanted)
         return msgspec.structs.replace(spec, mounts=tuple(held))
 

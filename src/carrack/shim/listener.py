@@ -10,7 +10,8 @@ from collections.abc import Callable
 from carrack.shim.loop import READ, Loop
 
 _CREDENTIALS = struct.Struct("iII")
-_BACKLOG = 8
+_BACKLOG = 128
+"""A burst of orders must not be turned away while one of them is being forked for."""
 
 
 def bind(path: str) -> _socket.socket:

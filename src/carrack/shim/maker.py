@@ -15,11 +15,14 @@ import select
 import time
 from typing import NoReturn
 
+import msgspec
+
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import process as kernel_process
-from carrack.runtime import cgroups
+from carrack.runtime import cgroups, hooks
 from carrack.runtime.create import Creation, StartFailed, Stdio, create
 from carrack.runtime.creation import remove_cgroup
+from carrack.runtime.failure import InitFailed
 from carrack.shim import exit_record, foreign, handover, listener, messages, open_files, tenancy, wire, worker
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.foreign import ForeignCreation
@@ -80,6 +83,23 @@ def _introduce(order: StartOrder, shim: _socket.socket) -> None:
     else:
         shim.send(INHERITS + order.container_id.encode())
         shim.recv(1)
+
+
+def _after_start(order: StartOrder, pid: int) -> None:
+    """The hooks for a container whose program runs; that one fails is told, and no more: it is too late to take the start back."""
+    if order.runtime is None and order.spec.hooks is not None and order.spec.hooks.poststart:
+        state = hooks.State(
+            order.spec.oci_version,
+            order.container_id,
+            "running",
+            pid,
+            f"{order.state_directory}/bundle",
+            order.spec.annotations,
+        )
+        try:
+            hooks.run(order.spec.hooks.poststart, state, "poststart")
+        except InitFailed as error:
+            os.write(2, f"carrack: {order.container_id}: {error.cause}\n".encode())
 
 
 def bury(order_fd: int, fds: list[int]) -> None:
@@ -168,6 +188,7 @@ class _Making:
         memory_fd = creation.cgroup.watch_out_of_memory()
         self._wait_for_go()
         creation.go()
+        _after_start(order, creation.pid)
         started_at = time.time_ns()
         self._tell(messages.Started(started_at, tuple(creation.warnings[told:]), tuple(creation.trace) if order.trace else ()))
         return self._container(creation, started_at, memory_fd, self._listening)
@@ -210,8 +231,19 @@ class _Making:
             if fd >= 0:
                 os.fchown(fd, uid, gid)
 
+    def _bundle(self) -> str:
+        """Where hooks find config.json and the root, as they do below other runtimes; empty when there are none."""
+        order = self._order
+        if order.spec.hooks is None:
+            return ""
+        bundle = f"{order.state_directory}/bundle"
+        os.makedirs(f"{bundle}/rootfs", mode=0o711, exist_ok=True)
+        with open(f"{bundle}/config.json", "wb") as file:
+            file.write(msgspec.json.encode(foreign.document(order.spec)))
+        return bundle
+
     def _create_here(self, stdio: Stdio | None, console: bool) -> Creation:
-        order, spec = self._order, self._order.spec
+        order, spec, bundle = self._order, self._order.spec, self._bundle()
         return create(
             spec,
             rootfs=order.rootfs,
@@ -221,6 +253,8 @@ class _Making:
             seccomp_filter=order.seccomp,
             container_id=order.container_id,
             sibling=True,
+            bundle=bundle,
+            root_path=f"{bundle}/rootfs" if bundle else "/",
             trace=order.trace,
         )
 

@@ -298,6 +298,26 @@ class ReadPath(_Message, frozen=True, tag="read-path"):
     version: int = VERSION
 
 
+class ExportRoot(_Message, frozen=True, tag="export-root"):
+    """Write all of a view as a tar stream, as PackTree does. Descriptors: the view's, then where to write."""
+
+    view: View
+    version: int = VERSION
+
+
+class FindChanges(_Message, frozen=True, tag="find-changes"):
+    """Tell what a tree changes of the one below it: ``C``, ``A`` or ``D``, the path, a NUL, for each. Descriptors: where to write,
+    the directory that holds the changes. Answered with `entries`."""
+
+    below: tuple[Mount, ...] = ()
+    """What is changed; nothing: an empty tree."""
+    whole: bool = False
+    """The directory is a changed copy of all that is below, and not an overlay's upper directory."""
+    places: tuple[str, ...] = ()
+    """Directories and empty files that are no change when they were added to a copy: the engine mounts on them."""
+    version: int = VERSION
+
+
 class WritePath(_Message, frozen=True, tag="write-path"):
     """Extract a (compressed) tar into a directory of a container. Descriptors: the view's, then the source."""
 
@@ -399,6 +419,8 @@ WorkerJob = (
     | LookAt
     | ReadPath
     | WritePath
+    | ExportRoot
+    | FindChanges
 )
 
 

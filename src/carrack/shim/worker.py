@@ -25,11 +25,14 @@ from carrack.shim.confinement import detached, shut_in
 from carrack.shim.contexts import prune_tree, sync_context, unpack_context
 from carrack.shim.copy_files import copy_files
 from carrack.shim.copy_tree import TreeCopy
+from carrack.shim.find_changes import find_changes
 from carrack.shim.messages import (
     Checksum,
     CopyDirectory,
     CopyFiles,
     CopyUp,
+    ExportRoot,
+    FindChanges,
     LookAt,
     MakeDirectory,
     PackTree,
@@ -95,6 +98,10 @@ def _do(job: WorkerJob, fds: list[int], tell: Tell) -> WorkerDone:
             return place.look_at(shut_in(take_tree(job.rootfs)), job.path)
         case ReadPath():
             return _read(job, fds, tell)
+        case ExportRoot():
+            return _export(job, fds)
+        case FindChanges():
+            return _find_changes(job, *fds)
         case WritePath():
             root_fd = container_view.enter(job.view, fds, writes=True)
             return write_path(job, root_fd, *fds)
@@ -150,6 +157,22 @@ def _pack(job: PackTree, target_fd: int, directory_fd: int = -1) -> WorkerDone:
         tree = _taken(directory_fd)
         mount.set_attributes(tree, add=LOOK_ONLY)
     return pack_tree(job, shut_in(tree, overlay_attributes=True), target_fd)
+
+
+def _export(job: ExportRoot, fds: list[int]) -> WorkerDone:
+    root_fd = container_view.enter(job.view, fds, writes=False)
+    return pack_tree(PackTree(), root_fd, fds[0])
+
+
+def _find_changes(job: FindChanges, target_fd: int, upper_fd: int) -> WorkerDone:
+    """The changes stay a detached mount, from which ``..`` leads nowhere; what is below becomes the root."""
+    upper = detached(upper_fd)
+    os.close(upper_fd)
+    mount.set_attributes(upper, add=LOOK_ONLY)
+    root_fd = shut_in(take_tree(job.below), overlay_attributes=True)
+    changes_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=upper)
+    os.close(upper)
+    return find_changes(job, root_fd, changes_fd, target_fd)
 
 
 def _read(job: ReadPath, fds: list[int], tell: Tell) -> WorkerDone:

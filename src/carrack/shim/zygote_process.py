@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -67,12 +68,11 @@ def connect(path: str) -> socket.socket:
     """A connection to the zygote, greeted. Raises Unavailable when none answers."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        sock.settimeout(_ANSWER_SECONDS)
-        sock.connect(path)
+        _dial(sock, path)
         greeting, _ = wire.receive(sock)
         if not isinstance(greeting, Greeting):
             raise Unavailable(f"{path} is not a zygote's socket")
-        sock.settimeout(None)
+        _set_patience(sock, 0)
         return sock
     except (OSError, EOFError, SystemFailure) as error:
         sock.close()
@@ -80,6 +80,20 @@ def connect(path: str) -> socket.socket:
     except BaseException:
         sock.close()
         raise
+
+
+def _dial(sock: socket.socket, path: str) -> None:
+    """Connect, with the kernel's own time-outs: a non-blocking connect (as under Python's time-outs) fails at once while many
+    others stand in line, and a zygote that is only busy would be taken for dead."""
+    _set_patience(sock, _ANSWER_SECONDS)
+    sock.connect(path)
+
+
+def _set_patience(sock: socket.socket, seconds: float) -> None:
+    """How long a call on a blocking socket may take; 0: for ever (socket(7))."""
+    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
 def reach(path: str) -> socket.socket:
@@ -99,8 +113,7 @@ def greet(path: str) -> Greeting | None:
     """What the zygote at `path` says of itself; None without one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         try:
-            sock.settimeout(_ANSWER_SECONDS)
-            sock.connect(path)
+            _dial(sock, path)
             greeting, _ = wire.receive(sock)
         except (OSError, EOFError, SystemFailure):
             return None
@@ -111,8 +124,7 @@ def dismiss_zygote(path: str) -> None:
     """Ask the zygote to exit, and wait until it has. What it forked goes on. Nothing happens without one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         try:
-            sock.settimeout(_ANSWER_SECONDS)
-            sock.connect(path)
+            _dial(sock, path)
             wire.send(sock, Leave())
             while sock.recv(wire.PACKET_BYTES):
                 pass

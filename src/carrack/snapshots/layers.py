@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,9 @@ _STAGING = "new-"
 _DIFF = "diff"
 _RESERVE = 20
 """One part in this many of the file system stays free."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEEPEST = 500
+"""One directory is open for each level; what lies deeper is not counted."""
 RW = "rw"
 WORK = "work"
 
@@ -145,6 +149,10 @@ class LayerStore:
         for name in (RW, WORK):
             self._trash.throw(self._containers / key / name)
 
+    def changes(self, key: str) -> Path:
+        self.parent(key)
+        return self.home(key) / RW
+
     def usage(self, key: str) -> Usage:
         self.parent(key)
         return tree_usage(self._containers / key / RW)
@@ -204,25 +212,40 @@ def _stacked(parent: Digest | None, diff_id: Digest) -> Digest:
 
 
 def tree_usage(path: Path) -> Usage:
-    """What the files of a tree hold, each inode once, links not followed."""
+    """What the files of a tree hold, each inode once, links not followed, however its owner changes it meanwhile."""
     seen: set[int] = set()
-    size_bytes = 0
-    waiting = [str(path)]
-    while waiting:
+    levels: list[tuple[int, list[str]]] = []
+    """The directories from the root to where we are, each with those in it that are still to be seen."""
+
+    def enter(name: str | Path, parent_fd: int | None) -> int:
         try:
-            entries = os.scandir(waiting.pop())
-        except FileNotFoundError:
-            continue
-        with entries:
+            fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
+        except OSError:
+            return 0  # it has gone, or is something else by now
+        directories: list[str] = []
+        levels.append((fd, directories))
+        found = 0
+        with os.scandir(fd) as entries:
             for entry in entries:
                 try:
-                    stat = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue  # a running container removed it meanwhile
-                if stat.st_ino in seen:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError:
                     continue
-                seen.add(stat.st_ino)
-                size_bytes += stat.st_size if not entry.is_dir(follow_symlinks=False) else 0
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
+                if status.st_ino in seen:
+                    continue
+                seen.add(status.st_ino)
+                if stat.S_ISDIR(status.st_mode):
+                    directories.append(entry.name)
+                else:
+                    found += status.st_size
+        return found
+
+    size_bytes = enter(path, None)
+    while levels:
+        fd, directories = levels[-1]
+        if directories and len(levels) < _DEEPEST:
+            size_bytes += enter(directories.pop(), fd)
+        else:
+            levels.pop()
+            os.close(fd)
     return Usage(size_bytes, len(seen))

@@ -60,6 +60,12 @@ class Native(LayerStore):
         os.setxattr(staging, _OPAQUE, b"y")
         return staging
 
+    def changes(self, key: str) -> Path:
+        """See `Snapshotter.changes`. A full copy, so the layer hides all that is below it."""
+        directory = super().changes(key)
+        os.setxattr(directory, _OPAQUE, b"y")
+        return directory
+
     def mounts(self, key: str) -> tuple[Mount, ...]:
         self.parent(key)
         return (Mount("bind", str(self.home(key) / RW), options=("rbind", "rw")),)

@@ -104,6 +104,9 @@ class Snapshotter(Protocol):
         It must not be mounted. Raises NotFound.
         """
 
+    def changes(self, key: str) -> Path:
+        """The directory that holds a snapshot's own changes, in the form of a layer. Raises NotFound."""
+
     def usage(self, key: str) -> Usage:
         """What a snapshot's own changes take. Raises NotFound."""
 

@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import select
+import signal
+import socket
 import stat
 import tarfile
 import threading
@@ -19,6 +21,7 @@ from carrack.errors import Cancelled, CarrackError, Unavailable
 from carrack.oci.mount import Mount
 from carrack.shim import messages as m
 from carrack.shim.workers import Job, run_job
+from carrack.shim.zygote_process import greet, reach
 from tests.kernel.shim.harness import Harness
 
 pytestmark = pytest.mark.root
@@ -319,3 +322,21 @@ def test_a_renamed_directory_of_overlayfs_is_refused_rather_than_lost(harness: H
     os.setxattr(tmp_path / "upper/moved", "trusted.overlay.redirect", b"/elsewhere")
     with directory(tmp_path / "upper") as upper, pytest.raises(CarrackError, match="redirect_dir"):
         packed(harness, tmp_path, m.PackTree(whiteouts=True), upper)
+
+
+def test_a_burst_of_orders_meets_one_zygote(harness: Harness) -> None:
+    before = greet(harness.zygote.socket_path)
+    os.kill(harness.zygote.pid, signal.SIGSTOP)
+    met: list[socket.socket] = []
+    threads = [threading.Thread(target=lambda: met.append(reach(harness.zygote.socket_path))) for _ in range(150)]
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        os.kill(harness.zygote.pid, signal.SIGCONT)
+    for thread in threads:
+        thread.join()
+    for sock in met:
+        sock.close()
+    assert len(met) == 150
+    assert greet(harness.zygote.socket_path) == before

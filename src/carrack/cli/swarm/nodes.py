@@ -161,7 +161,7 @@ def _tasks(session: Session, parsed: Parsed) -> None:
         except CarrackError as error:
             failures.append(str(error))
     if tasks or not failures:
-        print_tasks(session, parsed, tasks, whole_ids=False)
+        print_tasks(session, parsed, tasks)
     if failures:
         raise CommandFailure("\n".join(failures))
 

@@ -116,7 +116,7 @@ NOUN = Noun(
 )
 
 
-def print_tasks(session: Session, parsed: Parsed, tasks: list[dict[str, Any]], *, whole_ids: bool = True) -> None:
+def print_tasks(session: Session, parsed: Parsed, tasks: list[dict[str, Any]], *, whole_ids: bool = False) -> None:
     """Prints tasks, those of a slot together, the newest first and named, the older ones drawn under it.
 
     `whole_ids` says how --quiet prints them.

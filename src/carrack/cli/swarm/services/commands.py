@@ -300,7 +300,7 @@ def _tasks(session: Session, parsed: Parsed) -> None:
             from carrack.cli.swarm.nodes import resolve_self
 
             filters["node"] = [resolve_self(session, node) for node in filters["node"]]
-        print_tasks(session, parsed, session.engine.json("GET", "/tasks", filters_query(filters)) or [])
+        print_tasks(session, parsed, session.engine.json("GET", "/tasks", filters_query(filters)) or [], whole_ids=True)
     if missing:
         raise CommandFailure("\n".join(missing))
 
