@@ -6,6 +6,7 @@ Knows the order of things and nothing of how they come in or are shown: a transp
 from __future__ import annotations
 
 import asyncio
+import logging
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,8 @@ from carrack.build.workshop import BuildWorkshop, Equipment
 from carrack.errors import Cancelled, CarrackError, InvalidParameter, NotFound
 from carrack.images.images import Images
 from carrack.oci.platform import machine
+
+log = logging.getLogger("carrack.build")
 
 T = TypeVar("T")
 _DOCKERFILE_LIMIT_BYTES = 16 << 20
@@ -62,9 +65,18 @@ class Builder:
     """Builds, for every transport. Lives on the event loop."""
 
     def __init__(
-        self, solver: Solver, equipment: Equipment, images: Images, exporter: ImageExporter, registries: BaseImages
+        self,
+        solver: Solver,
+        equipment: Equipment,
+        images: Images,
+        exporter: ImageExporter,
+        registries: BaseImages,
+        tidy: Callable[[], object] = lambda: None,
     ) -> None:
+        """`tidy` is called, in a thread, after each build."""
         self._solver = solver
+        self._tidy = tidy
+        self._tidying: asyncio.Task[object] | None = None
         self.equipment = equipment
         self._images = images
         self._exporter = exporter
@@ -97,6 +109,9 @@ class Builder:
         finally:
             del self._running[cancel]
             await self._solver.look(lambda: _close(request))
+            if self._tidying is None or self._tidying.done():
+                self._tidying = asyncio.ensure_future(self._solver.look(self._tidy))
+                self._tidying.add_done_callback(_tell_trouble)
 
     async def _build(self, request: BuildRequest, tell: Tell, cancel: Cancellation) -> Outcome:
         look = self._solver.look
@@ -219,6 +234,8 @@ class Builder:
             cancel.cancel()
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+        if self._tidying is not None:
+            await asyncio.gather(self._tidying, return_exceptions=True)
         self._solver.close()
 
 
@@ -245,6 +262,12 @@ def _files_of(request: BuildRequest) -> tuple[bytes, tuple[str, ...]]:
         if ignore is None and context is not None:
             ignore = context.read(each, _IGNORE_LIMIT_BYTES)
     return content, _patterns(ignore)
+
+
+def _tell_trouble(done: asyncio.Task[object]) -> None:
+    """What goes wrong while tidying up is no build's failure."""
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.warning("cannot bring the build cache under its ceiling: %s", error)
 
 
 def _ignore(_: object) -> None:

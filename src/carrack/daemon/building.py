@@ -51,7 +51,7 @@ class BuildHouse:
                 id=kept.record.id,
                 type=kept.record.kind,
                 description=kept.record.description,
-                parents=(kept.record.parent.removeprefix("sha256:")[:25],) if kept.record.parent else (),
+                parents=tuple(parent.removeprefix("sha256:")[:25] for parent in kept.record.parents),
                 in_use=kept.in_use,
                 shared=kept.shared,
                 size_bytes=kept.size_bytes,
@@ -92,7 +92,7 @@ def open_builder(
     )
     exporter = ImageExporter(rooms.images, content, cache, files)
     collector = Collector(cache, ceiling_bytes, beside=(slots, remotes.downloads))
-    builder = Builder(Solver(), equipment, rooms.images, exporter, _Registries(puller))
+    builder = Builder(Solver(), equipment, rooms.images, exporter, _Registries(puller), collector.collect)
     return BuildHouse(builder, Reception(slots, files, remotes, snapshots.free_bytes), collector)
 
 
