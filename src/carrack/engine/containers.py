@@ -91,6 +91,7 @@ class Containers:
         try:
             inherited = self._inherited_mounts(request.host_config.volumes_from or [])
             container = await in_thread(creation.draft, container_id, chosen, request, platform, inherited, self._rooms)
+            warnings += creation.platform_warnings(container, platform)
             try:
                 await in_thread(copy_up, container, self._rooms)
                 await asyncio.wrap_future(table.add(container))
