@@ -204,7 +204,6 @@ def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
         link_local=tuple(asked.link_local_ips or ()) if asked is not None else (),
         aliases=(*(settings.aliases or ()), *((container.config.hostname,) if container.config.hostname else ())),
         links=tuple(settings.links or ()),
-        link_local=tuple((asked.link_local_ips if asked is not None else None) or ()),
         upstreams=tuple(container.host_config.dns or ()),
         driver_options=settings.driver_opts or {},
         gateway_priority=settings.gw_priority,
