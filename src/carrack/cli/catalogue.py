@@ -65,7 +65,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "tag": _I + "remove",
     },
     "manifest": dict.fromkeys(("annotate", "create", "inspect", "push", "rm"), _I + "manifests"),
-    "network": dict.fromkeys(("connect", "create", "disconnect", "inspect", "ls", "prune", "rm"), "carrack.cli.networks"),
+    "network": dict.fromkeys(
+        ("connect", "create", "disconnect", "exposure", "inspect", "ls", "prune", "rm"), "carrack.cli.networks"
+    ),
     "node": dict.fromkeys(("demote", "inspect", "ls", "promote", "ps", "rm", "update"), _W + "nodes"),
     "plugin": dict.fromkeys(
         ("create", "disable", "enable", "inspect", "install", "ls", "push", "rm", "set", "upgrade"), "carrack.cli.engine_plugins"
