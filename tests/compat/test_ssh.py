@@ -75,7 +75,7 @@ def far(engine: Engine, tmp_path: Path, free_port: FreePort) -> Iterator[FarHost
         host.close()
 
 
-@pytest.mark.observes("docker system dial-stdio", "docker run --interactive")
+@pytest.mark.observes("docker run --interactive")
 @pytest.mark.parametrize("client", ["docker", "carrack"])
 def test_a_client_reaches_the_daemon_by_ssh(far: FarHost, client: str) -> None:
     program = docker_program() if client == "docker" else carrack_program()

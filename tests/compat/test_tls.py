@@ -146,7 +146,6 @@ def serial_of(certificate: Path) -> str:
     return text.partition("=")[2]
 
 
-@pytest.mark.observes("carrack system certs")
 def test_one_command_makes_certificates_that_docker_and_carrackd_take(
     make_engine: MakeEngine, engine_kind: str, tmp_path: Path, free_port: FreePort
 ) -> None:
