@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from carrack.engine import image_mounts, launch, request, specification, storage_options
-from carrack.engine.container import Container
+from carrack.engine.container import Container, Explanation, Step
 from carrack.engine.launch import Launch
 from carrack.engine.live import Live
 from carrack.engine.rooms import Rooms
@@ -132,8 +132,11 @@ class Lifecycle:
 
     # ── begin ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def begin(self, container: Container, live: Live) -> None:
-        """Start a container. On failure everything is undone, the record says why, and the error is raised."""
+    async def begin(self, container: Container, live: Live, *, explain: bool = False) -> Explanation:
+        """Start a container. On failure everything is undone, the record says why, and the error is raised.
+
+        With `explain` the answer has the container's own steps too.
+        """
         rooms = self.rooms
         opening = _Opening()
         await live.without_works(WORKS_SECONDS)
@@ -146,6 +149,8 @@ class Lifecycle:
             assert prepared.order is not None
             attached, waiting = list(live.attached), live.for_shim(auto_remove=container.host_config.auto_remove)
             order = launch.with_clients(prepared.order, attached, waiting)
+            if explain:
+                order = msgspec.structs.replace(order, trace=True)
             clients = [client.fd for client in attached] + [client.fd for client in waiting]
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
             trace.mark("order")
@@ -187,6 +192,15 @@ class Lifecycle:
         self._hand_latecomers(container, live, shim)
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
         await asyncio.wrap_future(recorded)
+        trace.mark("record")
+        return Explanation(
+            container=container.id,
+            steps=[
+                *(Step("daemon", step, microseconds) for step, microseconds in trace.steps),
+                *(Step("container", step, microseconds) for step, microseconds in started.trace),
+            ],
+            total_microseconds=sum(microseconds for _, microseconds in trace.steps),
+        )
 
     def _hand_latecomers(self, container: Container, live: Live, shim: Shim) -> None:
         """Give the shim those who attached or began to wait while it was starting."""
