@@ -314,7 +314,8 @@ class Lifecycle:
             return
         if container.state.paused and number in (SIGKILL, stop_signal(container)):
             await in_thread(self.cgroup(container).thaw)
-            self.become(container, Status.RUNNING)
+            if container.state.paused:  # it may have ended while it was let go on
+                self.become(container, Status.RUNNING)
 
     async def kill_now(self, container: Container, live: Live) -> None:
         """End a container by force. Raises SystemFailure when the kernel does not let it end."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from carrack.networks.networks import Networks
 
 Prefix = IPv4Network | IPv6Network
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_.\- ]*[a-zA-Z0-9_.\-])?")
 _PREDEFINED = ("bridge", "host", "none", "default")
 
 
@@ -88,7 +88,9 @@ def _check(networks: Networks, request: NetworkRequest) -> None:
     if not request.name.strip():
         raise InvalidParameter("network name cannot be empty")
     if not _NAME.fullmatch(request.name):
-        raise InvalidParameter(f"invalid network name {request.name!r}: want [a-zA-Z0-9][a-zA-Z0-9_.-]*")
+        raise InvalidParameter(
+            f"invalid network name {request.name!r}: want letters, digits, spaces and the characters _.-, a letter or a digit first"
+        )
     if any(other.name == request.name for other in networks.list()):
         raise Conflict(f"network with name {request.name} already exists")
     if request.driver == "overlay":
