@@ -281,7 +281,8 @@ class Containers:
             if not container.state.paused:
                 raise Conflict(f"container {container.id} is not paused")
             await in_thread(self._life.cgroup(container).thaw)
-            self._life.become(container, Status.RUNNING)
+            if container.state.paused:  # one that was killed while it stood still ends at this moment
+                self._life.become(container, Status.RUNNING)
         self._life.tell(container, "unpause")
 
     async def resize(self, ref: str, height: int, width: int) -> None:
