@@ -20,7 +20,7 @@ from carrack.api.sessions import give_chunked, give_raw
 from carrack.api.status import status_of
 from carrack.api.versions import at_least
 from carrack.engine.config import CreateRequest, LogConfig, UpdateRequest
-from carrack.engine.container import Container, Created, Processes, Pruned, Sizes
+from carrack.engine.container import Container, Created, Explanation, Processes, Pruned, Sizes
 from carrack.engine.filters import Filters
 from carrack.engine.streams import MULTIPLEXED, RAW, AttachOptions, LogOptions, Session, WaitCondition
 from carrack.errors import CarrackError, InvalidParameter, NotFound, NotImplementedHere
@@ -39,7 +39,7 @@ class ContainerBackend(Protocol):
     """What the engine offers. `ref` is an id, a name, or a unique prefix of an id; NotFound when there is none."""
 
     async def create(self, name: str, request: CreateRequest, platform: str) -> Created: ...
-    async def start(self, ref: str, *, detach_keys: str = "") -> None: ...
+    async def start(self, ref: str, *, detach_keys: str = "", explain: bool = False) -> Explanation: ...
     async def stop(self, ref: str, *, signal: str = "", timeout_seconds: int | None = None) -> None: ...
     async def restart(self, ref: str, *, signal: str = "", timeout_seconds: int | None = None) -> None: ...
     async def kill(self, ref: str, signal: str) -> None: ...
@@ -138,8 +138,9 @@ class Orders:
             )
         if request.query.get("checkpoint"):
             raise NotImplementedHere("starting from a checkpoint is not implemented by Carrack yet")
-        await self._backend.start(request.params["id"], detach_keys=request.query.get("detachKeys"))
-        return NO_CONTENT
+        explain = request.query.flag("explain")  # beyond Docker: `carrack run --explain`
+        explanation = await self._backend.start(request.params["id"], detach_keys=request.query.get("detachKeys"), explain=explain)
+        return reply(explanation) if explain else NO_CONTENT
 
     async def stop(self, request: Request) -> Response:
         await self._backend.stop(request.params["id"], signal=_signal(request), timeout_seconds=request.query.integer("t"))

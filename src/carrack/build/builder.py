@@ -6,12 +6,14 @@ Knows the order of things and nothing of how they come in or are shown: a transp
 from __future__ import annotations
 
 import asyncio
+import logging
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from carrack.build import exporters
 from carrack.build.bases import Bases, images_of, with_triggers
 from carrack.build.cache import BuildCache
 from carrack.build.cancellation import Cancellation
@@ -31,6 +33,8 @@ from carrack.build.workshop import BuildWorkshop, Equipment
 from carrack.errors import Cancelled, CarrackError, InvalidParameter, NotFound
 from carrack.images.images import Images
 from carrack.oci.platform import machine
+
+log = logging.getLogger("carrack.build")
 
 T = TypeVar("T")
 _DOCKERFILE_LIMIT_BYTES = 16 << 20
@@ -62,12 +66,22 @@ class Builder:
     """Builds, for every transport. Lives on the event loop."""
 
     def __init__(
-        self, solver: Solver, equipment: Equipment, images: Images, exporter: ImageExporter, registries: BaseImages
+        self,
+        solver: Solver,
+        equipment: Equipment,
+        images: Images,
+        exporter: ImageExporter,
+        registries: BaseImages,
+        tidy: Callable[[], object] = lambda: None,
     ) -> None:
+        """`tidy` is called, in a thread, after each build."""
         self._solver = solver
+        self._tidy = tidy
+        self._tidying: asyncio.Task[object] | None = None
         self.equipment = equipment
         self._images = images
         self._exporter = exporter
+        self._files = exporters.FileExporter(equipment.files, equipment.stacks, images, exporter)
         self._registries = registries
         self._running: dict[Cancellation, asyncio.Task[Outcome]] = {}
 
@@ -97,6 +111,9 @@ class Builder:
         finally:
             del self._running[cancel]
             await self._solver.look(lambda: _close(request))
+            if self._tidying is None or self._tidying.done():
+                self._tidying = asyncio.ensure_future(self._solver.look(self._tidy))
+                self._tidying.add_done_callback(_tell_trouble)
 
     async def _build(self, request: BuildRequest, tell: Tell, cancel: Cancellation) -> Outcome:
         look = self._solver.look
@@ -197,8 +214,10 @@ class Builder:
         warnings: tuple[LintWarning, ...],
         cancel: Cancellation,
     ) -> Outcome:
-        if export.type not in ("image", "docker", "moby"):
-            raise InvalidParameter(f"output of type {export.type!r} is not supported by this daemon yet")
+        exporters.check(export)
+        if export.type in exporters.TREES:
+            self._files.tree(export, plan, results, epoch, cancel)
+            return Outcome(warnings=warnings)
         attributes = export.attributes
         names = tuple(dict.fromkeys((*request.names, *(name for name in attributes.get("name", "").split(",") if name))))
         wish = ImageWish(
@@ -210,7 +229,10 @@ class Builder:
             rewrite_timestamps=attributes.get("rewrite-timestamp", "true") == "true",
             annotations=request.annotations,
         )
-        image = self._exporter.export(plan, results, wish, cancel)
+        if export.target_fd >= 0:
+            image = self._files.archive(export, plan, results, wish, cancel)
+        else:
+            image = self._exporter.export(plan, results, wish, cancel)
         return Outcome(str(image.id), names, warnings)
 
     async def close(self) -> None:
@@ -219,6 +241,8 @@ class Builder:
             cancel.cancel()
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+        if self._tidying is not None:
+            await asyncio.gather(self._tidying, return_exceptions=True)
         self._solver.close()
 
 
@@ -245,6 +269,12 @@ def _files_of(request: BuildRequest) -> tuple[bytes, tuple[str, ...]]:
         if ignore is None and context is not None:
             ignore = context.read(each, _IGNORE_LIMIT_BYTES)
     return content, _patterns(ignore)
+
+
+def _tell_trouble(done: asyncio.Task[object]) -> None:
+    """What goes wrong while tidying up is no build's failure."""
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.warning("cannot bring the build cache under its ceiling: %s", error)
 
 
 def _ignore(_: object) -> None:

@@ -33,11 +33,13 @@ REGULAR, SOURCE_HTTP, SOURCE_GIT, CACHE_MOUNT, INTERNAL = (
     "internal",
 )
 """The kinds of records, in the words of `docker buildx du`."""
+HISTORY = f"{INTERNAL}.history"
+"""Records that hold a time and nothing else: when a line of history was first written."""
 
 
 class _Document(msgspec.Struct, omit_defaults=True):
     parts: list[Part] = []
-    parent: str = ""
+    parents: list[str] = []
     note: dict[str, str] = {}
 
 
@@ -56,8 +58,8 @@ class Record:
     used: int
     uses: int
     parts: tuple[Part, ...]
-    parent: str = ""
-    """The key of the record that it stands on."""
+    parents: tuple[str, ...] = ()
+    """The keys of the records that it stands on, or has taken files from."""
     note: dict[str, str] | None = None
 
     @property
@@ -101,13 +103,13 @@ class BuildCache:
         place: str = "",
         description: str = "",
         size_bytes: int = 0,
-        parent: str = "",
+        parents: Sequence[str] = (),
         created: int = 0,
         note: dict[str, str] | None = None,
     ) -> Record:
         """Write a record, in place of one of that key. Raises NotFound when its layer has gone meanwhile."""
         now = time.time_ns()
-        document = msgspec.json.encode(_Document(list(key.parts), parent, note or {}))
+        document = msgspec.json.encode(_Document(list(key.parts), list(parents), note or {}))
         row = (
             key.digest, kind, str(chain_id) if chain_id else None, directory or None, place, description, size_bytes,
             created or now, now, 1, document,
@@ -125,7 +127,19 @@ class BuildCache:
         for old_chain, old_directory in before:
             self._let_go(old_chain if old_chain != row[2] else None, old_directory if old_directory != directory else None)
         return Record(
-            key.digest, kind, chain_id, directory, place, description, size_bytes, created or now, now, 1, key.parts, parent, note
+            key.digest,
+            kind,
+            chain_id,
+            directory,
+            place,
+            description,
+            size_bytes,
+            created or now,
+            now,
+            1,
+            key.parts,
+            tuple(parents),
+            note,
         )
 
     def hold(self, keys: Iterable[str]) -> None:
@@ -216,6 +230,10 @@ class BuildCache:
             self._database.execute("DELETE FROM build_records WHERE key = ?", (record.key,)).result()
             self._let_go(str(record.chain_id) if record.chain_id else None, record.directory or None)
 
+    def forget_history(self) -> None:
+        """Take away the records that hold a time and nothing else."""
+        self._database.execute("DELETE FROM build_records WHERE kind = ?", (HISTORY,)).result()
+
     def recover(self) -> None:
         """At start: records of builds that were killed, sums of layers that have gone, folders that no record names."""
         for record in self.all():
@@ -245,6 +263,6 @@ def _record(row: Row) -> Record:
     document = _decode(row[10])
     chain = Digest.parse(row[2]) if row[2] else None
     return Record(
-        row[0], row[1], chain, row[3] or "", row[4], row[5], row[6], row[7], row[8], row[9], tuple(document.parts), document.parent,
-        document.note,
+        row[0], row[1], chain, row[3] or "", row[4], row[5], row[6], row[7], row[8], row[9], tuple(document.parts),
+        tuple(document.parents), document.note,
     )  # fmt: skip

@@ -83,14 +83,17 @@ class Collector:
         self._beside = beside
         self._now = now
         self._lock = threading.Lock()
+        self._measured: dict[str, tuple[int, int]] = {}
+        """Directories of cache mounts: when they were used last, and what they held then."""
         self.ceiling_bytes = ceiling_bytes or shutil.disk_usage(cache.root).total // _PART_OF_DISK
 
     def account(self) -> list[Kept]:
         """Everything that is kept, and why, the one used longest ago first."""
         shared, held = self._cache.shared_layers(), self._cache.held
-        stood_on = Counter(record.parent for record in self._cache.all() if record.parent)
+        records = self._cache.all()
+        stood_on = Counter(parent for record in records for parent in record.parents)
         account = []
-        for record in self._cache.all():
+        for record in records:
             if record.kind.startswith(INTERNAL):
                 continue
             is_shared = record.chain_id is not None and str(record.chain_id) in shared
@@ -130,14 +133,16 @@ class Collector:
                 keep = max(0, total - max(0, lacking))
             freed = 0 if keep or tests else sum(each.prune() for each in self._beside)
             removed, more = self._until(account, keep, chosen)
+            if pruning.all and not keep and not tests:
+                self._cache.forget_history()
             return removed, freed + more
 
     def _until(self, account: Sequence[Kept], keep_bytes: int, chosen: Sequence[Kept] | None = None) -> tuple[list[Record], int]:
         """Remove the leaves that were used longest ago until no more than `keep_bytes` are left."""
         left = {kept.record.key: kept for kept in account}
-        may_go = {kept.record.key for kept in (account if chosen is None else chosen)}
+        may_go = {kept.record.key for kept in ([each for each in account if not each.shared] if chosen is None else chosen)}
         total = sum(kept.size_bytes for kept in account if not kept.shared)
-        stood_on = Counter(kept.record.parent for kept in account if kept.record.parent)
+        stood_on = Counter(parent for kept in account for parent in kept.record.parents)
         removed: list[Record] = []
         freed = 0
         while total > keep_bytes or (not keep_bytes and chosen is not None):
@@ -149,7 +154,7 @@ class Collector:
                 break
             del left[leaf.record.key]
             self._cache.remove([leaf.record])
-            stood_on[leaf.record.parent] -= 1
+            stood_on.subtract(leaf.record.parents)
             removed.append(leaf.record)
             if not leaf.shared:
                 total -= leaf.size_bytes
@@ -157,9 +162,13 @@ class Collector:
         return removed, freed
 
     def _size(self, record: Record) -> int:
-        if record.kind == CACHE_MOUNT and record.directory:
-            return tree_usage(self._cache.root / record.directory).size_bytes
-        return record.size_bytes
+        if record.kind != CACHE_MOUNT or not record.directory:
+            return record.size_bytes
+        measured = self._measured.get(record.directory)
+        if measured is None or measured[0] != record.used or record.key in self._cache.held:
+            size_bytes = tree_usage(self._cache.root / record.directory).size_bytes
+            measured = self._measured[record.directory] = (record.used, size_bytes)
+        return measured[1]
 
     def _tests(self, filters: Mapping[str, tuple[str, ...]]) -> list[Callable[[Kept], bool]]:
         tests: list[Callable[[Kept], bool]] = []
@@ -178,7 +187,7 @@ class Collector:
             case "id":
                 return lambda kept: kept.record.id.startswith(value) or kept.record.key == value
             case "parent" | "parents":
-                return lambda kept: kept.record.parent.removeprefix("sha256:").startswith(value)
+                return lambda kept: any(parent.removeprefix("sha256:").startswith(value) for parent in kept.record.parents)
             case "type":
                 return lambda kept: kept.record.kind == value
             case "description":
@@ -209,27 +218,3 @@ class Collector:
 
 def _is_true(text: str) -> bool:
     return text in ("", "1", "t", "T", "true", "True", "TRUE")
-
-
-def usage_document(kept: Kept) -> dict[str, object]:
-    """A row of `GET /system/df`."""
-    record = kept.record
-    return {
-        "ID": record.id,
-        "Parents": [record.parent.removeprefix("sha256:")[:25]] if record.parent else None,
-        "Type": record.kind,
-        "Description": record.description,
-        "InUse": kept.in_use,
-        "Shared": kept.shared,
-        "Size": kept.size_bytes,
-        "CreatedAt": _time(record.created),
-        "LastUsedAt": _time(record.used),
-        "UsageCount": record.uses,
-    }
-
-
-def _time(nanoseconds: int) -> str:
-    from datetime import UTC
-
-    seconds, rest = divmod(nanoseconds, 10**9)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest:09d}Z"

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from carrack.build.cache import INTERNAL, BuildCache
+from carrack.build.cache import HISTORY, BuildCache
 from carrack.build.cache_key import named_key
 from carrack.build.cancellation import Cancellation
 from carrack.build.history import COMMENT
@@ -246,10 +246,6 @@ class ImageExporter:
         image = msgspec.structs.replace(manifest, platform=described)
         index = write_document(self._content, lease, Index(2, (image, *statements), OCI_INDEX), OCI_INDEX)
         return index, tuple(statement.name for statement in statements)
-
-
-HISTORY = f"{INTERNAL}.history"
-"""Records that hold a time and nothing else."""
 
 
 def _moment(nanoseconds: int) -> str:

@@ -98,13 +98,15 @@ class Solver:
 
         Raises VertexFailed for the first that fails, the rest taken back by then, and Cancelled.
         """
-        job = _Job(self, workshop, tell, cancel)
-        try:
-            await asyncio.gather(*(job.result(vertex) for vertex in targets))
-        except BaseException:
-            await job.take_back()
-            raise
-        return job.results()
+        own = Cancellation()  # a failure takes back what is under way, without the build itself being cancelled
+        with cancel.calling(own.cancel):
+            job = _Job(self, workshop, tell, own)
+            try:
+                await asyncio.gather(*(job.result(vertex) for vertex in targets))
+            except BaseException:
+                await job.take_back()
+                raise
+            return job.results()
 
     async def step(self, function: Callable[[], T]) -> T:
         """Run a long piece of work in a thread."""

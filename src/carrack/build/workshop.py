@@ -177,7 +177,7 @@ class BuildWorkshop:
             place=vertex.shown.place,
             description=vertex.shown.name,
             size_bytes=size_bytes,
-            parent=base.key if base is not None else "",
+            parents=tuple(dict.fromkeys(result.key for result in inputs if result.key)),
         )
         self._hold(record)
         return Result(chain_id=chain, key=record.key, created=record.created)

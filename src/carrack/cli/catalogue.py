@@ -18,6 +18,7 @@ _W = "carrack.cli.swarm."
 GROUPS: dict[str, dict[str, str]] = {
     "builder": {"build": _I + "build", "prune": _I + "prune"},
     "checkpoint": {"create": _C + "checkpoints", "ls": _C + "checkpoints", "rm": _C + "checkpoints"},
+    "completion": dict.fromkeys(("bash", "fish", "zsh"), "carrack.cli.completion.scripts"),
     "config": dict.fromkeys(("create", "inspect", "ls", "rm"), _W + "secrets"),
     "container": {
         "attach": _C + "attach",
@@ -64,7 +65,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "tag": _I + "remove",
     },
     "manifest": dict.fromkeys(("annotate", "create", "inspect", "push", "rm"), _I + "manifests"),
-    "network": dict.fromkeys(("connect", "create", "disconnect", "inspect", "ls", "prune", "rm"), "carrack.cli.networks"),
+    "network": dict.fromkeys(
+        ("connect", "create", "disconnect", "exposure", "inspect", "ls", "prune", "rm"), "carrack.cli.networks"
+    ),
     "node": dict.fromkeys(("demote", "inspect", "ls", "promote", "ps", "rm", "update"), _W + "nodes"),
     "plugin": dict.fromkeys(
         ("create", "disable", "enable", "inspect", "install", "ls", "push", "rm", "set", "upgrade"), "carrack.cli.engine_plugins"
@@ -77,10 +80,12 @@ GROUPS: dict[str, dict[str, str]] = {
     "stack": dict.fromkeys(("config", "deploy", "ls", "ps", "rm", "services"), _W + "stacks.commands"),
     "swarm": dict.fromkeys(("ca", "init", "join", "join-token", "leave", "unlock", "unlock-key", "update"), _W + "cluster"),
     "system": {
+        "certs": "carrack.cli.programs",
         "df": _S + "usage",
         "dial-stdio": _S + "dial",
         "events": _S + "events",
         "info": _S + "info",
+        "manpages": "carrack.cli.reference",
         "prune": _S + "prune",
     },
     "volume": {
@@ -92,6 +97,7 @@ GROUPS: dict[str, dict[str, str]] = {
 GROUP_SUMMARIES = {
     "builder": "Manage builds",
     "checkpoint": "Manage checkpoints",
+    "completion": "Print completion scripts for shells",
     "config": "Manage configs of a swarm",
     "container": "Manage containers",
     "context": "Manage contexts",
@@ -116,6 +122,7 @@ TOP: dict[str, str] = {
     "images": "image ls",
     "rmi": "image rm",
     **{name: f"image {name}" for name in ("history", "import", "load", "pull", "push", "save", "tag")},
+    "doctor": "doctor",
     "events": "system events",
     "info": "system info",
     "inspect": "inspect",
@@ -126,6 +133,7 @@ TOP: dict[str, str] = {
 }
 
 ALONE = {
+    "doctor": "carrack.cli.programs",
     "inspect": _S + "inspect",
     "login": _S + "login",
     "logout": _S + "login",

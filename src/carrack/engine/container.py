@@ -97,6 +97,8 @@ class Container(msgspec.Struct):
     path: str = ""
     arguments: list[str] = []
     platform: str = "linux"
+    architecture: str = ""
+    """Of the image, in Go's words: amd64, arm64, …"""
     state: ContainerState = msgspec.field(default_factory=ContainerState)
     mounts: list[MountPoint] = []
     networks: dict[str, EndpointSettings] = {}
@@ -142,6 +144,22 @@ class Created(msgspec.Struct, rename="pascal"):
 
     id: str
     warnings: list[str] = []
+
+
+class Step(msgspec.Struct, rename="pascal"):
+    """One step of a start: who took it (daemon or container; they work side by side), and how long it took."""
+
+    by: str
+    step: str
+    microseconds: int
+
+
+class Explanation(msgspec.Struct, rename="pascal"):
+    """How a start went, step by step, as it was planned."""
+
+    container: str
+    steps: list[Step]
+    total_microseconds: int
 
 
 class Processes(msgspec.Struct, rename="pascal"):

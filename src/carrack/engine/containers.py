@@ -14,7 +14,7 @@ import msgspec
 
 from carrack.engine import creation, logs, names, request, top, updating
 from carrack.engine.config import CreateRequest, UpdateRequest
-from carrack.engine.container import Container, Created, MountPoint, Processes, Pruned, Sizes
+from carrack.engine.container import Container, Created, Explanation, MountPoint, Processes, Pruned, Sizes
 from carrack.engine.copy_up import copy_up
 from carrack.engine.filters import Filters
 from carrack.engine.lifecycle import SIGKILL, Lifecycle, exit_document, stop_signal
@@ -91,6 +91,7 @@ class Containers:
         try:
             inherited = self._inherited_mounts(request.host_config.volumes_from or [])
             container = await in_thread(creation.draft, container_id, chosen, request, platform, inherited, self._rooms)
+            warnings += creation.platform_warnings(container, platform)
             try:
                 await in_thread(copy_up, container, self._rooms)
                 await asyncio.wrap_future(table.add(container))
@@ -191,7 +192,7 @@ class Containers:
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, ref: str, *, detach_keys: str = "") -> None:
+    async def start(self, ref: str, *, detach_keys: str = "", explain: bool = False) -> Explanation:
         """Start a container. Raises NotModified when it runs, and what the runtime says when it cannot."""
         if detach_keys:
             parse_detach_keys(detach_keys)
@@ -209,7 +210,7 @@ class Containers:
             container.restart_delay_seconds = 0.0
             container.restart_count = container.unhealthy_restarts = 0
             container.stopped_by_user = False
-            await self._life.begin(container, live)
+            return await self._life.begin(container, live, explain=explain)
 
     async def stop(self, ref: str, *, signal: str = "", timeout_seconds: int | None = None) -> None:
         """Ask a container to end, then make it. Raises NotModified when it does not run."""
@@ -285,7 +286,8 @@ class Containers:
             if not container.state.paused:
                 raise Conflict(f"container {container.id} is not paused")
             await in_thread(self._life.cgroup(container).thaw)
-            self._life.become(container, Status.RUNNING)
+            if container.state.paused:  # one that was killed while it stood still ends at this moment
+                self._life.become(container, Status.RUNNING)
         self._life.tell(container, "unpause")
 
     async def resize(self, ref: str, height: int, width: int) -> None:

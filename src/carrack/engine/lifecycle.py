@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from carrack.engine import image_mounts, launch, request, specification, storage_options
-from carrack.engine.container import Container
+from carrack.engine.container import Container, Explanation, Step
 from carrack.engine.launch import Launch
 from carrack.engine.live import Live
 from carrack.engine.rooms import Rooms
@@ -65,6 +65,7 @@ class Lifecycle:
         self.rooms = rooms
         self._lives: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._going_down = False
         self.on_started: list[Callable[[Container, Live], None]] = []
         self.on_ended: list[Callable[[Container, Live], None]] = []
         self.on_exec_exited: Callable[[Container, ExecExited], None] = lambda container, message: None
@@ -132,8 +133,11 @@ class Lifecycle:
 
     # ── begin ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def begin(self, container: Container, live: Live) -> None:
-        """Start a container. On failure everything is undone, the record says why, and the error is raised."""
+    async def begin(self, container: Container, live: Live, *, explain: bool = False) -> Explanation:
+        """Start a container. On failure everything is undone, the record says why, and the error is raised.
+
+        With `explain` the answer has the container's own steps too.
+        """
         rooms = self.rooms
         opening = _Opening()
         await live.without_works(WORKS_SECONDS)
@@ -146,6 +150,8 @@ class Lifecycle:
             assert prepared.order is not None
             attached, waiting = list(live.attached), live.for_shim(auto_remove=container.host_config.auto_remove)
             order = launch.with_clients(prepared.order, attached, waiting)
+            if explain:
+                order = msgspec.structs.replace(order, trace=True)
             clients = [client.fd for client in attached] + [client.fd for client in waiting]
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
             trace.mark("order")
@@ -187,6 +193,15 @@ class Lifecycle:
         self._hand_latecomers(container, live, shim)
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
         await asyncio.wrap_future(recorded)
+        trace.mark("record")
+        return Explanation(
+            container=container.id,
+            steps=[
+                *(Step("daemon", step, microseconds) for step, microseconds in trace.steps),
+                *(Step("container", step, microseconds) for step, microseconds in started.trace),
+            ],
+            total_microseconds=sum(microseconds for _, microseconds in trace.steps),
+        )
 
     def _hand_latecomers(self, container: Container, live: Live, shim: Shim) -> None:
         """Give the shim those who attached or began to wait while it was starting."""
@@ -243,6 +258,23 @@ class Lifecycle:
         container.stopped_by_user = True
         live.cancel_restart()
         self.rooms.table.save(container)
+        await self._ask_to_end(container, live, signal, timeout_seconds)
+        self._give_up_restart(container, live)
+
+    async def end_all(self) -> None:
+        """End every container because the machine goes down: each by its own signal and time, all at once, and nothing begins any
+        more. Nobody stopped them, so the next daemon begins again what its restart policy wants to run."""
+        self._going_down = True
+        await asyncio.gather(*(self._end_for_now(container) for container in self.rooms.table), return_exceptions=True)
+
+    async def _end_for_now(self, container: Container) -> None:
+        live = self.live(container)
+        live.cancel_restart()
+        async with live.lock:
+            if container.state.status in LIVE and live.shim is not None:
+                await self._ask_to_end(container, live, 0, None)
+
+    async def _ask_to_end(self, container: Container, live: Live, signal: int, timeout_seconds: int | None) -> None:
         if timeout_seconds is None:
             configured = container.config.stop_timeout
             timeout_seconds = STOP_SECONDS if configured is None else configured
@@ -252,7 +284,6 @@ class Lifecycle:
         except TimeoutError:
             await self.kill_now(container, live)
         await live.settled.wait()
-        self._give_up_restart(container, live)
 
     async def revive(self, container: Container, live: Live) -> None:
         """End a container that is unhealthy, as `stop` would; what follows its end begins it again, unless the user stops it."""
@@ -283,7 +314,8 @@ class Lifecycle:
             return
         if container.state.paused and number in (SIGKILL, stop_signal(container)):
             await in_thread(self.cgroup(container).thaw)
-            self.become(container, Status.RUNNING)
+            if container.state.paused:  # it may have ended while it was let go on
+                self.become(container, Status.RUNNING)
 
     async def kill_now(self, container: Container, live: Live) -> None:
         """End a container by force. Raises SystemFailure when the kernel does not let it end."""
@@ -406,6 +438,7 @@ class Lifecycle:
             state.out_of_memory = exited.out_of_memory or state.out_of_memory
             state.finished_at_nanoseconds = exited.finished_at_nanoseconds
             again = wants_restart(container) or (container.reviving and not container.stopped_by_user)
+            again = again and not self._going_down
             container.reviving = False
             for listener in self.on_ended:
                 listener(container, live)

@@ -20,11 +20,13 @@ from carrack.engine.container import (
     ContainerState,
     Created,
     ExecSession,
+    Explanation,
     MountPoint,
     Processes,
     Pruned,
     PublishedPort,
     Sizes,
+    Step,
 )
 from carrack.engine.disk_usage import DiskUsage, Totals
 from carrack.engine.events import Events, Subscription
@@ -128,12 +130,13 @@ class FakeEngine:
         self.containers[made.id] = made
         return Created(made.id, ["careful"] if platform else [])
 
-    async def start(self, ref: str, *, detach_keys: str = "") -> None:
+    async def start(self, ref: str, *, detach_keys: str = "", explain: bool = False) -> Explanation:
         found = self.get(ref)
         if found.state.status is Status.RUNNING:
             raise NotModified("container is already running")
         found.state.status = Status.RUNNING
         found.state.started_at_nanoseconds = time.time_ns()
+        return Explanation(found.id, [Step("daemon", "order", 7)] if explain else [], 7)
 
     async def stop(self, ref: str, *, signal: str = "", timeout_seconds: int | None = None) -> None:
         self.asked.append(("stop", (signal, timeout_seconds)))

@@ -107,7 +107,7 @@ EFFECTS = {
 }
 
 ELSEWHERE = set(
-    "detach detach-keys sig-proxy name platform pull quiet use-api-socket disable-content-trust env-file label-file".split()
+    "detach detach-keys sig-proxy name platform pull quiet use-api-socket disable-content-trust env-file label-file explain".split()
 )
 """Flags that do not land in the body: tests/compat sees their effect."""
 

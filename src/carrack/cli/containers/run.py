@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from carrack.cli.command import Command
+from carrack.cli.containers import explanation
 from carrack.cli.containers.create import check_pull_choice, configured_proxies, create_container
 from carrack.cli.containers.options import CHECKS, CREATE_FLAGS, RUN_FLAGS
 from carrack.cli.containers.spec import build_spec
@@ -50,7 +51,7 @@ def _run(session: Session, parsed: Parsed) -> None:
     session.out.line(identity)
     session.out.flush()
     try:
-        session.engine.order("POST", f"/containers/{identity}/start")
+        explanation.start(session, f"/containers/{identity}/start", {}, parsed.value("explain"))
     except CarrackError as error:
         raise run_failure(error) from None
 
@@ -84,7 +85,7 @@ def _run_attached(session: Session, parsed: Parsed, spec: Spec, identity: str) -
             "POST", f"/containers/{identity}/wait", {"condition": "removed" if parsed.flag("rm") else "next-exit"}
         )
         try:
-            session.engine.order("POST", f"/containers/{identity}/start")
+            explanation.start(session, f"/containers/{identity}/start", {}, parsed.value("explain"))
         except CarrackError as error:
             attachment.close()
             if parsed.flag("rm"):
@@ -121,8 +122,8 @@ COMMANDS = (
         _run,
         at_least=1,
         aliases="container run, run",
-        flags=RUN_FLAGS,
-        checks=CHECKS,
+        flags=RUN_FLAGS + explanation.EXPLAIN_FLAG,
+        checks={**CHECKS, "explain": explanation.read_format},
         interspersed=False,
     ),
     Command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from carrack.cli.command import Command
+from carrack.cli.containers import explanation
 from carrack.cli.containers.lifecycle import container_path
 from carrack.cli.failure import CommandFailure
 from carrack.errors import CarrackError
@@ -28,14 +29,14 @@ def _start(session: Session, parsed: Parsed) -> None:
             raise CommandFailure("you cannot restore multiple containers at once")
         session.engine.order("POST", container_path(parsed.arguments[0], "/start"), query)
     else:
-        _start_each(session, parsed.arguments)
+        _start_each(session, parsed.arguments, parsed.value("explain"))
 
 
-def _start_each(session: Session, names: list[str]) -> None:
+def _start_each(session: Session, names: list[str], explain: str) -> None:
     failed: list[str] = []
     for name in names:
         try:
-            session.engine.order("POST", container_path(name, "/start"))
+            explanation.start(session, container_path(name, "/start"), {}, explain)
         except CarrackError as error:
             session.err.line(str(error))
             failed.append(name)
@@ -71,7 +72,7 @@ def _start_attached(session: Session, parsed: Parsed, query: dict[str, str]) -> 
             "POST", container_path(identity, "/wait"), {"condition": "removed" if removed else "next-exit"}
         )
         try:
-            session.engine.order("POST", container_path(identity, "/start"), query)
+            explanation.start(session, container_path(identity, "/start"), query, parsed.value("explain"))
         except CarrackError:
             attachment.close()
             if removed:
@@ -102,6 +103,8 @@ COMMANDS = (
             --checkpoint-dir string@experimental Folder the checkpoint is kept in
             --detach-keys string    Keys that detach from the container
         -i, --interactive bool      Attach to its STDIN
-        """,
+        """
+        + explanation.EXPLAIN_FLAG,
+        checks={"explain": explanation.read_format},
     ),
 )
