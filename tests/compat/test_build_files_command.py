@@ -46,7 +46,7 @@ def seen(carrack: CommandLine, name: str, where: str = "/in") -> list[str]:
 # ── the context ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.observes("carrack build", "POST /build/sessions", "PUT /build/sessions/{id}/contexts/{name}")
+@pytest.mark.observes("docker build")
 @pytest.mark.peer_lacks("a daemon of Docker's has no sessions")
 def test_only_what_changed_travels(carrack: CommandLine, folder: Path) -> None:
     write(folder, Dockerfile=SAY, a="1", b="2", c__d="3")
@@ -75,7 +75,7 @@ def test_only_what_changed_travels(carrack: CommandLine, folder: Path) -> None:
         ),
     ],
 )
-@pytest.mark.observes("carrack build")
+@pytest.mark.observes("docker build")
 def test_an_ignore_file_says_what_stays_here(carrack: CommandLine, folder: Path, ignore: str, expected: list[str]) -> None:
     write(folder, Dockerfile=SAY, keep__a_log="1", keep__b="2", src__main="3", x_log="4")
     (folder / ".dockerignore").write_text(ignore)
@@ -84,7 +84,7 @@ def test_an_ignore_file_says_what_stays_here(carrack: CommandLine, folder: Path,
 
 
 @pytest.mark.peer_lacks("its builder takes away only what the common ignore file names")
-@pytest.mark.observes("carrack build")
+@pytest.mark.observes("docker build")
 def test_a_dockerfiles_own_ignore_file_takes_the_others_place(carrack: CommandLine, folder: Path) -> None:
     write(folder, app_Dockerfile=SAY, a="1", b="2")
     (folder / ".dockerignore").write_text("a\n")
@@ -93,7 +93,7 @@ def test_a_dockerfiles_own_ignore_file_takes_the_others_place(carrack: CommandLi
     assert seen(carrack, "own") == ["./a"]
 
 
-@pytest.mark.observes("carrack build")
+@pytest.mark.observes("docker build")
 def test_a_dockerfile_may_lie_outside_or_come_by_stdin(carrack: CommandLine, folder: Path, tmp_path: Path) -> None:
     write(folder, a="1")
     (tmp_path / "Elsewhere").write_text(SAY)
@@ -103,7 +103,7 @@ def test_a_dockerfile_may_lie_outside_or_come_by_stdin(carrack: CommandLine, fol
     assert "./a" in seen(carrack, "typed")
 
 
-@pytest.mark.observes("carrack build")
+@pytest.mark.observes("docker build")
 def test_stdin_may_be_a_dockerfile_or_a_whole_context(carrack: CommandLine) -> None:
     carrack.ok("build", "-t", "lone", "-", stdin="FROM busybox\nRUN echo said > /f\n")
     assert carrack.ok("run", "--rm", "lone", "cat", "/f") == "said"
@@ -117,7 +117,7 @@ def test_stdin_may_be_a_dockerfile_or_a_whole_context(carrack: CommandLine) -> N
     assert seen(carrack, "packed") == ["./Dockerfile", "./a"]
 
 
-@pytest.mark.observes("carrack build")
+@pytest.mark.observes("docker build")
 def test_a_repository_or_a_page_is_a_context(carrack: CommandLine, tmp_path: Path) -> None:
     with git_server(tmp_path / "served") as server, web_server() as web:
         server.repository("app.git", {"app/Dockerfile": SAY, "app/a": "1", "else": "2"})
@@ -129,7 +129,7 @@ def test_a_repository_or_a_page_is_a_context(carrack: CommandLine, tmp_path: Pat
 
 
 @pytest.mark.peer_lacks("it has no named contexts")
-@pytest.mark.observes("carrack build --build-context")
+@pytest.mark.observes("docker build")
 def test_named_contexts_are_folders_images_and_repositories(carrack: CommandLine, folder: Path, tmp_path: Path) -> None:
     more = tmp_path / "more"
     write(more, inside="folder")
@@ -146,7 +146,7 @@ def test_named_contexts_are_folders_images_and_repositories(carrack: CommandLine
 
 
 @pytest.mark.peer_lacks("it has no outputs")
-@pytest.mark.observes("carrack build --output", "GET /build/sessions/{id}/outputs/{number}")
+@pytest.mark.observes("docker build")
 def test_the_final_stage_can_go_into_a_folder_or_a_tar(carrack: CommandLine, folder: Path, tmp_path: Path) -> None:
     write(
         folder,
@@ -164,7 +164,7 @@ def test_the_final_stage_can_go_into_a_folder_or_a_tar(carrack: CommandLine, fol
 
 @pytest.mark.peer_lacks("it has no outputs")
 @pytest.mark.parametrize("kind", ["docker", "oci"])
-@pytest.mark.observes("carrack build --output")
+@pytest.mark.observes("docker build")
 def test_an_image_can_go_into_an_archive_and_leaves_nothing_here(
     carrack: CommandLine, folder: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -182,7 +182,7 @@ def test_an_image_can_go_into_an_archive_and_leaves_nothing_here(
 
 
 @pytest.mark.peer_lacks("it knows no SOURCE_DATE_EPOCH")
-@pytest.mark.observes("carrack build --output", "carrack build --no-cache", "carrack build --build-arg")
+@pytest.mark.observes("docker build --no-cache", "docker build --build-arg")
 def test_with_an_epoch_two_builds_give_the_same_bytes(carrack: CommandLine, folder: Path, tmp_path: Path) -> None:
     write(folder, Dockerfile="FROM busybox\nRUN date +%N > /dev/null; mkdir /d; echo said > /d/f\nCOPY a /new/dir/a\n", a="1")
     contents = []
@@ -195,7 +195,7 @@ def test_with_an_epoch_two_builds_give_the_same_bytes(carrack: CommandLine, fold
     assert contents[0] == contents[1]
 
 
-@pytest.mark.observes("carrack build --iidfile", "carrack build --quiet")
+@pytest.mark.observes("docker build --iidfile", "docker build --quiet")
 def test_the_id_comes_into_a_file_and_alone_when_quiet(carrack: CommandLine, folder: Path, tmp_path: Path) -> None:
     write(folder, Dockerfile="FROM busybox\nRUN true\n")
     carrack.ok("build", "-t", "one", "--iidfile", str(tmp_path / "id"), str(folder))
@@ -206,7 +206,7 @@ def test_the_id_comes_into_a_file_and_alone_when_quiet(carrack: CommandLine, fol
 
 
 @pytest.mark.peer_lacks("it has no sessions")
-@pytest.mark.observes("carrack build --metadata-file")
+@pytest.mark.observes("docker build")
 def test_facts_about_the_result_come_into_a_file(carrack: CommandLine, folder: Path, tmp_path: Path) -> None:
     write(folder, Dockerfile="FROM busybox\nRUN true\n")
     carrack.ok("build", "-t", "one:1", "--metadata-file", str(tmp_path / "facts"), str(folder))
@@ -219,7 +219,7 @@ def test_facts_about_the_result_come_into_a_file(carrack: CommandLine, folder: P
 
 
 @pytest.mark.peer_lacks("it has no secrets")
-@pytest.mark.observes("carrack build --secret")
+@pytest.mark.observes("docker build")
 def test_secrets_reach_the_step_and_nothing_else(
     carrack: CommandLine, engine: Engine, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +259,7 @@ def test_secrets_reach_the_step_and_nothing_else(
     ],
 )
 @pytest.mark.peer_lacks("some of these are refused there for other reasons")
-@pytest.mark.observes("carrack build --progress", "carrack build --call", "carrack build --builder")
+@pytest.mark.observes("docker build")
 def test_a_flag_that_says_nothing_is_refused_by_name(carrack: CommandLine, folder: Path, flags: tuple[str, ...], text: str) -> None:
     write(folder, Dockerfile="FROM busybox\n")
     refused = carrack("build", *flags, str(folder))
@@ -271,7 +271,7 @@ def test_a_flag_that_says_nothing_is_refused_by_name(carrack: CommandLine, folde
 
 
 @pytest.mark.peer_lacks("its progress has another form")
-@pytest.mark.observes("carrack build --progress")
+@pytest.mark.observes("docker build")
 def test_programs_get_buildkits_status_as_json(carrack: CommandLine, folder: Path) -> None:
     write(folder, Dockerfile="FROM busybox\nRUN echo said\n")
     lines = [json.loads(line) for line in carrack("build", "--progress", "rawjson", str(folder)).stderr.splitlines()]
@@ -283,7 +283,7 @@ def test_programs_get_buildkits_status_as_json(carrack: CommandLine, folder: Pat
 
 
 @pytest.mark.peer_lacks("its progress has another form")
-@pytest.mark.observes("carrack build --progress")
+@pytest.mark.observes("docker build")
 def test_a_person_sees_steps_with_their_times(carrack: CommandLine, folder: Path) -> None:
     write(folder, Dockerfile="FROM busybox\nRUN echo said\n")
     with carrack.terminal("build", str(folder)) as screen:
@@ -295,7 +295,7 @@ def test_a_person_sees_steps_with_their_times(carrack: CommandLine, folder: Path
 
 
 @pytest.mark.peer_lacks("its progress has another form")
-@pytest.mark.observes("carrack build")
+@pytest.mark.observes("docker build")
 def test_a_failing_step_is_shown_with_its_output_and_its_line(carrack: CommandLine, folder: Path) -> None:
     write(folder, Dockerfile="FROM busybox\nRUN echo before; exit 3\n")
     failed = carrack("build", str(folder))
@@ -307,7 +307,7 @@ def test_a_failing_step_is_shown_with_its_output_and_its_line(carrack: CommandLi
 
 
 @pytest.mark.peer_lacks("it has no lint")
-@pytest.mark.observes("carrack build --check")
+@pytest.mark.observes("docker build")
 def test_check_looks_and_builds_nothing(carrack: CommandLine, folder: Path) -> None:
     write(folder, Dockerfile="FROM busybox\nCMD echo hi\n")
     before = carrack.ok("images", "-aq")
@@ -321,7 +321,7 @@ def test_check_looks_and_builds_nothing(carrack: CommandLine, folder: Path) -> N
 
 
 @pytest.mark.peer_lacks("it does not explain")
-@pytest.mark.observes("carrack build --explain")
+@pytest.mark.observes("docker build")
 def test_explain_names_what_differed(carrack: CommandLine, folder: Path) -> None:
     write(folder, Dockerfile="FROM busybox\nCOPY a /a\n", a="1")
     carrack.ok("build", str(folder))
@@ -331,7 +331,7 @@ def test_explain_names_what_differed(carrack: CommandLine, folder: Path) -> None
     assert "not from the cache" not in carrack("build", str(folder)).stderr
 
 
-@pytest.mark.observes("carrack build")
+@pytest.mark.observes("docker build")
 def test_a_build_that_is_left_is_taken_back(carrack: CommandLine, folder: Path) -> None:
     write(folder, Dockerfile="FROM busybox\nRUN echo began; sleep 600\n")
     with carrack.pipes("build", str(folder)) as pipes:
@@ -343,7 +343,7 @@ def test_a_build_that_is_left_is_taken_back(carrack: CommandLine, folder: Path) 
 # ── Docker's own daemon ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.observes("carrack build")
+@pytest.mark.observes("docker build")
 def test_dockers_daemon_gets_the_classic_way(engine: Engine, carrack: CommandLine, folder: Path) -> None:
     """With `--peer dockerd` this is about a daemon that knows no sessions; ours takes the same command line."""
     write(folder, Dockerfile=SAY, a="1")
