@@ -87,12 +87,24 @@ def _dispatch(session: Session, given: Parsed) -> None:
         stream.write(top_help(session.err.is_terminal))
         if not given.wants_help:
             stream.flush()
+    elif words[0] in ("__complete", "__completeNoDesc"):
+        _complete(session, words)
     elif words[0] == "help":
         _help(session, words[1:])
     else:
         path, shown, rest = _find(session, words)
         if path:
             _run_command(session, path, shown, rest)
+
+
+def _complete(session: Session, words: list[str]) -> None:
+    """What a shell's completion asks: candidates, then a number that says how to take them."""
+    from carrack.cli.completion.words import complete
+
+    candidates, directive = complete(words[1:])
+    for word, description in candidates:
+        session.out.line(f"{word}\t{description}" if description and words[0] == "__complete" else word)
+    session.out.line(f":{directive}")
 
 
 def _find(session: Session, words: list[str]) -> tuple[str, str, list[str]]:
@@ -128,9 +140,9 @@ def _find(session: Session, words: list[str]) -> tuple[str, str, list[str]]:
 def _unknown(word: str, group: str) -> CommandFailure:
     place = f"{PROGRAM} {group}".rstrip()
     usage = f"Usage:  {place}\n\n" if group else ""
-    from carrack.cli.help import suggestion
+    from carrack.cli.suggestions import for_command
 
-    guess = suggestion(word, group)
+    guess = for_command(word, group)
     return CommandFailure(
         f"{PROGRAM}: unknown command: {place} {word}\n\n{usage}Run '{place} --help' for more information{guess}", 1
     )
@@ -184,6 +196,10 @@ def _report(session: Session | None, error: CarrackError) -> int:
         session.out.flush()
     text = str(error)
     if text:
+        if session and ("No such " in text or "pull access denied" in text):
+            from carrack.cli.suggestions import for_failure
+
+            text += for_failure(session, text)
         err.line(text)
     err.flush()
     return error.code if isinstance(error, CommandFailure) else 1

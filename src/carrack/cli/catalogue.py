@@ -18,6 +18,7 @@ _W = "carrack.cli.swarm."
 GROUPS: dict[str, dict[str, str]] = {
     "builder": {"build": _I + "build", "prune": _I + "prune"},
     "checkpoint": {"create": _C + "checkpoints", "ls": _C + "checkpoints", "rm": _C + "checkpoints"},
+    "completion": dict.fromkeys(("bash", "fish", "zsh"), "carrack.cli.completion.scripts"),
     "config": dict.fromkeys(("create", "inspect", "ls", "rm"), _W + "secrets"),
     "container": {
         "attach": _C + "attach",
@@ -81,6 +82,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "dial-stdio": _S + "dial",
         "events": _S + "events",
         "info": _S + "info",
+        "manpages": "carrack.cli.reference",
         "prune": _S + "prune",
     },
     "volume": {
@@ -92,6 +94,7 @@ GROUPS: dict[str, dict[str, str]] = {
 GROUP_SUMMARIES = {
     "builder": "Manage builds",
     "checkpoint": "Manage checkpoints",
+    "completion": "Print completion scripts for shells",
     "config": "Manage configs of a swarm",
     "container": "Manage containers",
     "context": "Manage contexts",
@@ -116,6 +119,7 @@ TOP: dict[str, str] = {
     "images": "image ls",
     "rmi": "image rm",
     **{name: f"image {name}" for name in ("history", "import", "load", "pull", "push", "save", "tag")},
+    "doctor": "doctor",
     "events": "system events",
     "info": "system info",
     "inspect": "inspect",
@@ -126,6 +130,7 @@ TOP: dict[str, str] = {
 }
 
 ALONE = {
+    "doctor": "carrack.cli.programs",
     "inspect": _S + "inspect",
     "login": _S + "login",
     "logout": _S + "login",

@@ -85,8 +85,11 @@ class Command:
         try:
             parsed = parse(arguments, self.flags, interspersed=self.interspersed, checks=self.checks)
         except FlagError as error:
-            line = self.usage_line(shown)
-            raise CommandFailure(f"{error}\n\nUsage:  {line}\n\nRun '{PROGRAM} {shown} --help' for more information", 125) from None
+            from carrack.cli.suggestions import for_flag
+
+            line, guess = self.usage_line(shown), for_flag(str(error), self.flags)
+            more = f"Run '{PROGRAM} {shown} --help' for more information{guess}"
+            raise CommandFailure(f"{error}\n\nUsage:  {line}\n\n{more}", 125) from None
         if not parsed.wants_help:
             self._check_arguments(parsed, shown)
         return parsed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from carrack.cli.catalogue import ALONE, COMMON, GROUP_SUMMARIES, GROUPS, HIDDEN, TOP, load
+from carrack.cli.catalogue import COMMON, GROUP_SUMMARIES, GROUPS, HIDDEN, TOP, load
 from carrack.cli.failure import PROGRAM
 
 TYPE_CHECKING = False
@@ -77,7 +77,7 @@ def flag_lines(flags: dict[str, Flag], width: int) -> str:
     column = max([len(text) for text in left]) + 3
     lines = []
     for flag, text in zip(shown, left, strict=True):
-        wrapped = _wrap(flag.help + _default(flag), max(width - 1 - column, 24))
+        wrapped = _wrap(flag.help + default_text(flag), max(width - 1 - column, 24))
         lines.append(text.ljust(column) + ("\n" + " " * column).join(wrapped))
     return "\n".join([line.rstrip() for line in lines])
 
@@ -87,7 +87,8 @@ def _left(flag: Flag) -> str:
     return name if flag.kind == "bool" else f"{name} {flag.kind}"
 
 
-def _default(flag: Flag) -> str:
+def default_text(flag: Flag) -> str:
+    """How help shows a flag's default; empty when it has none, or when its text says it."""
     if "(default" in flag.help or flag.default in ("", "false"):
         return ""
     return f' (default "{flag.default}")' if flag.kind == "string" else f" (default {flag.default})"
@@ -101,14 +102,3 @@ def _wrap(text: str, width: int) -> list[str]:
         else:
             lines[-1] = f"{lines[-1]} {word}".strip()
     return lines
-
-
-def suggestion(word: str, group: str) -> str:
-    """A line that guesses which command was meant; empty when none is near."""
-    import difflib
-
-    names = list(GROUPS[group]) if group else [*TOP, *GROUPS, *ALONE]
-    near = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
-    if not near:
-        return ""
-    return "\n\nDid you mean: " + ", ".join([f"{PROGRAM} {group} {name}".replace("  ", " ") for name in dict.fromkeys(near)])

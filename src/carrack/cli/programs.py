@@ -36,10 +36,10 @@ def become(module: str, arguments: list[str]) -> NoReturn:
         raise CommandFailure(f"cannot run {python}: {(error.strerror or '').lower()}") from None
 
 
-def _registry(verb: str) -> Callable[[Session, Parsed], None]:
+def _become(module: str, *words: str) -> Callable[[Session, Parsed], None]:
     def run(session: Session, parsed: Parsed) -> None:
         session.out.flush()
-        become("carrack.registry", [verb, *parsed.arguments])
+        become(module, [*words, *parsed.arguments])
 
     return run
 
@@ -53,8 +53,18 @@ class _Everything(Command):
         return parsed
 
 
+def _registry(verb: str, summary: str) -> Command:
+    return _Everything(f"registry {verb}", "[OPTIONS]", f"{summary} (its own options: --help)", _become("carrack.registry", verb))
+
+
 COMMANDS = (
-    _Everything("registry gc", "[OPTIONS]", "Remove what nothing in a registry names (its own options: --help)", _registry("gc")),
-    _Everything("registry scrub", "[OPTIONS]", "Verify every byte of a registry (its own options: --help)", _registry("scrub")),
-    _Everything("registry serve", "[OPTIONS]", "Run a registry in this process (its own options: --help)", _registry("serve")),
+    _Everything(
+        "doctor",
+        "[OPTIONS]",
+        "Examine whether containers can run here (its own options: --help)",
+        _become("carrack.doctor"),
+    ),
+    _registry("gc", "Remove what nothing in a registry names"),
+    _registry("scrub", "Verify every byte of a registry"),
+    _registry("serve", "Run a registry in this process"),
 )

@@ -1,0 +1,1 @@
+"""Shell completion: which words may come next, and the scripts that ask for them."""
