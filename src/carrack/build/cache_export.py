@@ -6,6 +6,7 @@ import io
 import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -15,7 +16,7 @@ from carrack.build.cancellation import Cancellation
 from carrack.build.exchange import MEDIA_TYPE, CacheDocument, TravellingMount, TravellingRecord, TravellingSum
 from carrack.build.image_export import ImageExporter, ImageWish
 from carrack.build.plan import Plan
-from carrack.build.ports import FileTrees, PackOptions
+from carrack.build.ports import FileTrees, Packed, PackOptions, Tree
 from carrack.build.request import CacheReference
 from carrack.build.solver import Result
 from carrack.build.stacks import tree_of
@@ -57,8 +58,7 @@ class CacheExporter:
     def inline(self, plan: Plan, results: Mapping[str, Result]) -> bytes:
         """The document that goes into the image's own configuration: the steps of its last stage."""
         keys = {results[step.vertex.digest].key for step in plan.target.history if step.vertex is not None}
-        records = [record for record in self._records(keys)]
-        return CacheDocument(tuple(_travelling(self._store.snapshots, each) for each in records)).encoded()
+        return CacheDocument(tuple(_travelling(self._store.snapshots, each) for each in self._records(keys))).encoded()
 
     def export(
         self,
@@ -123,19 +123,22 @@ class CacheExporter:
                 continue
             note = record.note or {}
             options = PackOptions(wish.compression, wish.level)
-            blob = self._exporter.packed(
-                lambda fd, record=record: self._files.pack_tree(tree_of(self._cache.root / record.directory), fd, options, cancel),  # type: ignore[misc]
-                wish.compression,
-                lease,
-            )[1]
+            tree = tree_of(self._cache.root / record.directory)
+            pack = partial(self._pack, tree, options, cancel)
+            blob = self._exporter.packed(pack, wish.compression, lease)[1]
             yield TravellingMount(note.get("id", ""), note.get("beginning", ""), note.get("sharing", "shared"), blob)
+
+    def _pack(self, tree: Tree, options: PackOptions, cancel: Cancellation, target_fd: int) -> Packed:
+        return self._files.pack_tree(tree, target_fd, options, cancel)
 
 
 def write_layout(
     content: ContentStore, blobs: Iterable[Descriptor], manifest: bytes, target_fd: int, tag: str, cancel: Cancellation
 ) -> None:
     """An OCI image layout as a tar: its marker, the index, the manifest and every blob."""
-    named = Descriptor(OCI_MANIFEST, str(Digest.of(manifest)), len(manifest), annotations={"org.opencontainers.image.ref.name": tag})
+    named = Descriptor(
+        OCI_MANIFEST, str(Digest.of(manifest)), len(manifest), annotations={"org.opencontainers.image.ref.name": tag}
+    )
     index = msgspec.json.encode(Index(2, (named,), OCI_INDEX))
     with os.fdopen(os.dup(target_fd), "wb") as file, tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         _add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')

@@ -7,9 +7,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import msgspec
 
 from carrack.build.cache import BuildCache
 from carrack.build.cache_export import CacheRegistry
@@ -48,7 +45,9 @@ class CacheImporter:
         self._images = images
         self._registry = registry
 
-    def open(self, reference: CacheReference, contexts: Mapping[str, LocalContext], credentials: Mapping[str, str]) -> Imported | None:
+    def open(
+        self, reference: CacheReference, contexts: Mapping[str, LocalContext], credentials: Mapping[str, str]
+    ) -> Imported | None:
         """The cache a reference means; None when there is an image, but no cache in it. Raises NotFound, Unavailable, …"""
         attributes = reference.attributes
         if reference.type in ("local", "oci"):
@@ -255,5 +254,3 @@ def opened(
         else:
             found.append(imported)
     return found
-
-

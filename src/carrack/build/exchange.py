@@ -1,8 +1,8 @@
 """The cache as it travels: records, the digests that they need, and the layers' blobs, as one document. Pure values.
 
-In a registry or a layout it is an image manifest whose configuration is the document and whose layers are all blobs; inline it stands
-in the configuration of an image, whose own layers are the blobs. No value of a build argument and no secret is in it: keys are
-digests (`cache_key.py`).
+In a registry or a layout it is an image manifest whose configuration is the document and whose layers are all blobs; inline it
+stands in the configuration of an image, whose own layers are the blobs. No value of a build argument and no secret is in it: keys
+are digests (`cache_key.py`).
 """
 
 from __future__ import annotations
