@@ -1,7 +1,7 @@
 """POST /build and its neighbours: Docker's classic build API over the builder.
 
 The query is Docker's; what it cannot say (secrets, named contexts, exports, the display of parallel steps) comes by Carrack's own
-extension (`build_extension.py`). A client that leaves takes its build back. The answer is a stream of JSON documents, in the form
+extension (`build_sessions.py`). A client that leaves takes its build back. The answer is a stream of JSON documents, in the form
 that `build_stream.py` gives them.
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from carrack.api.blocking import BlockingReader, in_thread
-from carrack.api.build_stream import ClassicStream, encoded_failure
+from carrack.api.build_events import EventStream
+from carrack.api.build_sessions import PREFIX, BuildSessions, pieces
+from carrack.api.build_stream import ClassicStream
 from carrack.api.json import reply
 from carrack.api.router import Route
 from carrack.api.versions import at_least
@@ -61,10 +63,14 @@ class _Running:
 
 
 def routes(
-    builder: Builder, contexts: Contexts, collector: Collector, emit: Callable[[str, str, str, dict[str, str]], None]
+    builder: Builder,
+    contexts: Contexts,
+    sessions: BuildSessions,
+    collector: Collector,
+    emit: Callable[[str, str, str, dict[str, str]], None],
 ) -> list[Route]:
     """Every route of the builder."""
-    build = Build(builder, contexts)
+    build = Build(builder, contexts, sessions)
 
     async def prune(request: Request) -> Response:
         query = request.query
@@ -85,15 +91,25 @@ def routes(
         Route("POST", "/build", build.build),
         Route("POST", "/build/prune", prune, since="1.31"),
         Route("POST", "/build/cancel", build.cancel, since="1.39"),
+        *sessions.routes(),
     ]
+
+
+class Stream(Protocol):
+    """A build's events as the lines of one client's answer."""
+
+    def say(self, text: str) -> None: ...
+    def lines(self, event: Event) -> Iterator[bytes]: ...
+    def failure(self, error: CarrackError) -> Iterator[bytes]: ...
 
 
 class Build:
     """The builds of this daemon's clients."""
 
-    def __init__(self, builder: Builder, contexts: Contexts) -> None:
+    def __init__(self, builder: Builder, contexts: Contexts, sessions: BuildSessions) -> None:
         self._builder = builder
         self._contexts = contexts
+        self._sessions = sessions
         self._running = _Running()
 
     async def cancel(self, request: Request) -> Response:
@@ -116,7 +132,9 @@ class Build:
         name = query.get("buildid")
         if name:
             self._running.by_id[name] = cancel
-        stream = ClassicStream(quiet=query.flag("q"), version=request.version)
+        stream: Stream = ClassicStream(quiet=query.flag("q"), version=request.version)
+        if query.get("progress") == "events":
+            stream = EventStream()
         try:
             received = await self._receive(request, wanted, cancel, stream)
         except BaseException:
@@ -126,17 +144,19 @@ class Build:
         first = await anext(lines, None)  # what fails before a line is told has a status of its own
         return StreamResponse(200, _continued(first, lines), _JSON)
 
-    async def _receive(self, request: Request, wanted: BuildRequest, cancel: Cancellation, stream: ClassicStream) -> BuildRequest:
+    async def _receive(self, request: Request, wanted: BuildRequest, cancel: Cancellation, stream: Stream) -> BuildRequest:
         """Take the context in, from the body or from where `remote` says."""
         remote, builder = request.query.get("remote"), self._builder
+        if remote.startswith(PREFIX):
+            return await self._sessions.begin(remote, wanted, stream.say, cancel)
         if remote:
             context, lone = await builder.step(lambda: self._contexts.receive_remote(remote, stream.say, cancel))
             return replace(wanted, contexts={"": context}, dockerfile=lone or wanted.dockerfile)
         reader = BlockingReader(request.stream())
-        return replace(wanted, contexts={"": await builder.step(lambda: self._contexts.receive_tar(_pieces(reader), cancel))})
+        return replace(wanted, contexts={"": await builder.step(lambda: self._contexts.receive_tar(pieces(reader), cancel))})
 
     async def _lines(
-        self, request: Request, wanted: BuildRequest, cancel: Cancellation, stream: ClassicStream, name: str
+        self, request: Request, wanted: BuildRequest, cancel: Cancellation, stream: Stream, name: str
     ) -> AsyncGenerator[bytes, None]:
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -163,7 +183,7 @@ class Build:
             except CarrackError as error:
                 if not begun:
                     raise
-                for line in encoded_failure(stream, error):
+                for line in stream.failure(error):
                     yield line
         finally:
             leaving.cancel()
@@ -171,6 +191,7 @@ class Build:
                 cancel.cancel()
                 await asyncio.gather(task, return_exceptions=True)
             self._running.by_id.pop(name, None)
+            self._sessions.ended(request.query.get("remote"))
 
 
 async def _watch(gone: asyncio.Event, task: asyncio.Future[None], cancel: Cancellation) -> None:
@@ -188,20 +209,6 @@ async def _continued(first: bytes | None, rest: AsyncGenerator[bytes, None]) -> 
             yield line
     finally:
         await rest.aclose()
-
-
-def _pieces(reader: BlockingReader) -> Callable[[int], bytes]:
-    """The body by sizes, as a tar reader asks for it; at most what is asked for is given."""
-    held = b""
-
-    def read(size: int) -> bytes:
-        nonlocal held
-        if not held:
-            held = next(reader, b"")
-        given, held = held[:size], held[size:]
-        return given
-
-    return read
 
 
 # ── the query ────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -81,6 +81,18 @@ class ClassicStream:
             case Built():
                 yield from self._end(event)
 
+    def failure(self, error: CarrackError) -> Iterator[bytes]:
+        """The last document of a build that failed."""
+        message = error.message
+        detail: dict[str, object] = {"message": message}
+        if isinstance(error, BuildFailed):
+            if error.code:
+                detail = {"code": error.code, "message": message}
+        elif isinstance(error, DockerfileError):
+            message = f"{error.message}\n{error.render()}"
+            detail = {"message": message}
+        yield msgspec.json.encode({"errorDetail": detail, "error": message}) + b"\r\n"
+
     @property
     def _current(self) -> str:
         return self._steps[self._next].vertex if self._announced and self._next < len(self._steps) else ""
@@ -122,19 +134,6 @@ class ClassicStream:
 
     def _stream(self, text: str) -> bytes:
         return msgspec.json.encode({"stream": text}) + b"\r\n"
-
-
-def encoded_failure(stream: ClassicStream, error: CarrackError) -> Iterator[bytes]:
-    """The last document of a build that failed."""
-    message = error.message
-    detail: dict[str, object] = {"message": message}
-    if isinstance(error, BuildFailed):
-        if error.code:
-            detail = {"code": error.code, "message": message}
-    elif isinstance(error, DockerfileError):
-        message = f"{error.message}\n{error.render()}"
-        detail = {"message": message}
-    yield msgspec.json.encode({"errorDetail": detail, "error": message}) + b"\r\n"
 
 
 def _short(digest: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from carrack.build import exporters
 from carrack.build.bases import Bases, images_of, with_triggers
 from carrack.build.cache import BuildCache
 from carrack.build.cancellation import Cancellation
@@ -80,6 +81,7 @@ class Builder:
         self.equipment = equipment
         self._images = images
         self._exporter = exporter
+        self._files = exporters.FileExporter(equipment.files, equipment.stacks, images, exporter)
         self._registries = registries
         self._running: dict[Cancellation, asyncio.Task[Outcome]] = {}
 
@@ -212,8 +214,10 @@ class Builder:
         warnings: tuple[LintWarning, ...],
         cancel: Cancellation,
     ) -> Outcome:
-        if export.type not in ("image", "docker", "moby"):
-            raise InvalidParameter(f"output of type {export.type!r} is not supported by this daemon yet")
+        exporters.check(export)
+        if export.type in exporters.TREES:
+            self._files.tree(export, plan, results, epoch, cancel)
+            return Outcome(warnings=warnings)
         attributes = export.attributes
         names = tuple(dict.fromkeys((*request.names, *(name for name in attributes.get("name", "").split(",") if name))))
         wish = ImageWish(
@@ -225,7 +229,10 @@ class Builder:
             rewrite_timestamps=attributes.get("rewrite-timestamp", "true") == "true",
             annotations=request.annotations,
         )
-        image = self._exporter.export(plan, results, wish, cancel)
+        if export.target_fd >= 0:
+            image = self._files.archive(export, plan, results, wish, cancel)
+        else:
+            image = self._exporter.export(plan, results, wish, cancel)
         return Outcome(str(image.id), names, warnings)
 
     async def close(self) -> None:

@@ -18,6 +18,8 @@ class Export:
 
     type: str = "image"
     attributes: Mapping[str, str] = field(default_factory=dict)
+    target_fd: int = -1
+    """A file that the output is written to as a tar, for the client to fetch; -1: into the image store."""
 
 
 @dataclass(frozen=True, slots=True)

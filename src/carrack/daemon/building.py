@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+from carrack.api.build_sessions import BuildSessions
 from carrack.build.builder import Builder
 from carrack.build.cache import BuildCache
 from carrack.build.cache_mounts import CacheMounts
@@ -13,7 +14,6 @@ from carrack.build.collect import Collector
 from carrack.build.contexts.reception import Reception
 from carrack.build.contexts.slots import Slots
 from carrack.build.image_export import ImageExporter
-from carrack.build.ports import Contexts
 from carrack.build.remote.sources import Remotes
 from carrack.build.run import RunRoom
 from carrack.build.solver import Solver
@@ -39,9 +39,10 @@ from carrack.state.database import Database
 class BuildHouse:
     """The builder and what belongs to it."""
 
-    def __init__(self, builder: Builder, contexts: Contexts, collector: Collector) -> None:
+    def __init__(self, builder: Builder, contexts: Reception, sessions: BuildSessions, collector: Collector) -> None:
         self.builder = builder
         self.contexts = contexts
+        self.sessions = sessions
         self.collector = collector
 
     def records(self) -> list[CacheRecord]:
@@ -93,7 +94,9 @@ def open_builder(
     exporter = ImageExporter(rooms.images, content, cache, files)
     collector = Collector(cache, ceiling_bytes, beside=(slots, remotes.downloads))
     builder = Builder(Solver(), equipment, rooms.images, exporter, _Registries(puller), collector.collect)
-    return BuildHouse(builder, Reception(slots, files, remotes, snapshots.free_bytes), collector)
+    reception = Reception(slots, files, remotes, snapshots.free_bytes)
+    sessions = BuildSessions(reception, rooms.directories.exec_root / "build")
+    return BuildHouse(builder, reception, sessions, collector)
 
 
 class _Registries:

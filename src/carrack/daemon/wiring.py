@@ -132,6 +132,7 @@ class House:
     async def close(self) -> None:
         """Let go of everything. With containers running, their zygote, links and rules stay; without, nothing stays."""
         await self._building.builder.close()
+        await self._building.sessions.close()
         keep = any(container.state.status in LIVE for container in self._rooms.table)
         await self._life.close()
         await in_thread(self._rooms.networks.close, keep)
@@ -235,7 +236,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         *registries.routes(puller),
         *images.routes(store, puller),
         *networks.routes(nets, Connections(life)),
-        *build_routes(building.builder, building.contexts, building.collector, events_hub.emit),
+        *build_routes(building.builder, building.contexts, building.sessions, building.collector, events_hub.emit),
         *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
         *debug.routes(),
         *absent.routes(),

@@ -51,6 +51,12 @@ def save(store: ImageStore, refs: Sequence[str], platforms: Sequence[Platform] =
     return _protected(store.content, parts)
 
 
+def save_image(store: ImageStore, image: Image, names: Sequence[Reference]) -> Iterator[bytes]:
+    """The archive of one image, called in it whatever the caller says. Raises NotFound."""
+    parts = [_Part(image, target, chosen, blobs, list(names)) for target, chosen, blobs in _targets(store, image, None, ())]
+    return _protected(store.content, parts)
+
+
 def _protected(content: ContentStore, parts: Sequence[_Part]) -> Iterator[bytes]:
     with content.lease() as lease:
         for part in parts:

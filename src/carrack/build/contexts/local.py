@@ -16,19 +16,20 @@ from carrack.shim.messages import PruneTree
 class SlotContext:
     """`ports.LocalContext` over a slot, which `close` gives back."""
 
-    def __init__(self, slots: Slots, slot: Slot, trees: WorkerTrees, *, ignored: bool = False) -> None:
-        """With `ignored`, whoever sent the context has left out what the ignore file names."""
+    def __init__(self, slots: Slots, slot: Slot, trees: WorkerTrees, *, content: str = "", ignored: bool = False) -> None:
+        """`content` names what is in the slot, when its key does not. With `ignored`, the sender has left out what is to be."""
         self._slots = slots
         self._slot = slot
         self._trees = trees
+        self._content = content
         self._ignored = ignored
         self._mounts: Tree = (slot.mount,)
         trees.indexes[str(slot.tree)] = slot.index
 
     @property
     def key(self) -> str:
-        """See `ports.LocalContext.key`. Ends with its slot's use when files had to be removed from it."""
-        return self._slot.key
+        """See `ports.LocalContext.key`. It is gone when files had to be removed."""
+        return (self._content or self._slot.key) if self._slot.key else ""
 
     def tree(self, ignore: Sequence[str] = ()) -> Tree:
         """See `ports.LocalContext.tree`. `ignore` are the lines of an ignore file."""

@@ -29,11 +29,11 @@ class Reception:
         self.slots = slots
         self.trees = trees
         self._remotes = remotes
-        self._free_bytes = free_bytes
+        self.free_bytes = free_bytes
 
     def receive_tar(self, body: Body, cancel: Cancellation) -> LocalContext:
         """See `ports.Contexts.receive_tar`."""
-        return receive_tar(body, self.slots, self.trees, cancel, self._free_bytes())
+        return receive_tar(body, self.slots, self.trees, cancel, self.free_bytes())
 
     def receive_remote(self, url: str, tell: Callable[[str], None], cancel: Cancellation) -> tuple[LocalContext, str]:
         """See `ports.Contexts.receive_remote`."""

@@ -114,7 +114,7 @@ def _from_container(session: Session, container: str, source: str, target: str, 
                 write_all(1, data)
             return
         is_folder = bool(_facts(response.headers)["mode"] & GO_MODE_DIRECTORY)
-        reader = _Reader(response.body)
+        reader = BodyFile(response.body)
         _extract(reader, source, target, is_folder=is_folder, rename=rename)
     if not quiet:
         session.err.line(f"Successfully copied {human_size(reader.count, 3)} to {target}")
@@ -135,7 +135,7 @@ def _follow_link(session: Session, container: str, source: str) -> tuple[str, st
     return link, base if os.path.basename(os.path.normpath(link)) != base else ""
 
 
-class _Reader:
+class BodyFile:
     """A response body as a file for `tarfile`, counting what passes."""
 
     def __init__(self, body: Body) -> None:
@@ -159,7 +159,7 @@ class _Reader:
         return taken
 
 
-def _extract(reader: _Reader, source: str, target: str, *, is_folder: bool, rename: str) -> None:
+def _extract(reader: BodyFile, source: str, target: str, *, is_folder: bool, rename: str) -> None:
     folder, old, new = _destination(source, target, is_folder=is_folder, rename=rename)
 
     def named(name: str) -> str:
@@ -181,7 +181,7 @@ def _extract(reader: _Reader, source: str, target: str, *, is_folder: bool, rena
             if entry.isdir():
                 directories.append(entry)
         for entry in reversed(directories):
-            _set_times(os.path.join(folder, entry.name), entry)
+            set_times(os.path.join(folder, entry.name), entry)
 
 
 def extract_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo, folder: str) -> None:
@@ -214,7 +214,7 @@ def extract_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo, folder: str)
         os.mkfifo(path, entry.mode & 0o7777)
     else:
         os.mknod(path, entry.mode | (0o060000 if entry.isblk() else 0o020000), os.makedev(entry.devmajor, entry.devminor))
-    _set_times(path, entry)
+    set_times(path, entry)
 
 
 def _write_file(archive: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> None:
@@ -229,7 +229,8 @@ def _write_file(archive: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> 
         os.close(fd)
 
 
-def _set_times(path: str, entry: tarfile.TarInfo) -> None:
+def set_times(path: str, entry: tarfile.TarInfo) -> None:
+    """The time that an entry bears."""
     os.utime(path, (entry.mtime, entry.mtime), follow_symlinks=False)
 
 

@@ -7,8 +7,22 @@ import os
 from carrack.cli.command import Command
 from carrack.cli.containers.options import check_environment, check_extra_host, check_label
 from carrack.cli.failure import CommandFailure
-from carrack.cli.files import os_error_text
-from carrack.cli.images.context import BuildContext, open_context
+from carrack.cli.files import os_error_text, read_file
+from carrack.cli.images.archive import read_pieces
+from carrack.cli.images.build_display import BuildState, open_display, show_findings
+from carrack.cli.images.build_folder import BuildFolder, ignore_file_of
+from carrack.cli.images.build_options import (
+    is_folder,
+    read_agents,
+    read_attestations,
+    read_caches,
+    read_named_contexts,
+    read_outputs,
+    read_secrets,
+)
+from carrack.cli.images.build_outputs import write_metadata
+from carrack.cli.images.build_session import BuildOrder, build_in_session
+from carrack.cli.images.context import BuildContext, context_folder, dockerfile_of, is_remote, open_context
 from carrack.cli.images.names import parse_name
 from carrack.cli.images.transfer import check_trust
 from carrack.cli.logins import all_logins
@@ -120,6 +134,7 @@ def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def _build(session: Session, parsed: Parsed) -> None:
     check_trust(parsed)
+    _check(parsed)
     id_file = parsed.text("iidfile")
     if id_file:
         try:
@@ -128,24 +143,145 @@ def _build(session: Session, parsed: Parsed) -> None:
             pass
         except OSError as error:
             raise CommandFailure(f"Removing image ID file: {os_error_text(error, 'remove')}") from None
-    context = open_context(parsed.arguments[0], parsed.text("file"), session.input.fd)
-    try:
-        identity = _send(session, parsed, context)
-    finally:
-        context.close()
-    if id_file:
-        if not identity:
-            raise CommandFailure(f"Server did not provide an image ID. Cannot write {id_file}")
+    state, context = _in_session(session, parsed)
+    identity = str(state.built.get("image") or "") if state is not None else _classic(session, parsed, context)
+    if state is not None:
+        _report(session, parsed, state)
+    if id_file and identity:
         with open(id_file, "w", encoding="ascii") as file:
             file.write(identity)
+    elif id_file and state is None:
+        raise CommandFailure(f"Server did not provide an image ID. Cannot write {id_file}")
+
+
+def _check(parsed: Parsed) -> None:
+    """What is refused before anybody is asked."""
+    if parsed.text("progress") not in _PROGRESSES:
+        raise CommandFailure(f"invalid progress mode {parsed.text('progress')}: want one of {', '.join(_PROGRESSES)}")
+    if parsed.text("call") not in ("build", "check", "lint"):
+        raise CommandFailure(f"--call {parsed.text('call')} is not supported: want build or check")
+    if parsed.text("builder") not in ("", "default"):
+        raise CommandFailure(
+            f'no builder "{parsed.text("builder")}" found: Carrack builds in its daemon, which is the builder "default"'
+        )
+
+
+def _in_session(session: Session, parsed: Parsed) -> tuple[BuildState | None, BuildContext | None]:
+    """The build by the daemon's session; no state when it must be the classic way, then perhaps what stdin has begun to give."""
+    if parsed.changed("compress") or parsed.flag("squash"):
+        _refuse_without_session(parsed)
+        return None, None  # words of the classic way
+    argument = parsed.arguments[0]
+    order = BuildOrder()
+    order.secrets = read_secrets(parsed.items("secret"))
+    order.agents = read_agents(parsed.items("ssh"))
+    order.outputs = read_outputs(parsed)
+    order.further = {
+        "CacheFrom": read_caches(parsed.items("cache-from")),
+        "CacheTo": read_caches(parsed.items("cache-to")),
+        "Attestations": read_attestations(parsed),
+        "Annotations": dict(text.partition("=")[::2] for text in parsed.items("annotation")),
+        "NoCacheStages": [each for text in parsed.items("no-cache-filter") for each in text.split(",") if each],
+        "Allowed": parsed.items("allow"),
+        "Check": parsed.flag("check") or parsed.text("call") in ("check", "lint"),
+    }
+    archive: BuildContext | None = None
+    name = parsed.text("file")
+    if argument == "-":
+        archive = open_context(argument, name, session.input.fd)
+        name = archive.dockerfile
+        order.further["Archive"] = True
+    elif is_remote(argument):
+        order.further["Remote"] = argument
+    else:
+        name = _main_folder(session, order, argument, name)
+    further: dict[str, str] = {}
+    for context, where in read_named_contexts(parsed.items("build-context")).items():
+        if is_folder(where):
+            folder = os.path.realpath(where)
+            if not os.path.isdir(folder):
+                raise CommandFailure(f"failed to get build context {context}: {where} is no directory")
+            order.folders[context] = BuildFolder(folder, ignore_file_of(folder, ""))
+        else:
+            further[context] = where
+    order.further["Named"] = further
+    query = build_query(session, parsed, name)
+    query.pop("cachefrom", None)
+    progress = "quiet" if parsed.flag("quiet") else parsed.text("progress")
+    display = open_display(progress, session.err, explains=parsed.flag("explain"))
+    state = build_in_session(session, order, query, _credentials(session), display, archive.pieces if archive else None)
+    if state is None:
+        _refuse_without_session(parsed)
+    return state, archive
+
+
+def _main_folder(session: Session, order: BuildOrder, argument: str, name: str) -> str:
+    """Take the folder and its Dockerfile into the order; the name that the daemon shows the file by."""
+    folder = context_folder(argument)
+    if name == "-":
+        order.dockerfile = b"".join(read_pieces(session.input.fd))
+        order.folders[""] = BuildFolder(folder, ignore_file_of(folder, ""))
+        return ""
+    path, name = dockerfile_of(folder, name)
+    try:
+        order.dockerfile = read_file(path)
+    except OSError as error:
+        raise CommandFailure(f"unable to open Dockerfile: {os_error_text(error)}") from None
+    order.folders[""] = BuildFolder(folder, ignore_file_of(folder, path))
+    return os.path.basename(path) if name.startswith(".." + os.sep) else name
+
+
+def _refuse_without_session(parsed: Parsed) -> None:
+    """Flags that Docker's own daemon cannot serve by this way are refused by name, never passed over."""
+    for flag in _SESSION_FLAGS:
+        if parsed.changed(flag):
+            raise CommandFailure(f"--{flag} needs a Carrack daemon: the one that answers knows only the classic build API")
+
+
+def _report(session: Session, parsed: Parsed, state: BuildState) -> None:
+    """What the command says at its end, the file for programs, and the push of what was built."""
+    built = state.built
+    if parsed.flag("check") or parsed.text("call") in ("check", "lint"):
+        if not state.warnings:
+            session.out.line("Check complete, no warnings found.")
+            return
+        show_findings(session.out, state.warnings)
+        session.out.flush()
+        raise CommandFailure(f"Check complete, {len(state.warnings)} warning{'s' * (len(state.warnings) != 1)} found!", 1)
+    if parsed.text("metadata-file"):
+        write_metadata(parsed.text("metadata-file"), built)
+    if parsed.flag("quiet") and built.get("image"):
+        session.out.line(str(built["image"]))
+    pushed = [each for each in read_outputs(parsed) if each.attributes.get("push") == "true"]
+    if pushed:
+        names = built.get("names") or []
+        if not names:
+            raise CommandFailure("tag is needed when pushing to registry")
+        from carrack.cli.images.transfer import push_name
+
+        for name in names:
+            push_name(session, name, quiet=parsed.flag("quiet"))
+
+
+def _credentials(session: Session) -> dict[str, str]:
+    from binascii import b2a_base64
+
+    logins = encode(all_logins(session.config)).encode()
+    return {"X-Registry-Config": b2a_base64(logins, newline=False).decode().replace("+", "-").replace("/", "_")}
+
+
+def _classic(session: Session, parsed: Parsed, context: BuildContext | None) -> str:
+    """Docker's own way: the whole context in one tar, and its progress messages."""
+    context = context or open_context(parsed.arguments[0], parsed.text("file"), session.input.fd)
+    try:
+        return _send(session, parsed, context)
+    finally:
+        context.close()
 
 
 def _send(session: Session, parsed: Parsed, context: BuildContext) -> str:
-    from binascii import b2a_base64
-
     quiet = parsed.flag("quiet")
-    logins = encode(all_logins(session.config)).encode()
-    headers = {"X-Registry-Config": b2a_base64(logins, newline=False).decode().replace("+", "-").replace("/", "_")}
+    headers = _credentials(session)
     pieces = _count(context.pieces, None if quiet else session.out)
     if parsed.flag("compress"):
         pieces = _compressed(pieces)
@@ -188,11 +324,38 @@ class _Kept:
         return 0, 0
 
 
+_PROGRESSES = ("auto", "plain", "tty", "rawjson", "quiet")
+_SESSION_FLAGS = (
+    "allow",
+    "annotation",
+    "attest",
+    "build-context",
+    "cache-to",
+    "check",
+    "explain",
+    "load",
+    "metadata-file",
+    "no-cache-filter",
+    "output",
+    "provenance",
+    "push",
+    "sbom",
+    "secret",
+    "ssh",
+)
 _FLAGS = """
         --add-host list           Add a line to the hosts file of RUN (host:ip)
+        --allow list              Grant an extra privilege ("network.host", "security.insecure")
+        --annotation list         Annotation of the image's manifest
+        --attest list             Statement to attach ("type=provenance", "type=sbom")
         --build-arg list          Build-time variables
+        --build-context list      Another context ("name=path", "name=docker-image://…", a Git address)
+        --builder string          The builder, of which there is one ("default")
         --cache-from strings      Images to take cache from
+        --cache-to list           Where to keep the cache ("type=registry,ref=…")
+        --call string=build       What to do: "build" or "check"
         --cgroup-parent string    Parent cgroup of RUN
+        --check bool              Only look for faults in the Dockerfile
         --compress bool           Compress the context with gzip
         --cpu-period int          CFS period in microseconds
         --cpu-quota int           CFS quota in microseconds
@@ -200,22 +363,33 @@ _FLAGS = """
         --cpuset-cpus string      CPUs that RUN may use (0-3, 0,1)
         --cpuset-mems string      Memory nodes that RUN may use (0-3, 0,1)
         --disable-content-trust bool=true Do not verify signatures
+        --explain bool            Say why a step was not taken from the cache
     -f, --file string             The Dockerfile, unless it is "PATH/Dockerfile"
         --force-rm bool           Remove intermediate containers even after a failure
         --iidfile string          File to write the image's id to
         --isolation string        Isolation technology
         --label list              Labels
+        --load bool               Put the image into the daemon, beside other outputs
     -m, --memory bytes            Memory limit
         --memory-swap bytes       Limit of memory and swap together, -1 for unlimited swap
+        --metadata-file string    File to write facts about the result to
         --network string@1.25=default  Network of RUN
         --no-cache bool           Do not use the cache
+        --no-cache-filter list    Stages that do not use the cache
+    -o, --output list             Where the result goes ("type=local,dest=path", "type=tar,dest=file")
         --platform string@1.38=$DOCKER_DEFAULT_PLATFORM         Platform, if the daemon can build for several
+        --progress string=auto    How progress is shown: "auto", "plain", "tty", "quiet", "rawjson"
+        --provenance string       Shorthand for "--attest=type=provenance"
         --pull bool               Look for newer versions of the images it starts from
+        --push bool               Push the names when it is built
     -q, --quiet bool              Print the image's id only
         --rm bool=true            Remove intermediate containers after a success
+        --sbom string             Shorthand for "--attest=type=sbom"
+        --secret list             Secret for RUN ("id=name,src=path", "id=name,env=VARIABLE")
         --security-opt strings    Security options
         --shm-size bytes          Size of "/dev/shm"
         --squash bool@experimental             Make one layer of the new ones
+        --ssh list                ssh agent for RUN ("default", "name=socket")
     -t, --tag list                Name and tag of the image ("name:tag")
         --target string           Stage to build
         --ulimit ulimit           Resource limits

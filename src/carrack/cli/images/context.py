@@ -49,13 +49,23 @@ def open_context(argument: str, dockerfile: str, stdin_fd: int) -> BuildContext:
     raise CommandFailure(f'unable to prepare context: path "{argument}" not found')
 
 
-def _from_folder(argument: str, dockerfile: str, stdin_fd: int) -> BuildContext:
+def is_remote(argument: str) -> bool:
+    """Whether a context is fetched from somewhere: a repository or a page, unless a folder of ours is called so."""
+    return not os.path.exists(argument) and (_is_git(argument) or argument.startswith(("http://", "https://")))
+
+
+def context_folder(argument: str) -> str:
+    """The folder that a command line names. Raises CommandFailure."""
+    if not os.path.exists(argument):
+        raise CommandFailure(f'unable to prepare context: path "{argument}" not found')
     folder = os.path.realpath(argument)
     if not os.path.isdir(folder):
         raise CommandFailure(f"unable to prepare context: context must be a directory: {folder}")
-    if dockerfile == "-":
-        extra = b"".join(read_pieces(stdin_fd))
-        return _with_dockerfile(folder, extra)
+    return folder
+
+
+def dockerfile_of(folder: str, dockerfile: str) -> tuple[str, str]:
+    """(where the Dockerfile is, its name from the folder's root). Raises CommandFailure."""
     path = os.path.abspath(dockerfile) if dockerfile else os.path.join(folder, DOCKERFILE)
     if not dockerfile and not os.path.lexists(path) and os.path.lexists(os.path.join(folder, "dockerfile")):
         path = os.path.join(folder, "dockerfile")
@@ -66,7 +76,15 @@ def _from_folder(argument: str, dockerfile: str, stdin_fd: int) -> BuildContext:
         raise CommandFailure(
             f"unable to prepare context: unable to evaluate symlinks in Dockerfile path: {os_error_text(error, 'lstat')}"
         ) from None
-    name = os.path.relpath(path, folder)
+    return path, os.path.relpath(path, folder)
+
+
+def _from_folder(argument: str, dockerfile: str, stdin_fd: int) -> BuildContext:
+    folder = context_folder(argument)
+    if dockerfile == "-":
+        extra = b"".join(read_pieces(stdin_fd))
+        return _with_dockerfile(folder, extra)
+    path, name = dockerfile_of(folder, dockerfile)
     if name.startswith(".." + os.sep):
         try:
             return _with_dockerfile(folder, read_file(path))

@@ -97,12 +97,23 @@ def _push(session: Session, parsed: Parsed) -> None:
                 f'"platform" requires API version 1.46, but the Docker daemon API version is {session.engine.version}'
             )
         query["platform"] = _platform_document(platform)
+    _send(session, name, query, quiet=quiet)
+    if quiet:
+        session.out.line(f"{name.full_name}:{name.tag}" if name.tag else name.full_name)
+
+
+def push_name(session: Session, text: str, *, quiet: bool) -> None:
+    """Push one name, as `carrack build --push` does with what it built. Raises CommandFailure."""
+    name = read_name(text)
+    name = name.with_default_tag() if name.only_name else name
+    _send(session, name, {"tag": name.tag}, quiet=quiet)
+
+
+def _send(session: Session, name: Name, query: dict[str, str], *, quiet: bool) -> None:
     headers = {"X-Registry-Auth": header_for(session.config, name.server)}
     session.out.flush()
     with session.engine.request("POST", f"/images/{name.full_name}/push", query, headers=headers) as response:
         show_progress(response.documents(), None if quiet else session.out)
-    if quiet:
-        session.out.line(f"{name.full_name}:{name.tag}" if name.tag else name.full_name)
 
 
 def _platform_document(text: str) -> str:

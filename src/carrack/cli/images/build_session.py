@@ -1,0 +1,260 @@
+"""A build by way of the daemon's session (docs/build.md): changed files travel, secrets and agents come along, outputs come back.
+
+A daemon that has no sessions (Docker's) answers 404 to the first request, and the caller goes the classic way.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from binascii import b2a_base64
+
+from carrack.cli.failure import CommandFailure
+from carrack.cli.images.build_display import BuildState, Display
+from carrack.cli.images.build_folder import BuildFolder
+from carrack.cli.images.build_options import Output
+from carrack.cli.render.units import human_size
+from carrack.client.codec import DocumentReader, encode
+from carrack.client.failure import ApiError, ConnectionFailed
+from carrack.client.http import percent_encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from carrack.cli.session import Session
+    from carrack.client.engine import Engine, Response
+
+_SENDING = "carrack:context"
+_MAIN = "."
+
+
+class BuildOrder:
+    """What is to be built: everything that the query cannot say."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, BuildFolder] = {}
+        """By context, "" for the main one."""
+        self.dockerfile: bytes | None = None
+        self.secrets: dict[str, bytes] = {}
+        self.agents: dict[str, str] = {}
+        self.outputs: list[Output] = []
+        self.further: dict[str, Any] = {}
+        """The session's other fields as they are."""
+
+    def encoded(self) -> bytes:
+        """The body of the session's request."""
+        manifests = {name: folder.manifest for name, folder in self.folders.items()}
+        document = {
+            "Contexts": [{"Name": name, "Key": self.folders[name].key, "Bytes": len(manifests[name])} for name in manifests],
+            "Secrets": {name: _base64(value) for name, value in self.secrets.items()},
+            "Agents": list(self.agents),
+            "Outputs": [
+                {"Type": each.type, "Attributes": each.attributes, "ToClient": bool(each.destination)} for each in self.outputs
+            ],
+            **self.further,
+        }
+        if self.dockerfile is not None:
+            document["Dockerfile"] = _base64(self.dockerfile)
+        return b"".join((encode(document).encode(), b"\n", *manifests.values()))
+
+
+def build_in_session(
+    session: Session,
+    order: BuildOrder,
+    query: Mapping[str, str | list[str]],
+    headers: Mapping[str, str],
+    display: Display,
+    archive: Iterator[bytes] | None = None,
+) -> BuildState | None:
+    """Build; `archive` is a context that comes whole. None when the daemon knows no sessions.
+
+    Raises CommandFailure after the display has shown what failed.
+    """
+    engine = session.engine
+    try:
+        answer = engine.request("POST", "/build/sessions", content=order.encoded(), media_type="application/x-carrack-build")
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
+    from carrack.client.codec import decode
+
+    made = decode(answer.read_all())
+    place = f"/build/sessions/{made['Id']}"
+    state = BuildState()
+    try:
+        _send_folders(engine, place, order, made.get("Missing") or {}, state, display)
+        if archive is not None:
+            engine.request("PUT", f"{place}/contexts/{_MAIN}", content=archive, media_type="application/x-tar").read_all()
+        lenders = [AgentLender(session, f"{place}/agents/{percent_encode(name)}", path) for name, path in order.agents.items()]
+        try:
+            full = {**query, "remote": f"carrack-session:{made['Id']}", "progress": "events"}
+            with engine.request("POST", "/build", full, content=b"", headers=headers) as response:
+                for event in _events(response, display, state):
+                    display.show(state, event)
+        finally:
+            for lender in lenders:
+                lender.close()
+        display.end(state)
+        if state.failed:
+            raise CommandFailure(f"failed to build: {state.failed.get('message', '')}", int(state.failed.get("code") or 1))
+        for number, output in enumerate(order.outputs):
+            if output.destination:
+                with engine.request("GET", f"{place}/outputs/{number}") as response:
+                    _take_output(session, output, response)
+    finally:
+        try:
+            engine.order("DELETE", place)
+        except (ApiError, ConnectionFailed):
+            pass  # it ends by itself
+    return state
+
+
+def _send_folders(
+    engine: Engine, place: str, order: BuildOrder, missing: dict[str, list[int]], state: BuildState, display: Display
+) -> None:
+    import time
+
+    for name, folder in order.folders.items():
+        numbers = missing.get(name) or []
+        vertex = f"{_SENDING}:{name}"
+        shown = f"[internal] send build context{f' {name}' if name else ''}"
+        display.show(state, {"event": "started", "vertex": vertex, "name": shown, "started_nanoseconds": time.time_ns()})
+        total = folder.size_of(numbers)
+        if numbers:
+            pieces = _told(folder.tar(numbers), state, display, vertex, total)
+            path = f"{place}/contexts/{percent_encode(name) if name else _MAIN}"
+            engine.request("PUT", path, content=pieces, media_type="application/x-tar").read_all()
+        text = f"transferred {len(numbers)} of {len(folder.entries)} files: {human_size(total)}"
+        display.show(state, {"event": "status", "vertex": vertex, "id": "transfer", "text": text, "completed": True})
+        display.show(state, {"event": "completed", "vertex": vertex, "completed_nanoseconds": time.time_ns()})
+
+
+def _told(pieces: Iterator[bytes], state: BuildState, display: Display, vertex: str, total: int) -> Iterator[bytes]:
+    """Passes an archive on and tells how much of it has gone."""
+    sent = 0
+    for piece in pieces:
+        sent += len(piece)
+        yield piece
+        status = {
+            "event": "status",
+            "vertex": vertex,
+            "id": "transfer",
+            "text": "transferring",
+            "current": min(sent, total),
+            "total": total,
+        }
+        display.show(state, status)
+
+
+def _events(response: Response, display: Display, state: BuildState) -> Iterator[Any]:
+    """The build's events; between them the display gets its ticks."""
+    reader = DocumentReader()
+    poller = None
+    if display.redraw_seconds:
+        from select import POLLIN, poll
+
+        poller = poll()
+        poller.register(response.body.fileno(), POLLIN)
+    while not response.body.ended:
+        if poller is not None and display.redraw_seconds and not response.body.buffered:
+            while not poller.poll(display.redraw_seconds * 1000):
+                display.tick(state)
+        yield from reader.feed(response.body.read())
+    if reader.unfinished.strip():
+        raise ConnectionFailed("unexpected EOF")
+
+
+class AgentLender:
+    """Keeps a connection waiting at the daemon for the next step that wants our ssh agent, and joins it with one to the agent."""
+
+    def __init__(self, session: Session, path: str, agent: str) -> None:
+        self._session = session
+        self._path = path
+        self._agent = agent
+        self._closed = False
+        self._lock = threading.Lock()
+        self._waiting: Any = None
+        threading.Thread(target=self._lend, daemon=True).start()
+
+    def close(self) -> None:
+        """Wait for nobody any more."""
+        with self._lock:
+            self._closed = True
+            if self._waiting is not None:
+                self._waiting.half_close()
+
+    def _lend(self) -> None:
+        engine = self._session.new_engine()
+        while True:
+            try:
+                connection = engine.hijack(self._path).connection
+            except (ApiError, ConnectionFailed):
+                return
+            with self._lock:
+                if self._closed:
+                    connection.close()
+                    return
+                self._waiting = connection
+            first = connection.receive()  # a step speaks first: it wants the agent
+            if not first:
+                connection.close()
+                return
+            threading.Thread(target=self._join, args=(connection, first), daemon=True).start()
+
+    def _join(self, connection: Any, first: bytes) -> None:
+        import socket
+
+        with socket.socket(socket.AF_UNIX) as agent:
+            try:
+                agent.connect(self._agent)
+                agent.sendall(first)
+                back = threading.Thread(target=_pump, args=(agent.recv, connection.send, connection.half_close), daemon=True)
+                back.start()
+                _pump(connection.receive, agent.sendall, lambda: agent.shutdown(socket.SHUT_WR))
+                back.join()
+            except (OSError, ConnectionFailed):
+                pass
+        connection.close()
+
+
+def _pump(receive: Any, send: Any, end: Any) -> None:
+    try:
+        while piece := receive(65536):
+            send(piece)
+        end()
+    except (OSError, ConnectionFailed):
+        pass
+
+
+def _take_output(session: Session, output: Output, response: Response) -> None:
+    """Put an output where the command line says."""
+    if output.destination == "-":
+        for piece in response.body:
+            session.out.write_bytes(piece)
+        session.out.flush()
+        return
+    into_folder = output.type == "local" or output.attributes.get("tar") == "false"
+    if into_folder:
+        from carrack.cli.images.build_outputs import unpack
+
+        unpack(response.body, output.destination)
+        return
+    temporary = f"{output.destination}.{os.urandom(4).hex()}"
+    try:
+        with open(temporary, "xb") as file:
+            for piece in response.body:
+                file.write(piece)
+        os.rename(temporary, output.destination)
+    except OSError as error:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise CommandFailure(f"open {output.destination}: {(error.strerror or '').lower()}") from None
+
+
+def _base64(content: bytes) -> str:
+    return b2a_base64(content, newline=False).decode()
