@@ -71,6 +71,8 @@ class BuildWorkshop:
     no_cache: bool = False
     imports: Imports | None = None
     """Caches that came from elsewhere."""
+    sources: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
+    """What was fetched: address and digests."""
     held: list[str] = field(default_factory=list)
     """The records that this build holds until its end."""
 
@@ -95,6 +97,7 @@ class BuildWorkshop:
     def _fetched(self, vertex: Vertex, op: RemoteOp, tell: Tell, cancel: Cancellation) -> tuple[Result, bool]:
         equipment = self.equipment
         pinned = equipment.remotes.pin(op.source, self.secrets, cancel)
+        self.sources.append((pinned.shown, pinned.digest))
         key = named_key("source", pinned.key)
         record = equipment.cache.find(key.digest) if not self.no_cache else None
         if record is None:
