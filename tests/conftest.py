@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.basetemp is None:
         # pytest's own folder is shared by all runs of a user, and each tries to tidy away what the others still use
-        folder = tempfile.mkdtemp(prefix="carrack-tests-")
+        folder = tempfile.mkdtemp(prefix="ct-tests-")
         config.option.basetemp = folder
         config.add_cleanup(lambda: remove_tree(folder))
     for marker in MARKERS:

@@ -85,6 +85,7 @@ class Recipe:
     config: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[str, ...] = ()
     diff_ids: tuple[str, ...] = ()  # only to lie about them
+    architecture: str = "amd64"
 
     def with_config(self, **config: Any) -> "Recipe":
         """The same image with these config fields."""
@@ -95,7 +96,7 @@ class Recipe:
         diff_ids = list(self.diff_ids) or [_digest(layer) for layer in self.layers]
         comments = self.history or tuple(f"layer {index}" for index in range(len(self.layers)))
         document = {
-            "architecture": "amd64",
+            "architecture": self.architecture,
             "os": "linux",
             "created": CREATED,
             "config": dict(self.config),

@@ -47,6 +47,7 @@ def routes(networks: Networks, endpoints: EndpointBackend | None = None) -> list
         Route("GET", "/networks/", orders.list),
         Route("POST", "/networks/create", orders.create),
         Route("POST", "/networks/prune", orders.prune, since="1.25"),
+        Route("GET", "/carrack/exposure", orders.exposure),
         Route("GET", "/networks/{id}", orders.inspect),
         Route("DELETE", "/networks/{id}", orders.remove),
     ]
@@ -101,6 +102,10 @@ class Orders:
     async def remove(self, request: Request) -> Response:
         await in_thread(self._networks.remove, request.params["id"])
         return Response(204)
+
+    async def exposure(self, request: Request) -> Response:
+        """Ours alone: who can reach each published port, and why."""
+        return reply(await in_thread(self._networks.exposures))
 
     async def prune(self, request: Request) -> Response:
         filters = Filters.parse(request.query.get("filters")).accept(*_PRUNE_FILTERS)

@@ -79,6 +79,7 @@ GET /networks | List networks | filters:f | - | 200 array
 GET /networks/ | List networks | filters:f | - | 200 array
 POST /networks/create | Make a network | | NetworkCreate! | 201 object, 403 error, 404 error, 409 error
 POST /networks/prune | Remove unused networks | filters:f stream:b | - | 200 object
+GET /carrack/exposure | Who can reach each published port, and why | | - | 200 array
 GET /networks/{{id}} | Inspect a network | verbose:b scope | - | 200 object, 404 error
 DELETE /networks/{{id}} | Remove a network | | - | 204 nothing, 403 error, 404 error
 POST /networks/{{id}}/connect | Let a container join a network | | NetworkConnect! | 200 nothing, 403 error, 404 error, 409 error

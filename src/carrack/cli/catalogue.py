@@ -65,7 +65,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "tag": _I + "remove",
     },
     "manifest": dict.fromkeys(("annotate", "create", "inspect", "push", "rm"), _I + "manifests"),
-    "network": dict.fromkeys(("connect", "create", "disconnect", "inspect", "ls", "prune", "rm"), "carrack.cli.networks"),
+    "network": dict.fromkeys(
+        ("connect", "create", "disconnect", "exposure", "inspect", "ls", "prune", "rm"), "carrack.cli.networks"
+    ),
     "node": dict.fromkeys(("demote", "inspect", "ls", "promote", "ps", "rm", "update"), _W + "nodes"),
     "plugin": dict.fromkeys(
         ("create", "disable", "enable", "inspect", "install", "ls", "push", "rm", "set", "upgrade"), "carrack.cli.engine_plugins"
@@ -78,6 +80,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "stack": dict.fromkeys(("config", "deploy", "ls", "ps", "rm", "services"), _W + "stacks.commands"),
     "swarm": dict.fromkeys(("ca", "init", "join", "join-token", "leave", "unlock", "unlock-key", "update"), _W + "cluster"),
     "system": {
+        "certs": "carrack.cli.programs",
         "df": _S + "usage",
         "dial-stdio": _S + "dial",
         "events": _S + "events",

@@ -69,6 +69,38 @@ NOUN = Noun(
 )
 
 
+def _address(row: dict[str, Any]) -> str:
+    """What is reached: the host's address and port, or the container's own."""
+    host, port = row.get("HostIP") or row.get("ContainerIP") or "", row.get("HostPort") or row.get("ContainerPort") or "*"
+    return f"{f'[{host}]' if ':' in host else host}:{port}" + ("" if row["Protocol"] == "any" else f"/{row['Protocol']}")
+
+
+EXPOSURE = Noun(
+    "*network.exposureContext",
+    {
+        "Container": ("CONTAINER", lambda row: row["ContainerName"]),
+        "ID": ("CONTAINER ID", lambda row: short_id(row["ContainerId"])),
+        "Network": ("NETWORK", lambda row: row["Network"]),
+        "Address": ("ADDRESS", _address),
+        "Port": ("PORT", lambda row: str(row["ContainerPort"] or "all")),
+        "Internet": ("INTERNET", lambda row: "true" if row["Internet"] else "false"),
+        "From": ("REACHED FROM", lambda row: "; ".join(row["ReachedFrom"])),
+        "Because": ("BECAUSE", lambda row: "; ".join(row["Because"])),
+    },
+)
+
+
+def _exposure(session: Session, parsed: Parsed) -> None:
+    rows = session.engine.json("GET", "/carrack/exposure") or []
+    if parsed.arguments:
+        wanted = parsed.arguments[0]
+        rows = [row for row in rows if row["ContainerName"] == wanted or row["ContainerId"].startswith(wanted)]
+    if parsed.flag("internet"):
+        rows = [row for row in rows if row["Internet"]]
+    columns = ("Container", "Address", "Port", "From", "Because")
+    print_rows(session.out, EXPOSURE, rows, template=parsed.text("format"), columns=columns)
+
+
 def _list(session: Session, parsed: Parsed) -> None:
     networks = session.engine.json("GET", "/networks", filters_query(parsed.filters())) or []
     networks.sort(key=lambda network: natural_key(network["Name"]))
@@ -306,6 +338,17 @@ COMMANDS = (
         at_least=2,
         at_most=2,
         flags="-f, --force bool Disconnect it whatever its state",
+    ),
+    Command(
+        "network exposure",
+        "[OPTIONS] [CONTAINER]",
+        "Show who can reach each published port, and why",
+        _exposure,
+        at_most=1,
+        flags="""
+            --format string Print with a template: 'table' (the default), 'table TEMPLATE', 'json' or 'TEMPLATE'
+            --internet bool Only what an address of the internet leads to
+        """,
     ),
     Command(
         "network prune",

@@ -48,15 +48,13 @@ class Connections:
             await asyncio.wrap_future(self._rooms.table.save(record))
 
     async def disconnect(self, network: str, container: str, *, force: bool) -> None:
-        """Take a container out of a network. Raises NotFound, Conflict (it is not in it); with `force` that is no error."""
+        """Take a container out of a network. Raises NotFound, Conflict (it is not in it)."""
         record = self._rooms.table.get(container)
         found = self._rooms.networks.get(network)
         live = self._life.live(record)
         async with live.lock:
             settings = record.networks.get(found.name)
             if settings is None:
-                if force:
-                    return
                 raise Conflict(f"container {record.id} is not connected to network {found.name}")
             if found.driver == "host":
                 raise Conflict("container cannot be disconnected from host network or connected to host network")

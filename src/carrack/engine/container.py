@@ -97,6 +97,8 @@ class Container(msgspec.Struct):
     path: str = ""
     arguments: list[str] = []
     platform: str = "linux"
+    architecture: str = ""
+    """Of the image, in Go's words: amd64, arm64, …"""
     state: ContainerState = msgspec.field(default_factory=ContainerState)
     mounts: list[MountPoint] = []
     networks: dict[str, EndpointSettings] = {}

@@ -91,6 +91,7 @@ class Containers:
         try:
             inherited = self._inherited_mounts(request.host_config.volumes_from or [])
             container = await in_thread(creation.draft, container_id, chosen, request, platform, inherited, self._rooms)
+            warnings += creation.platform_warnings(container, platform)
             try:
                 await in_thread(copy_up, container, self._rooms)
                 await asyncio.wrap_future(table.add(container))
@@ -280,7 +281,8 @@ class Containers:
             if not container.state.paused:
                 raise Conflict(f"container {container.id} is not paused")
             await in_thread(self._life.cgroup(container).thaw)
-            self._life.become(container, Status.RUNNING)
+            if container.state.paused:  # one that was killed while it stood still ends at this moment
+                self._life.become(container, Status.RUNNING)
         self._life.tell(container, "unpause")
 
     async def resize(self, ref: str, height: int, width: int) -> None:

@@ -21,7 +21,7 @@ from carrack.engine.rooms import Rooms
 from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from carrack.images.image import Image
 from carrack.networks.network import Network
-from carrack.oci.platform import Platform
+from carrack.oci.platform import Platform, machine
 from carrack.runtime import cgroups, defaults
 
 _CONFIG_FIELDS = tuple(ContainerConfig.__struct_fields__)
@@ -87,6 +87,7 @@ def draft(
         config=config,
         host_config=host,
         image_id=str(image.id),
+        architecture=image.platform.architecture,
         image_manifest=image.manifest,
         image_reference=create.image,
         path=command[0],
@@ -100,6 +101,16 @@ def draft(
     container.log_path = log_options.path_for(container)
     _make(container, image, rooms)
     return container
+
+
+def platform_warnings(container: Container, platform: str) -> list[str]:
+    """Docker's warning of an image for other machines that nobody asked for by its platform."""
+    here = machine()
+    if platform or container.architecture in ("", here.architecture):
+        return []
+    image = f"{container.platform}/{container.architecture}"
+    warning = f"The requested image's platform ({image}) does not match the detected host platform ({here})"
+    return [f"{warning} and no specific platform was requested"]
 
 
 def discard(container: Container, rooms: Rooms) -> None:

@@ -32,5 +32,3 @@ def check(request: CreateRequest) -> None:
 def _check_endpoint(name: str, endpoint: EndpointSettings) -> None:
     if endpoint.links:
         raise NotImplementedHere(f"EndpointsConfig[{name}].Links is not supported by this version of Carrack")
-    if endpoint.ipam_config is not None and endpoint.ipam_config.link_local_ips:
-        raise NotImplementedHere(f"EndpointsConfig[{name}].IPAMConfig.LinkLocalIPs is not supported by this version of Carrack")

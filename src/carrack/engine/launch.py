@@ -201,6 +201,7 @@ def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
         ipv4=asked.ipv4_address if asked is not None else "",
         ipv6=asked.ipv6_address if asked is not None else "",
         mac=settings.mac_address or (container.config.mac_address if main else ""),
+        link_local=tuple(asked.link_local_ips or ()) if asked is not None else (),
         aliases=(*(settings.aliases or ()), *((container.config.hostname,) if container.config.hostname else ())),
         links=tuple(settings.links or ()),
         upstreams=tuple(container.host_config.dns or ()),

@@ -5,16 +5,13 @@ Docker has it on xfs alone; here ext4 does as well. Blocking.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 
 from carrack.engine.container import Container
 from carrack.engine.rooms import Rooms
 from carrack.errors import InvalidParameter, SystemFailure
 from carrack.kernel import quota
-from carrack.volumes.drivers.sizes import parse_size
+from carrack.volumes.drivers import sizes
 
 FIRST_PROJECT = 1 << 24
 """Far from the projects of volumes and of /etc/projid."""
@@ -28,13 +25,13 @@ def check(options: Mapping[str, str], rooms: Rooms) -> None:
             raise InvalidParameter(f"unknown option {name}")
     if not options:
         return
-    with _opened(rooms.directories.data_root) as fd:
+    with sizes.opened(rooms.directories.data_root) as fd:
         if not quota.has_project_quota(fd):
             raise InvalidParameter(
                 "--storage-opt is supported only for overlay over xfs with 'pquota' mount option (or ext4 with 'prjquota'), "
                 f"which the file system of {rooms.directories.data_root} has not"
             )
-    if parse_size(options["size"]) == 0:
+    if sizes.parse_size(options["size"]) == 0:
         raise InvalidParameter(f"invalid size: '{options['size']}'")
 
 
@@ -44,43 +41,14 @@ def limit(container: Container, rooms: Rooms) -> None:
     if size is None:
         return
     home = rooms.directories.container(container.id)
+    others = (each / _LAYER[0] for each in (rooms.directories.data_root / "containers").iterdir())
     try:
-        project = max(_projects(rooms.directories.data_root / "containers"), default=FIRST_PROJECT - 1) + 1
-        for name in _LAYER:
-            with _opened(home / name) as fd:
-                quota.assign(fd, project)
-                quota.limit(fd, project, parse_size(size))
+        sizes.limit_together((home / name for name in _LAYER), sizes.free_project(others, FIRST_PROJECT), size)
     except OSError as error:
         raise SystemFailure(f"cannot limit the container's layer to {size}: {error.strerror}") from error
 
 
 def lift(container: Container, rooms: Rooms) -> None:
     """Forget the limit of a layer that is about to go. Idempotent."""
-    if not container.host_config.storage_opt:
-        return
-    try:
-        with _opened(rooms.directories.container(container.id) / "rw") as fd:
-            if project := quota.project_of(fd):
-                quota.limit(fd, project, 0)
-    except OSError:
-        return
-
-
-def _projects(containers: Path) -> Iterator[int]:
-    for entry in os.scandir(containers):
-        try:
-            with _opened(Path(entry.path, "rw")) as fd:
-                project = quota.project_of(fd)
-        except OSError:
-            continue
-        if project >= FIRST_PROJECT:
-            yield project
-
-
-@contextmanager
-def _opened(directory: Path) -> Iterator[int]:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    if container.host_config.storage_opt:
+        sizes.lift(rooms.directories.container(container.id) / _LAYER[0])

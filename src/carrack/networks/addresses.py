@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from carrack.errors import Forbidden
@@ -32,15 +32,16 @@ class Addresses:
         self._delete_link = delete_link
         self._is_had = is_had
         """Whether an endpoint of a network has an address: else it is merely on its way back."""
-        self._allocators: dict[tuple[str, int], AddressAllocator] = {}
+        self._allocators: dict[tuple[str, int], list[AddressAllocator]] = {}
+        """By network and IP version, one for each subnet."""
         self._resting: dict[str, list[tuple[str, Address]]] = {}
         self._changed = threading.Condition()
 
     def add_network(self, network: Network) -> None:
         with self._changed:
-            for version, pool in ((4, network.pool4), (6, network.pool6)):
-                if pool is not None:
-                    self._allocators[(network.id, version)] = allocator_for(pool)
+            for pool in network.pools:
+                allocator = allocator_for(pool)
+                self._allocators.setdefault((network.id, allocator.subnet.version), []).append(allocator)
 
     def remove_network(self, network_id: str) -> None:
         with self._changed:
@@ -51,9 +52,14 @@ class Addresses:
         """Mark the addresses of a recorded endpoint as used, unless its network has other subnets by now."""
         with self._changed:
             for address in _addresses(endpoint):
-                allocator = self._allocators.get((endpoint.network_id, address.version))
-                if allocator is not None and address in allocator.subnet:
+                allocator = self._having(endpoint.network_id, address)
+                if allocator is not None:
                     allocator.claim(address)
+
+    def _having(self, network_id: str, address: Address) -> AddressAllocator | None:
+        """The allocator whose subnet an address is of."""
+        allocators = self._allocators.get((network_id, address.version), ())
+        return next((allocator for allocator in allocators if address in allocator.subnet), None)
 
     def take(self, network: Network, wish: EndpointWish) -> dict[int, str]:
         """An address per IP version of the network, the wished ones where there are wishes.
@@ -63,25 +69,29 @@ class Addresses:
         taken: dict[int, str] = {}
         try:
             for version, wished in ((4, wish.ipv4), (6, wish.ipv6)):
-                allocator = self._allocators.get((network.id, version))
-                if allocator is not None:
-                    address = self._claim(network.id, allocator, ip_address(wished)) if wished else self._take_any(allocator)
-                    taken[version] = str(address)
+                allocators = self._allocators.get((network.id, version))
+                if not allocators:
+                    continue
+                if wished:
+                    allocator = self._having(network.id, ip_address(wished)) or allocators[0]
+                    taken[version] = str(self._claim(network.id, allocator, ip_address(wished)))
+                else:
+                    taken[version] = str(self._take_any(allocators))
         except BaseException:
             self._free([(network.id, ip_address(text)) for text in taken.values()])
             raise
         return taken
 
-    def _take_any(self, allocator: AddressAllocator) -> Address:
+    def _take_any(self, allocators: Sequence[AddressAllocator]) -> Address:
+        """The lowest free address of the first subnet that has one. Raises PoolExhausted."""
         with self._changed:
-            try:
-                return allocator.take()
-            except PoolExhausted:
-                # What rests will be free soon.
-                found: list[Address] = []
-                if self._changed.wait_for(lambda: not self._resting or _try_take(allocator, found), _REST_LIMIT_SECONDS) and found:
-                    return found[0]
-                return allocator.take()
+            found: list[Address] = []
+            if _try_take(allocators, found):
+                return found[0]
+            # What rests will be free soon.
+            if self._changed.wait_for(lambda: not self._resting or _try_take(allocators, found), _REST_LIMIT_SECONDS) and found:
+                return found[0]
+            return allocators[-1].take()
 
     def _claim(self, network_id: str, allocator: AddressAllocator, address: Address) -> Address:
         """Take exactly this address; often it is wanted by the same container that starts again, whose last run is still ending."""
@@ -127,13 +137,12 @@ class Addresses:
     def used(self, network_id: str, version: int) -> int:
         """How many addresses of a network are in use, the gateway's included."""
         with self._changed:
-            allocator = self._allocators.get((network_id, version))
-            return allocator.used() if allocator is not None else 0
+            return sum(allocator.used() for allocator in self._allocators.get((network_id, version), ()))
 
     def _free(self, addresses: list[tuple[str, Address]]) -> None:
         with self._changed:
             for network_id, address in addresses:
-                if allocator := self._allocators.get((network_id, address.version)):
+                if allocator := self._having(network_id, address):
                     allocator.give_back(address)
             self._changed.notify_all()
 
@@ -142,9 +151,11 @@ def _addresses(endpoint: Endpoint) -> list[Address]:
     return [ip_address(text) for text in (endpoint.ipv4, endpoint.ipv6) if text]
 
 
-def _try_take(allocator: AddressAllocator, found: list[Address]) -> bool:
-    try:
-        found.append(allocator.take())
-    except PoolExhausted:
-        return False
-    return True
+def _try_take(allocators: Sequence[AddressAllocator], found: list[Address]) -> bool:
+    for allocator in allocators:
+        try:
+            found.append(allocator.take())
+        except PoolExhausted:
+            continue
+        return True
+    return False

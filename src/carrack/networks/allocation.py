@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address
 
-from carrack.errors import InvalidParameter
-from carrack.networks.drivers.bridge import INTERFACE_PREFIX, gateway_mode
-from carrack.networks.drivers.interface import endpoint_sysctls
+from carrack.errors import Conflict, InvalidParameter
+from carrack.networks.drivers.bridge import INTERFACE_PREFIX, gateway_mode, is_interface_name
+from carrack.networks.drivers.interface import INTERFACE_NAME, endpoint_sysctls
 from carrack.networks.endpoint import Endpoint, EndpointWish
 from carrack.networks.network import Network
 
@@ -20,7 +20,12 @@ def check_wish(network: Network, wish: EndpointWish) -> None:
     for version, text in ((4, wish.ipv4), (6, wish.ipv6)):
         if text:
             _check_address(network, version, text)
+    for text in wish.link_local:
+        _check_link_local(text)
     endpoint_sysctls(wish.driver_options)
+    name = wish.driver_options.get(INTERFACE_NAME, "")
+    if name and (not is_interface_name(name) or name == "lo"):
+        raise InvalidParameter(f"invalid interface name {name!r}: it is none that the kernel takes")
     if wish.mac:
         _check_mac(wish.mac)
 
@@ -37,6 +42,15 @@ def _check_address(network: Network, version: int, text: str) -> None:
         raise InvalidParameter(
             "user specified IP address is supported only when connecting to networks with user configured subnets"
         )
+
+
+def _check_link_local(text: str) -> None:
+    try:
+        link_local = ip_address(text).is_link_local
+    except ValueError:
+        raise InvalidParameter(f"invalid link-local IP address: {text}") from None
+    if not link_local:
+        raise InvalidParameter(f"invalid link-local IP address: {text}: want one of 169.254.0.0/16 or fe80::/10")
 
 
 def _check_mac(text: str) -> None:
@@ -67,19 +81,26 @@ def endpoint_for(
         container_id=container_id,
         wish=wish,
         ipv4=ipv4,
-        prefix=_prefix(network, 4) if ipv4 else 0,
-        gateway=_gateway(network, 4) if ipv4 else "",
+        prefix=_prefix(network, ipv4),
+        gateway=_gateway(network, ipv4),
         ipv6=ipv6,
-        prefix6=_prefix(network, 6) if ipv6 else 0,
-        gateway6=_gateway(network, 6) if ipv6 else "",
+        prefix6=_prefix(network, ipv6),
+        gateway6=_gateway(network, ipv6),
         mac=(wish.mac.lower().replace("-", ":") or _mac_for(ipv4)) if linked else "",
         host_interface=VETH_PREFIX + secrets.token_hex(6) if host_end else "",
         mtu=network.mtu,
     )
 
 
-def free_interface(network: Network, used: set[str]) -> str:
-    """The first name inside the container that none of its endpoints has: ``eth0``, ``eth1``, …"""
+def free_interface(network: Network, wish: EndpointWish, used: set[str]) -> str:
+    """The name that is asked for, else the first that none of the container's endpoints has: ``eth0``, ``eth1``, …
+
+    Raises Conflict when the one asked for is had.
+    """
+    if wished := wish.driver_options.get(INTERFACE_NAME, ""):
+        if wished in used:
+            raise Conflict(f"interface name {wished} is in use by another network of the container")
+        return wished
     prefix = network.options.get(INTERFACE_PREFIX) or "eth"
     number = 0
     while f"{prefix}{number}" in used:
@@ -87,15 +108,15 @@ def free_interface(network: Network, used: set[str]) -> str:
     return f"{prefix}{number}"
 
 
-def _prefix(network: Network, version: int) -> int:
-    pool = network.pool4 if version == 4 else network.pool6
-    return ip_network(pool.subnet).prefixlen if pool is not None else 0
+def _prefix(network: Network, address: str) -> int:
+    pool = network.pool_of(address)
+    return pool.network.prefixlen if pool is not None else 0
 
 
-def _gateway(network: Network, version: int) -> str:
+def _gateway(network: Network, address: str) -> str:
     """The address the default route leads to: none in an internal or isolated network."""
-    pool = network.pool4 if version == 4 else network.pool6
-    if pool is None or network.internal or gateway_mode(network, version) == "isolated":
+    pool = network.pool_of(address)
+    if pool is None or network.internal or gateway_mode(network, pool.network.version) == "isolated":
         return ""
     return pool.gateway
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from carrack.networks.networks import Networks
 
 Prefix = IPv4Network | IPv6Network
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_.\- ]*[a-zA-Z0-9_.\-])?")
 _PREDEFINED = ("bridge", "host", "none", "default")
 
 
@@ -87,7 +88,9 @@ def _check(networks: Networks, request: NetworkRequest) -> None:
     if not request.name.strip():
         raise InvalidParameter("network name cannot be empty")
     if not _NAME.fullmatch(request.name):
-        raise InvalidParameter(f"invalid network name {request.name!r}: want [a-zA-Z0-9][a-zA-Z0-9_.-]*")
+        raise InvalidParameter(
+            f"invalid network name {request.name!r}: want letters, digits, spaces and the characters _.-, a letter or a digit first"
+        )
     if any(other.name == request.name for other in networks.list()):
         raise Conflict(f"network with name {request.name} already exists")
     if request.driver == "overlay":
@@ -145,19 +148,33 @@ def _pools(networks: Networks, request: NetworkRequest) -> tuple[IpamConfig, ...
     for version, enabled in ((4, request.enable_ipv4), (6, request.enable_ipv6)):
         if not enabled:
             continue
-        if len(wished[version]) > 1:
-            raise InvalidParameter(f"bridge driver doesn't support multiple subnets (IPv{version})")
-        if wished[version]:
-            pool = wished[version][0]
-            refuse_overlap(ip_network(pool.subnet), taken)
-            if request.driver == "bridge":  # others are part of a network that the host may well be in itself
-                refuse_route(networks.kernel, ip_network(pool.subnet), exempt=request.options.get(bridge.NAME, ""))
-        elif version == 4:
-            pool = IpamConfig(subnet=str(choose_subnet(networks.options.default_address_pools, taken, routed(networks.kernel))))
-        else:
-            pool = IpamConfig(subnet=str(choose_subnet6(networks.options.default_address_pools, taken)))
-        result.append(with_gateway(pool))
+        if len(wished[version]) > 1 and request.driver == "bridge":
+            raise Forbidden(f"bridge driver doesn't support multiple subnets (IPv{version})")
+        for pool in wished[version] or [_chosen_pool(networks, version, taken)]:
+            if ip_network(pool.subnet).network_address.is_unspecified:  # only a size was asked for: 0.0.0.0/24, ::/96
+                pool = _chosen_pool(networks, version, taken, size=ip_network(pool.subnet).prefixlen)
+            elif wished[version]:
+                refuse_overlap(ip_network(pool.subnet), taken)
+                if request.driver == "bridge":  # others are part of a network that the host may well be in itself
+                    refuse_route(networks.kernel, ip_network(pool.subnet), exempt=request.options.get(bridge.NAME, ""))
+            taken.append(ip_network(pool.subnet))
+            result.append(with_gateway(pool))
     return tuple(result)
+
+
+def _chosen_pool(networks: Networks, version: int, taken: list[Prefix], *, size: int = 0) -> IpamConfig:
+    """A free subnet of the default pools, of their size or of this one. Raises NotFound, InvalidParameter (larger than a pool)."""
+    pools = networks.options.default_address_pools
+    if size:
+        pools = tuple(replace(pool, size=size) for pool in pools if pool.base.version == version and pool.base.prefixlen <= size)
+        if not pools and version == 4:
+            raise InvalidParameter(f"invalid subnet size /{size}: no default address pool is that large")
+    if version == 4:
+        return IpamConfig(subnet=str(choose_subnet(pools, taken, routed(networks.kernel))))
+    chosen = choose_subnet6(pools, taken)
+    if size and chosen.prefixlen < size:  # of a random unique local /64: its first part
+        chosen = next(chosen.subnets(new_prefix=size))
+    return IpamConfig(subnet=str(chosen))
 
 
 # ── the host's own addresses and routes ────────────────────────────────────────────────────────────────────────────────────

@@ -284,6 +284,22 @@ class Firewall:
         lines = [line.strip() for line in listed.splitlines()]
         return [line for line in lines if line and not line.startswith(("table ", "chain ")) and line != "}"]
 
+    def others_that_drop(self) -> list[str]:
+        """The base chains of other tables that forwarded packets must pass, and whose policy is to drop them."""
+        try:
+            listed = self._nft.run("list chains\n")
+        except NftablesError:
+            return []
+        found, table, chain = [], "", ""
+        for words in map(str.split, listed.splitlines()):
+            if words[:1] == ["table"]:
+                table = " ".join(words[1:3])
+            elif words[:1] == ["chain"]:
+                chain = words[1]
+            elif {"hook", "forward"} <= set(words) and "drop;" in words and table != f"inet {self.table}":
+                found.append(f"{table} {chain}")
+        return found
+
     def set_network(self, network_id: str, rules: BridgeRules | None) -> None:
         """Add or change a network; None removes it."""
         with self._turn:

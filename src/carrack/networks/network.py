@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import msgspec
 
@@ -60,6 +60,10 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def pool6(self) -> IpamConfig | None:
         return next((pool for pool in self.pools if ":" in pool.subnet), None)
+
+    def pool_of(self, address: str) -> IpamConfig | None:
+        """The subnet that an address is of."""
+        return next((pool for pool in self.pools if address and ip_address(address) in pool.network), None)
 
     def flag(self, option: str, default: bool) -> bool:
         """A boolean driver option in Go's spelling (strconv.ParseBool), already validated when the network was made."""

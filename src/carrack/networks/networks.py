@@ -31,6 +31,7 @@ from carrack.networks.drivers.ipvlan import IpvlanDriver
 from carrack.networks.drivers.macvlan import MacvlanDriver
 from carrack.networks.drivers.none import NoneDriver, loopback_up
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
+from carrack.networks.exposure import Exposure, Surroundings, exposures
 from carrack.networks.firewall import TOKEN_SET, Firewall
 from carrack.networks.forwarding import ForwardingSwitch
 from carrack.networks.names import NameService
@@ -346,7 +347,7 @@ class Networks:
             if any(other.network_id == network.id for other in others):
                 raise Forbidden(f"endpoint with name {endpoint.name} already exists in network {network.name}")
             if self._drivers[network.driver].addressed:
-                interface = free_interface(network, {other.interface for other in others})
+                interface = free_interface(network, endpoint.wish, {other.interface for other in others})
                 endpoint = msgspec.structs.replace(endpoint, interface=interface)
             self._book.endpoints[endpoint.id] = endpoint
         return endpoint
@@ -426,6 +427,19 @@ class Networks:
     def publish(self, endpoint: Endpoint, held: Sequence[HeldPort], *, pidfd: int = -1) -> None:
         """Lead the held host ports to the container; recorded first. `pidfd` as for `plug`. Raises SystemFailure."""
         self._publishing.publish(endpoint, held, pidfd)
+
+    def exposures(self) -> Sequence[Exposure]:
+        """Which ports can be reached from beyond their networks, by whom, and why."""
+        names = {link.index: link.name for link in self._netlink.links()}
+        around = Surroundings(
+            addresses=[(names.get(index, str(index)), address) for index, address in self._netlink.addresses()],
+            bridges=frozenset(network.bridge for network in self._book.bridged()),
+            direct_routing=self.options.direct_routing,
+            user_rules=len(self._firewall.user_rules()),
+            other_firewalls=self._firewall.others_that_drop(),
+        )
+        pairs = [(network, endpoint) for network in self._book.all() for endpoint in self._book.endpoints_in(network.id)]
+        return exposures(pairs, around)
 
     def _delete_link(self, name: str) -> None:
         link = self._netlink.find_link(name)

@@ -6,15 +6,14 @@ namespace's root writes is root's on disk.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
-import socket
 
 from carrack.kernel import capabilities, mount, process
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import IDMapping
 from carrack.runtime.creation import write_maps
+from carrack.runtime.mount_helper import mount_from
 from carrack.runtime.mount_options import MountOptions
 
 
@@ -44,56 +43,34 @@ def overlay(wanted: Mount, options: MountOptions, user_namespace_fd: int) -> int
     The kernel (5.19) wants each layer on a mount that somebody can see: a helper mounts them in a namespace of its own, by short
     names, so that the option string stays short however many there are, and hands the overlay back.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        pid, pidfd = process.fork_into(process.CLONE_NEWNS)
-        if pid == 0:
-            _mount_and_send(theirs, wanted, options, user_namespace_fd)
-        theirs.close()
-        try:
-            answer, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)
-        finally:
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-            os.close(pidfd)
-    if not descriptors:
-        number, _, text = answer.decode().partition(" ")
-        raise OSError(int(number or errno.EIO), text or "the mounting process died", "idmapped overlay")
-    os.set_inheritable(descriptors[0], False)
-    return descriptors[0]
+    return mount_from(lambda: _shifted_overlay(wanted, options, user_namespace_fd), "idmapped overlay")
 
 
-def _mount_and_send(answer: socket.socket, wanted: Mount, options: MountOptions, user_namespace_fd: int) -> None:
-    """The helper's whole life."""
-    try:
-        mount.set_attributes(mount.AT_FDCWD, "/", propagation=mount.MS_PRIVATE, recursive=True)
-        data = dict(option.partition("=")[::2] for option in options.data)
-        upper, work = data.pop("upperdir", ""), data.pop("workdir", "")
-        sources = [*wanted.lower, *([os.path.dirname(upper)] if upper else [])]
-        shifted = [mount.clone_tree(source) for source in sources]
-        for fd in shifted:
-            shift(fd, user_namespace_fd)
-        _make_files_for(os.fstat(shifted[-1]))
-        room = mount.new_file_system("tmpfs", ("mode=700",), 0, "tmpfs")
-        mount.attach(room, mount.AT_FDCWD, "/")
-        os.chdir(room)
-        os.mkdir("m")
-        for number, fd in enumerate(shifted):
-            os.mkdir(str(number))
-            mount.attach(fd, room, str(number))
-        words = ["lowerdir=" + ":".join(str(number) for number in range(len(wanted.lower)))]
-        if upper:
-            top = len(wanted.lower)
-            words += [f"upperdir={top}/{os.path.basename(upper)}", f"workdir={top}/{os.path.basename(work)}"]
-        words += [f"{key}={value}" if value else key for key, value in data.items()]
-        mount.mount(wanted.source or "overlay", "m", "overlay", 0, ",".join(words))
-        made = mount.clone_tree("m")
-        if options.attributes:
-            mount.set_attributes(made, add=options.attributes)
-        socket.send_fds(answer, [b"0"], [made])
-    except OSError as error:
-        answer.send(f"{error.errno} {error.strerror}".encode())
-    finally:
-        os._exit(0)
+def _shifted_overlay(wanted: Mount, options: MountOptions, user_namespace_fd: int) -> int:
+    data = dict(option.partition("=")[::2] for option in options.data)
+    upper, work = data.pop("upperdir", ""), data.pop("workdir", "")
+    sources = [*wanted.lower, *([os.path.dirname(upper)] if upper else [])]
+    shifted = [mount.clone_tree(source) for source in sources]
+    for fd in shifted:
+        shift(fd, user_namespace_fd)
+    _make_files_for(os.fstat(shifted[-1]))
+    room = mount.new_file_system("tmpfs", ("mode=700",), 0, "tmpfs")
+    mount.attach(room, mount.AT_FDCWD, "/")
+    os.chdir(room)
+    os.mkdir("m")
+    for number, fd in enumerate(shifted):
+        os.mkdir(str(number))
+        mount.attach(fd, room, str(number))
+    words = ["lowerdir=" + ":".join(str(number) for number in range(len(wanted.lower)))]
+    if upper:
+        top = len(wanted.lower)
+        words += [f"upperdir={top}/{os.path.basename(upper)}", f"workdir={top}/{os.path.basename(work)}"]
+    words += [f"{key}={value}" if value else key for key, value in data.items()]
+    mount.mount(wanted.source or "overlay", "m", "overlay", 0, ",".join(words))
+    made = mount.clone_tree("m")
+    if options.attributes:
+        mount.set_attributes(made, add=options.attributes)
+    return made
 
 
 def _make_files_for(home: os.stat_result) -> None:

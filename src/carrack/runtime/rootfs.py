@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
-from collections.abc import Callable
 
 from carrack.errors import InvalidParameter
 from carrack.kernel import mount, paths, process
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import MountTree
 from carrack.runtime import idmap
+from carrack.runtime.mount_helper import mount_from
 from carrack.runtime.mount_options import MountOptions, parse
 
 _LONGEST_OPTIONS = 4000
@@ -109,21 +108,14 @@ def _clone_inside(root_fd: int, path: str) -> int:
             raise
     finally:
         os.close(place)
-    return _from_helper(lambda answer: _clone_and_send(answer, root_fd, path))  # Linux before 6.15
+    return mount_from(lambda: _cloned_where_attached(root_fd, path), path)  # Linux before 6.15
 
 
-def _clone_and_send(answer: socket.socket, root_fd: int, path: str) -> None:
-    """The helper's whole life: a tree can be cloned where it is attached."""
-    try:
-        mount.set_attributes(mount.AT_FDCWD, "/", propagation=mount.MS_PRIVATE, recursive=True)
-        here = os.open("/", os.O_PATH | os.O_DIRECTORY)
-        mount.attach(root_fd, here)
-        place = paths.open_in(root_fd, path, os.O_PATH)
-        socket.send_fds(answer, [b"0"], [mount.clone_tree("", directory_fd=place)])
-    except OSError as error:
-        answer.send(f"{error.errno} {error.strerror}".encode())
-    finally:
-        os._exit(0)
+def _cloned_where_attached(root_fd: int, path: str) -> int:
+    here = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    mount.attach(root_fd, here)
+    place = paths.open_in(root_fd, path, os.O_PATH)
+    return mount.clone_tree("", directory_fd=place)
 
 
 def _clone_below(source: str, options: MountOptions) -> int:
@@ -196,46 +188,19 @@ def _overlay_by_layer(wanted: Mount, options: MountOptions) -> int:
 
 def _overlay_by_string(wanted: Mount, options: MountOptions) -> int:
     """Older kernels: mount(2) with one string of options, in a mount namespace of a helper's own, the mount handed back."""
-    return _from_helper(lambda answer: _mount_and_send(answer, wanted, options))
+    return mount_from(lambda: _mounted_by_string(wanted, options), "overlay")
 
 
-def _from_helper(work: Callable[[socket.socket], None]) -> int:
-    """The descriptor that a child in a mount namespace of its own sends; `work` ends the child."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        pid, pidfd = process.fork_into(process.CLONE_NEWNS)
-        if pid == 0:
-            work(theirs)
-        theirs.close()
-        try:
-            answer, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)
-        finally:
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-            os.close(pidfd)
-    if not descriptors:
-        number, _, text = answer.decode().partition(" ")
-        raise OSError(int(number or errno.EIO), text or "the mounting process died", "overlay")
-    os.set_inheritable(descriptors[0], False)
-    return descriptors[0]
-
-
-def _mount_and_send(answer: socket.socket, wanted: Mount, options: MountOptions) -> None:
-    """The helper's whole life."""
-    try:
-        mount.set_attributes(mount.AT_FDCWD, "/", propagation=mount.MS_PRIVATE, recursive=True)
-        top, lower = shortened(wanted.lower)
-        os.chdir(top)
-        data = ",".join((f"lowerdir={':'.join(lower)}", *options.data))
-        if len(data) > _LONGEST_OPTIONS:
-            raise OSError(errno.E2BIG, "too many layers for this kernel", "overlay")
-        mount.mount(wanted.source or "overlay", "/", "overlay", 0, data)
-        fd = mount.clone_tree("/..")
-        mount.set_attributes(fd, add=options.attributes)
-        socket.send_fds(answer, [b"0"], [fd])
-    except OSError as error:
-        answer.send(f"{error.errno} {error.strerror}".encode())
-    finally:
-        os._exit(0)
+def _mounted_by_string(wanted: Mount, options: MountOptions) -> int:
+    top, lower = shortened(wanted.lower)
+    os.chdir(top)
+    data = ",".join((f"lowerdir={':'.join(lower)}", *options.data))
+    if len(data) > _LONGEST_OPTIONS:
+        raise OSError(errno.E2BIG, "too many layers for this kernel", "overlay")
+    mount.mount(wanted.source or "overlay", "/", "overlay", 0, data)
+    fd = mount.clone_tree("/..")
+    mount.set_attributes(fd, add=options.attributes)
+    return fd
 
 
 def shortened(directories: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

@@ -29,7 +29,7 @@ from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.creation import kill_and_reap, remove_cgroup
 from carrack.runtime.failure import StartFailed, exit_code_of
 from carrack.runtime.mount_options import SUBPATH, MountOptions, parse
-from carrack.runtime.program import Stdio
+from carrack.runtime.program import Stdio, read_user_file
 from carrack.shim.messages import ForeignRuntime, StartOrder
 
 _CREATE_SECONDS = 60.0
@@ -286,15 +286,7 @@ def _file(root_fd: int, path: str) -> bytes:
         fd = paths.open_in(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return b""
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return b""
-        content = b""
-        while len(content) < users.LARGEST_FILE and (chunk := os.read(fd, 1 << 18)):
-            content += chunk
-        return content
-    finally:
-        os.close(fd)
+    return read_user_file(fd)
 
 
 def _stop_propagation(place: str) -> None:

@@ -61,7 +61,7 @@ class BridgeDriver:
         for option in (ICC, MASQUERADE, INHIBIT4):
             if (text := network.options.get(option, "")) not in ("", *_BOOLEANS):
                 raise InvalidParameter(f'invalid value for option "{option}": strconv.ParseBool: parsing "{text}": invalid syntax')
-        for interface in _trusted(network):
+        for interface in trusted_interfaces(network):
             if not is_interface_name(interface):
                 raise InvalidParameter(f'invalid value for option "{TRUSTED}": {interface!r} is not an interface name')
         for version in (4, 6):
@@ -144,7 +144,7 @@ class BridgeDriver:
             masquerade6=masquerade and modes[6] in ("nat", "nat-unprotected"),
             direct4=_DIRECT[modes[4]],
             direct6=_DIRECT[modes[6]],
-            trusted=_trusted(network),
+            trusted=trusted_interfaces(network),
         )
 
     def set_loopback_routing(self, network: Network, enabled: bool) -> None:
@@ -217,7 +217,8 @@ def is_interface_name(name: str) -> bool:
     return 0 < len(name.encode()) < 16 and name not in (".", "..") and not any(c in '/:"\\' or c.isspace() for c in name)
 
 
-def _trusted(network: Network) -> tuple[str, ...]:
+def trusted_interfaces(network: Network) -> tuple[str, ...]:
+    """Interfaces of the host whose packets may go to published ports by the containers' own addresses."""
     return tuple(filter(None, network.options.get(TRUSTED, "").split(":")))
 
 

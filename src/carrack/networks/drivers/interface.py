@@ -9,6 +9,7 @@ from carrack.kernel import sysctl
 from carrack.kernel.netlink import Netlink
 from carrack.networks.endpoint import Endpoint
 
+INTERFACE_NAME = "com.docker.network.endpoint.ifname"
 ENDPOINT_SYSCTLS = "com.docker.network.endpoint.sysctls"
 _ANY4, _ANY6 = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
 _LOOPBACK = 1
@@ -21,7 +22,7 @@ def configure_inside(endpoint: Endpoint, *, default_route: bool) -> None:
     harms itself only.
     """
     name = endpoint.interface
-    if endpoint.ipv6:
+    if endpoint.ipv6 or any(":" in address for address in endpoint.wish.link_local):
         for setting in ("accept_ra", "accept_dad", "disable_ipv6"):
             sysctl.write_if_there(0, "net", "ipv6", "conf", name, setting)
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def parse_size(text: str) -> int:
 def check_support(root: Path, text: str) -> None:
     """Raises InvalidParameter when volumes below `root` cannot be limited, with what to do about it."""
     parse_size(text)
-    with _opened(root) as fd:
+    with opened(root) as fd:
         if not quota.has_project_quota(fd):
             raise InvalidParameter(
                 f"quota size requested but no quota support: the file system of {root} does not have project quotas on "
@@ -42,41 +42,46 @@ def check_support(root: Path, text: str) -> None:
 def limit(root: Path, directory: Path, text: str) -> None:
     """Limit a volume's directory. One that is limited already keeps its project. Raises SystemFailure."""
     try:
-        with _opened(directory) as fd:
-            project = quota.project_of(fd) or _free_project(root)
-            quota.assign(fd, project)
-            quota.limit(fd, project, parse_size(text))
+        with opened(directory) as fd:
+            project = quota.project_of(fd)
+        limit_together([directory], project or free_project((volume / "_data" for volume in root.iterdir()), FIRST_PROJECT), text)
     except OSError as error:
         raise SystemFailure(f"cannot limit {directory} to {text}: {error.strerror}") from error
+
+
+def limit_together(directories: Iterable[Path], project: int, text: str) -> None:
+    """Let some directories have so much between them. Raises OSError."""
+    for directory in directories:
+        with opened(directory) as fd:
+            quota.assign(fd, project)
+            quota.limit(fd, project, parse_size(text))
 
 
 def lift(directory: Path) -> None:
     """Forget the limit of a directory that is about to go; one without a limit does not matter."""
     try:
-        with _opened(directory) as fd:
+        with opened(directory) as fd:
             if project := quota.project_of(fd):
                 quota.limit(fd, project, 0)
     except OSError:
         return
 
 
-def _free_project(root: Path) -> int:
-    return max((project + 1 for project in _projects(root)), default=FIRST_PROJECT)
-
-
-def _projects(root: Path) -> Iterator[int]:
-    for volume in os.scandir(root):
+def free_project(directories: Iterable[Path], first: int) -> int:
+    """A project from `first` on that none of these directories has."""
+    highest = first - 1
+    for directory in directories:
         try:
-            with _opened(Path(volume.path, "_data")) as fd:
-                project = quota.project_of(fd)
+            with opened(directory) as fd:
+                highest = max(highest, quota.project_of(fd))
         except OSError:
             continue
-        if project >= FIRST_PROJECT:
-            yield project
+    return highest + 1
 
 
 @contextmanager
-def _opened(directory: Path) -> Iterator[int]:
+def opened(directory: Path) -> Iterator[int]:
+    """A directory's descriptor; no link is followed."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield fd
