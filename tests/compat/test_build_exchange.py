@@ -59,7 +59,7 @@ def stamp(cli: CommandLine, image: str) -> str:
     return cli.ok("run", "--rm", image, "cat", "/again", "/count")
 
 
-@pytest.mark.observes("carrack build --cache-to", "carrack build --cache-from")
+@pytest.mark.observes("docker build --cache-from")
 def test_a_cache_in_a_registry_serves_another_daemon(two: tuple[CommandLine, CommandLine], folder: Path, registry: str) -> None:
     first, second = two
     cache = f"type=registry,ref={registry}/cache:1,mode=max"
@@ -110,7 +110,6 @@ def statements(engine: Engine, image: str) -> dict[str, Any]:
     return {each["PredicateType"]: each["Statement"] for each in found.json}
 
 
-@pytest.mark.observes("carrack build --provenance", "carrack build --sbom", "carrack build --attest")
 def test_statements_on_request(engine: Engine, folder: Path) -> None:
     cli = CommandLine(engine, [carrack_program()])
     packages = "Package: hello\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.10-3\n\n"
