@@ -382,7 +382,7 @@ _FLAGS = """
         --build-arg list          Build-time variables
         --build-context list      Another context ("name=path", "name=docker-image://…", a Git address)
         --builder string          The builder, of which there is one ("default")
-        --cache-from list         Images or caches to take steps from ("user/app:cache", "type=local,src=path")
+        --cache-from strings      Images to take cache from
         --cache-to list           Where to keep the cache ("type=registry,ref=…")
         --call string=build       What to do: "build" or "check"
         --cgroup-parent string    Parent cgroup of RUN
