@@ -171,6 +171,11 @@ class Puller:
         except msgspec.DecodeError as error:
             raise Unavailable(f"the search of {domain} gave an answer that cannot be read") from error
 
+    @property
+    def registries(self) -> Registries:
+        """The client itself, for what is kept in registries and is no image."""
+        return self._open()
+
     def close(self) -> None:
         """Close idle connections."""
         if self._registries is not None:
