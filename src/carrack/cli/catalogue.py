@@ -80,6 +80,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "stack": dict.fromkeys(("config", "deploy", "ls", "ps", "rm", "services"), _W + "stacks.commands"),
     "swarm": dict.fromkeys(("ca", "init", "join", "join-token", "leave", "unlock", "unlock-key", "update"), _W + "cluster"),
     "system": {
+        "certs": "carrack.cli.programs",
         "df": _S + "usage",
         "dial-stdio": _S + "dial",
         "events": _S + "events",

@@ -57,6 +57,10 @@ def _registry(verb: str, summary: str) -> Command:
     return _Everything(f"registry {verb}", "[OPTIONS]", f"{summary} (its own options: --help)", _become("carrack.registry", verb))
 
 
+def _setup(verb: str, summary: str) -> Command:
+    return _Everything(f"system {verb}", "[OPTIONS]", f"{summary} (its own options: --help)", _become("carrack.setup", verb))
+
+
 COMMANDS = (
     _Everything(
         "doctor",
@@ -67,4 +71,5 @@ COMMANDS = (
     _registry("gc", "Remove what nothing in a registry names"),
     _registry("scrub", "Verify every byte of a registry"),
     _registry("serve", "Run a registry in this process"),
+    _setup("certs", "Make certificates for TCP with mutual TLS"),
 )

@@ -256,6 +256,8 @@ class Containers:
                     container.host_config.auto_remove = keeps
                 self._life.tell(container, "stop")
             await live.settled.wait()
+            if self._rooms.table.find(container.id) is None:
+                raise NotFound(f"No such container: {ref}")
             container.stopped_by_user = False
             await self._life.begin(container, live)
         self._life.tell(container, "restart")
@@ -286,7 +288,10 @@ class Containers:
                 raise Conflict(f"container {container.id} is already paused")
             if container.state.status is not Status.RUNNING:
                 raise Conflict(f"container {container.id} is not running")
-            await in_thread(self._life.cgroup(container).freeze)
+            try:
+                await in_thread(self._life.cgroup(container).freeze)
+            except FileNotFoundError:  # it has just ended
+                raise Conflict(f"container {container.id} is not running") from None
             self._life.become(container, Status.PAUSED)
         self._life.tell(container, "pause")
 

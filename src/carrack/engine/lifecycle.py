@@ -65,6 +65,7 @@ class Lifecycle:
         self.rooms = rooms
         self._lives: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._going_down = False
         self.on_started: list[Callable[[Container, Live], None]] = []
         self.on_ended: list[Callable[[Container, Live], None]] = []
         self.on_exec_exited: Callable[[Container, ExecExited], None] = lambda container, message: None
@@ -274,6 +275,23 @@ class Lifecycle:
         container.stopped_by_user = True
         live.cancel_restart()
         self.rooms.table.save(container)
+        await self._ask_to_end(container, live, signal, timeout_seconds)
+        self._give_up_restart(container, live)
+
+    async def end_all(self) -> None:
+        """End every container because the machine goes down: each by its own signal and time, all at once, and nothing begins any
+        more. Nobody stopped them, so the next daemon begins again what its restart policy wants to run."""
+        self._going_down = True
+        await asyncio.gather(*(self._end_for_now(container) for container in self.rooms.table), return_exceptions=True)
+
+    async def _end_for_now(self, container: Container) -> None:
+        live = self.live(container)
+        live.cancel_restart()
+        async with live.lock:
+            if container.state.status in LIVE and live.shim is not None:
+                await self._ask_to_end(container, live, 0, None)
+
+    async def _ask_to_end(self, container: Container, live: Live, signal: int, timeout_seconds: int | None) -> None:
         if timeout_seconds is None:
             configured = container.config.stop_timeout
             timeout_seconds = STOP_SECONDS if configured is None else configured
@@ -283,7 +301,6 @@ class Lifecycle:
         except TimeoutError:
             await self.kill_now(container, live)
         await live.settled.wait()
-        self._give_up_restart(container, live)
 
     async def revive(self, container: Container, live: Live) -> None:
         """End a container that is unhealthy, as `stop` would; what follows its end begins it again, unless the user stops it."""
@@ -442,6 +459,7 @@ class Lifecycle:
             state.out_of_memory = exited.out_of_memory or state.out_of_memory
             state.finished_at_nanoseconds = exited.finished_at_nanoseconds
             again = wants_restart(container) or (container.reviving and not container.stopped_by_user)
+            again = again and not self._going_down
             container.reviving = False
             for listener in self.on_ended:
                 listener(container, live)

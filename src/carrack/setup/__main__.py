@@ -1,0 +1,82 @@
+"""`carrack system certs`, and what else is done once on a machine: one subcommand each."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from carrack.errors import CarrackError, InvalidParameter
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; 0 when it did its work, 1 when it could not, 2 when it was asked wrongly. One sentence, no traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except CarrackError as error:
+        _complain(error.message)
+        return 2 if isinstance(error, InvalidParameter) else 1
+    except OSError as error:
+        _complain(f"{error.filename or 'cannot go on'}: {(error.strerror or str(error)).lower()}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="carrack system", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_certs(commands.add_parser("certs", help="make a CA, the daemon's certificate and clients' certificates"))
+    return parser
+
+
+def _add_certs(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Make what TCP with mutual TLS needs. What is there and still good stays as it is."
+    parser.add_argument("--directory", metavar="DIR", default="/etc/carrack/tls", help="where (default %(default)s)")
+    parser.add_argument(
+        "--host", action="append", default=[], metavar="NAME", help="name or address clients use (default: this machine's)"
+    )
+    parser.add_argument("--client", action="append", default=[], metavar="NAME", help="a client of that name (default client)")
+    parser.add_argument("--days", type=int, default=825, help="how long certificates are good (default %(default)s)")
+    parser.set_defaults(run=_certs)
+
+
+def _certs(options: argparse.Namespace) -> int:
+    from carrack.setup import certificates
+
+    if options.days < 1:
+        raise InvalidParameter("--days: want at least 1")
+    hosts = [*options.host, *(host for host in certificates.default_hosts() if host not in options.host)]
+    made = certificates.make(
+        certificates.Wanted(Path(options.directory).absolute(), hosts, options.client or ["client"], options.days)
+    )
+    for path in made.written:
+        _say(f"wrote {path}")
+    if not made.written:
+        _say(f"everything is there already in {options.directory}")
+    client = made.clients[0]
+    files = f"--tlscacert {made.ca} --tlscert {made.server_certificate} --tlskey {made.server_key}"
+    _say("")
+    _say("The daemon:   carrackd -H fd:// -H tcp://0.0.0.0:2376 --tlsverify" + _unless_default(options.directory, " " + files))
+    _say(f"A client:     copy {client} to it, then")
+    _say(f"              DOCKER_HOST=tcp://{hosts[0]}:2376 DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH={client} carrack version")
+    _say(f"Keep {made.ca.parent}/ca-key.pem secret: who has it can make certificates that open this daemon, which is root.")
+    return 0
+
+
+def _unless_default(directory: str, text: str) -> str:
+    return "" if directory == "/etc/carrack/tls" else text
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201  # a command line
+
+
+def _complain(text: str) -> None:
+    print(f"carrack system: {text}", file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
