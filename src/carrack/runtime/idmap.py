@@ -6,6 +6,7 @@ namespace's root writes is root's on disk.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
@@ -19,7 +20,13 @@ from carrack.runtime.mount_options import MountOptions
 
 def shift(mount_fd: int, user_namespace_fd: int, *, recursive: bool = False) -> None:
     """Map a detached mount into a user namespace. Raises OSError (EINVAL: its file system cannot)."""
-    mount.set_attributes(mount_fd, add=mount.ATTR_IDMAP, user_namespace_fd=user_namespace_fd, recursive=recursive)
+    try:
+        mount.set_attributes(mount_fd, add=mount.ATTR_IDMAP, user_namespace_fd=user_namespace_fd, recursive=recursive)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        reason = "this kernel cannot id-map mounts of this file system, which --userns-remap needs (ext4, xfs and btrfs it can)"
+        raise OSError(errno.EINVAL, reason, error.filename) from None
 
 
 def namespace(uids: tuple[IDMapping, ...], gids: tuple[IDMapping, ...]) -> int:
