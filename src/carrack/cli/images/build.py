@@ -23,7 +23,7 @@ from carrack.cli.images.build_options import (
 )
 from carrack.cli.images.build_outputs import write_metadata
 from carrack.cli.images.build_session import BuildOrder, build_in_session
-from carrack.cli.images.context import BuildContext, context_folder, dockerfile_of, is_remote, open_context
+from carrack.cli.images.context import BuildContext, context_folder, dockerfile_of, is_remote, open_context, with_dockerfile
 from carrack.cli.images.names import parse_name
 from carrack.cli.images.transfer import check_trust
 from carrack.cli.logins import all_logins
@@ -213,6 +213,8 @@ def _in_session(session: Session, parsed: Parsed) -> tuple[BuildState | None, Bu
     state = build_in_session(session, order, query, _credentials(session), display, archive.pieces if archive else None)
     if state is None:
         _refuse_without_session(parsed)
+        if parsed.text("file") == "-" and order.dockerfile is not None:
+            archive = with_dockerfile(context_folder(argument), order.dockerfile)
     return state, archive
 
 
