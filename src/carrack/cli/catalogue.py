@@ -81,6 +81,8 @@ GROUPS: dict[str, dict[str, str]] = {
     "swarm": dict.fromkeys(("ca", "init", "join", "join-token", "leave", "unlock", "unlock-key", "update"), _W + "cluster"),
     "system": {
         "certs": "carrack.cli.programs",
+        "install": "carrack.cli.programs",
+        "uninstall": "carrack.cli.programs",
         "df": _S + "usage",
         "dial-stdio": _S + "dial",
         "events": _S + "events",

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 
 def interpreter() -> str:
-    """The Python that has Carrack's dependencies: that of the .venv beside the sources, else the one that runs this."""
+    """The Python that has Carrack's dependencies: of the .venv beside the sources, of the environment the sources are installed in
+    (``lib/python3.N/site-packages`` of it), else the one that runs this."""
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     beside = os.path.join(os.path.dirname(source), ".venv", "bin", "python")
-    return beside if os.access(beside, os.X_OK) else sys.executable
+    around = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(source))), "bin", "python3")
+    for python in (beside, around):
+        if os.access(python, os.X_OK):
+            return python
+    return sys.executable
 
 
 def become(module: str, arguments: list[str]) -> NoReturn:
@@ -72,4 +77,6 @@ COMMANDS = (
     _registry("scrub", "Verify every byte of a registry"),
     _registry("serve", "Run a registry in this process"),
     _setup("certs", "Make certificates for TCP with mutual TLS"),
+    _setup("install", "Install Carrack on this machine, or upgrade it"),
+    _setup("uninstall", "Take Carrack off this machine"),
 )

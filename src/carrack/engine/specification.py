@@ -178,7 +178,8 @@ def environment(container: Container) -> list[str]:
     for variable in config.env or []:
         name, equals, value = variable.partition("=")
         values[name] = value if equals else None
-    return [f"{name}={value}" for name, value in values.items() if value is not None]
+    own = [f"{name}={value}" for name, value in values.items() if value is not None]
+    return [*own, *(each for each in container.link_environment if each.partition("=")[0] not in values)]
 
 
 def limits(resources: Resources, device_rules: tuple[DeviceRule, ...] = ()) -> Limits:
