@@ -132,11 +132,13 @@ TOP: dict[str, str] = {
     "login": "login",
     "logout": "logout",
     "search": "search",
+    "ui": "ui",
     "version": "version",
 }
 
 ALONE = {
     "doctor": "carrack.cli.programs",
+    "ui": "carrack.cli.programs",
     "inspect": _S + "inspect",
     "login": _S + "login",
     "logout": _S + "login",
