@@ -25,7 +25,7 @@ from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBind
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import CpuLimits, Resources
 from carrack.runtime import cgroups
-from carrack.runtime.mount_options import IDMAP
+from carrack.runtime.mount_options import BOUNDED, IDMAP
 from carrack.shim import foreign
 from carrack.shim.messages import ForeignRuntime, StartOrder, Wait
 
@@ -84,6 +84,8 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
 def _root(container: Container, rooms: Rooms) -> tuple[Mount, ...]:
     """The root's mounts, their owners shifted into the container's user namespace if it has one."""
     mounts = root_of(container, rooms)
+    if container.host_config.storage_opt:
+        mounts = tuple(replace(mount, options=(*mount.options, BOUNDED)) for mount in mounts)
     if not remapping.applies(container.host_config, rooms.settings.remap):
         return mounts
     return tuple(replace(mount, options=(*mount.options, IDMAP)) for mount in mounts)
