@@ -68,7 +68,9 @@ class Connections:
         networks = self._rooms.networks
         endpoint = networks.allocate(network, container.id, launch.wish(container, settings))
         try:
-            namespace = os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            namespace = _namespace(container)
+            if namespace is None:
+                raise Conflict(f"container {container.id} is not running")
             try:
                 networks.plug(endpoint, namespace)
             finally:
@@ -84,11 +86,12 @@ class Connections:
         for endpoint in networks.endpoints(container.id):
             if endpoint.network_id != network.id:
                 continue
-            namespace = os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                networks.unplug(endpoint, now=True, netns_fd=namespace)
-            finally:
-                os.close(namespace)
+            namespace = _namespace(container)
+            if namespace is not None:
+                try:
+                    networks.unplug(endpoint, now=True, netns_fd=namespace)
+                finally:
+                    os.close(namespace)
             networks.release(container.id, endpoint.id)
         self._write_files(container, network)
 
@@ -98,6 +101,14 @@ class Connections:
         launch.write_hosts(container, self._rooms, endpoints)
         if self._rooms.networks.resolver([changed]):
             launch.write_resolv_conf(container, self._rooms, endpoints)
+
+
+def _namespace(container: Container) -> int | None:
+    """The container's network namespace; None when it has just ended."""
+    try:
+        return os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
 
 
 def _check(container: Container, network: Network) -> None:

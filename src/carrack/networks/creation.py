@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from carrack.errors import Conflict, Forbidden, InvalidParameter, NotFound, NotImplementedHere, SystemFailure, Unavailable
+from carrack.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure, Unavailable
 from carrack.kernel.netlink import Netlink
 from carrack.networks.drivers import bridge
 from carrack.networks.ipam import checked_pool, choose_subnet, choose_subnet6, refuse_overlap, with_gateway
@@ -101,7 +101,10 @@ def _check(networks: Networks, request: NetworkRequest) -> None:
     if not request.config_only and not networks.has_driver(request.driver):
         raise NotFound(f'could not find plugin "{request.driver}" in v1 plugin registry: plugin not found')
     if request.ingress:
-        raise NotImplementedHere("ingress networks come with swarm mode, which this Carrack does not have yet")
+        raise Unavailable(
+            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+            "and try again."
+        )
     if request.ipam_driver not in ("", "default"):
         raise InvalidParameter(f"could not find IPAM driver {request.ipam_driver}: the one there is is called default")
     if not (request.enable_ipv4 or request.enable_ipv6) and not request.config_only:
