@@ -82,6 +82,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "system": {
         "certs": "carrack.cli.programs",
         "install": "carrack.cli.programs",
+        "migrate-from-docker": "carrack.cli.programs",
         "uninstall": "carrack.cli.programs",
         "df": _S + "usage",
         "dial-stdio": _S + "dial",

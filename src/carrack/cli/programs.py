@@ -90,5 +90,6 @@ COMMANDS = (
     _registry("serve", "Run a registry in this process"),
     _setup("certs", "Make certificates for TCP with mutual TLS"),
     _setup("install", "Install Carrack on this machine, or upgrade it"),
+    _setup("migrate-from-docker", "Bring images, volumes and containers over from a dockerd"),
     _setup("uninstall", "Take Carrack off this machine"),
 )
