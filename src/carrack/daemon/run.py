@@ -45,6 +45,8 @@ def run(config: DaemonConfig, arguments: list[str]) -> None:
         _write_pidfile(config.pidfile)
         scope.make_room()
         scope.choose_parent(config)
+        if "hosts" not in config.given and systemd.has_sockets():
+            config.hosts = ["fd://"]
         try:
             _new_loop()(_serve(config, arguments))
         finally:

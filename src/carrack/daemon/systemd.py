@@ -21,9 +21,18 @@ def is_running() -> bool:
     return os.path.isdir("/run/systemd/system")
 
 
+def has_sockets() -> bool:
+    """Whether systemd has handed over sockets."""
+    return _count() > 0
+
+
+def _count() -> int:
+    return int(os.environ.get("LISTEN_FDS", "0")) if os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
+
+
 def given_sockets(wanted: str) -> list[socket.socket]:
     """The listening sockets of socket activation: all of them, or the one with that number or name. Raises InvalidParameter."""
-    count = int(os.environ.get("LISTEN_FDS", "0")) if os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
+    count = _count()
     if not count:
         raise InvalidParameter("no sockets found via socket activation: make sure the service was started by systemd")
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")

@@ -191,6 +191,8 @@ class Lifecycle:
         for listener in self.on_started:
             listener(container, live)
         self._hand_latecomers(container, live, shim)
+        if any(container.id in other.links.values() for other in self.rooms.table):
+            self.spawn(self._tell_linking(container))
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
         await asyncio.wrap_future(recorded)
         trace.mark("record")
@@ -202,6 +204,21 @@ class Lifecycle:
             ],
             total_microseconds=sum(microseconds for _, microseconds in trace.steps),
         )
+
+    async def rewrite_hosts(self, container: Container) -> None:
+        """Bring /etc/hosts of a running container in line with its links."""
+        if container.state.status in LIVE and launch.uses_own_network(container):
+            endpoints = await in_thread(self.rooms.networks.endpoints, container.id)
+            await in_thread(launch.write_hosts, container, self.rooms, endpoints)
+
+    async def _tell_linking(self, container: Container) -> None:
+        """A container has begun, perhaps with another address: those that link to it learn of it."""
+        for other in self.rooms.table:
+            if container.id in other.links.values():
+                try:
+                    await self.rewrite_hosts(other)
+                except CarrackError as error:
+                    log.warning("hosts of %s: %s", other.id[:12], error)
 
     def _hand_latecomers(self, container: Container, live: Live, shim: Shim) -> None:
         """Give the shim those who attached or began to wait while it was starting."""
@@ -351,6 +368,10 @@ class Lifecycle:
         container.state.status = follow(container.state.status, Status.REMOVING, container.id)
         await live.without_works(0)
         await in_thread(self._demolish, container, volumes)
+        for other in self.rooms.table:
+            if container.id in other.links.values():
+                other.links = {alias: identity for alias, identity in other.links.items() if identity != container.id}
+                self.rooms.table.save(other)
         await asyncio.wrap_future(self.rooms.table.remove(container))
         live.drop_attached()
         self._answer_waiting(container, live, lambda condition: True)

@@ -29,7 +29,65 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="carrack system", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_certs(commands.add_parser("certs", help="make a CA, the daemon's certificate and clients' certificates"))
+    _add_install(commands.add_parser("install", help="install Carrack on this machine, or upgrade it"))
+    _add_uninstall(commands.add_parser("uninstall", help="take Carrack off this machine"))
+    _add_migrate(commands.add_parser("migrate-from-docker", help="bring images, volumes and containers over from a dockerd"))
     return parser
+
+
+def _add_migrate(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Bring images, networks, volumes and (stopped) containers over from a dockerd, by its API. What is there already stays as "
+        "it is; nothing is changed on the other side. Stop what writes to volumes first: they are read as they are."
+    )
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--from", dest="source", default="unix:///var/run/docker.sock", metavar="HOST", help="default %(default)s")
+    parser.add_argument("--to", default="unix:///run/carrack/carrack.sock", metavar="HOST", help="default %(default)s")
+    parser.set_defaults(run=_migrate)
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from carrack.client.endpoint import parse_endpoint
+    from carrack.client.engine import Engine
+    from carrack.setup.migrate import Migration
+
+    source, target = Engine(parse_endpoint(options.source)), Engine(parse_endpoint(options.to))
+    if "carrack" in source.json("GET", "/version")["Version"]:
+        raise InvalidParameter(f"{options.source} is Carrack itself: name the dockerd with --from")
+    return 0 if Migration(source, target, _say, dry_run=options.dry_run).run() else 1
+
+
+def _add_install(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Install, or upgrade: run twice it changes nothing, and running containers notice nothing."
+    parser.add_argument("--docker-socket", default="auto", metavar="auto|yes|no", help="listen on /run/docker.sock too")
+    parser.add_argument("--as-docker", action="store_true", help="make `docker` a name of carrack")
+    parser.add_argument("--no-start", action="store_true", help="neither enable nor start the service")
+    parser.add_argument(
+        "--wheels", type=Path, metavar="DIR", help="take the Python libraries from this folder, not from the network"
+    )
+    parser.add_argument("--rollback", action="store_true", help="go back to the version before")
+    parser.set_defaults(run=_install)
+
+
+def _add_uninstall(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--purge", action="store_true", help="remove images, containers, volumes and the configuration too")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.set_defaults(run=_uninstall)
+
+
+def _install(options: argparse.Namespace) -> int:
+    from carrack.setup import install
+
+    wishes = install.Wishes(options.docker_socket, options.as_docker, not options.no_start, options.wheels, options.rollback)
+    install.install(wishes, _say)
+    return 0
+
+
+def _uninstall(options: argparse.Namespace) -> int:
+    from carrack.setup import install
+
+    install.uninstall(purge=options.purge, yes=options.yes, say=_say)
+    return 0
 
 
 def _add_certs(parser: argparse.ArgumentParser) -> None:
