@@ -82,6 +82,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "system": {
         "certs": "carrack.cli.programs",
         "install": "carrack.cli.programs",
+        "migrate-from-docker": "carrack.cli.programs",
         "uninstall": "carrack.cli.programs",
         "df": _S + "usage",
         "dial-stdio": _S + "dial",
@@ -131,11 +132,13 @@ TOP: dict[str, str] = {
     "login": "login",
     "logout": "logout",
     "search": "search",
+    "ui": "ui",
     "version": "version",
 }
 
 ALONE = {
     "doctor": "carrack.cli.programs",
+    "ui": "carrack.cli.programs",
     "inspect": _S + "inspect",
     "login": _S + "login",
     "logout": _S + "login",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import image_mounts, links, log_options, mounts, remapping, request, specification, storage_options
+from carrack.engine import apparmor, image_mounts, links, log_options, mounts, remapping, request, specification, storage_options
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
 from carrack.engine.container import Container, MountPoint
 from carrack.engine.health import restarts_wanted
@@ -41,6 +41,7 @@ def check(create: CreateRequest, platform: str, machine: Machine) -> list[str]:
     specification.limits(create.host_config)
     _check_modes(create.host_config)
     restarts_wanted(create.labels or {})
+    warnings += apparmor.warnings_for(create.host_config)
     return warnings
 
 
@@ -100,6 +101,7 @@ def draft(
         mounts=points,
     )
     container.log_path = log_options.path_for(container)
+    container.apparmor_profile = apparmor.profile_for(host, rooms.settings.apparmor_profile)
     _make(container, image, rooms)
     return container
 

@@ -20,12 +20,12 @@ from carrack.engine.live import HeldAttach, HeldWait
 from carrack.engine.log_options import plan as log_plan
 from carrack.engine.rooms import Rooms
 from carrack.engine.roots import root_of
-from carrack.errors import CarrackError, InvalidParameter
+from carrack.errors import CarrackError, Conflict, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import CpuLimits, Resources
 from carrack.runtime import cgroups
-from carrack.runtime.mount_options import IDMAP
+from carrack.runtime.mount_options import BOUNDED, IDMAP
 from carrack.shim import foreign
 from carrack.shim.messages import ForeignRuntime, StartOrder, Wait
 
@@ -46,6 +46,7 @@ class Launch:
 def prepare(container: Container, rooms: Rooms, namespace_of: specification.Places) -> Launch:
     """Addresses, ports and files, and the order. Raises the kinds of those rooms, with everything undone."""
     launch = Launch()
+    _check_shared_memory(container, rooms)
     try:
         container.link_environment = links.environment(container, rooms.table)
         _take_addresses(container, rooms, launch)
@@ -81,9 +82,20 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
     return launch
 
 
+def _check_shared_memory(container: Container, rooms: Rooms) -> None:
+    """IPC is joined only where it was made to be shared. Raises Conflict."""
+    kind, _, ref = container.host_config.ipc_mode.partition(":")
+    if kind == "container" and rooms.table.get(ref).host_config.ipc_mode != "shareable":
+        raise Conflict(
+            f"can't join IPC of container {ref}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+        )
+
+
 def _root(container: Container, rooms: Rooms) -> tuple[Mount, ...]:
     """The root's mounts, their owners shifted into the container's user namespace if it has one."""
     mounts = root_of(container, rooms)
+    if container.host_config.storage_opt:
+        mounts = tuple(replace(mount, options=(*mount.options, BOUNDED)) for mount in mounts)
     if not remapping.applies(container.host_config, rooms.settings.remap):
         return mounts
     return tuple(replace(mount, options=(*mount.options, IDMAP)) for mount in mounts)

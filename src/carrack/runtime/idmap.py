@@ -60,7 +60,7 @@ def _shifted_overlay(wanted: Mount, options: MountOptions, user_namespace_fd: in
     shifted = [mount.clone_tree(source) for source in sources]
     for fd in shifted:
         shift(fd, user_namespace_fd)
-    _make_files_for(os.fstat(shifted[-1]))
+    _make_files_for(os.fstat(shifted[-1]), bounded=options.bounded)
     room = mount.new_file_system("tmpfs", ("mode=700",), 0, "tmpfs")
     mount.attach(room, mount.AT_FDCWD, "/")
     os.chdir(room)
@@ -80,9 +80,9 @@ def _shifted_overlay(wanted: Mount, options: MountOptions, user_namespace_fd: in
     return made
 
 
-def _make_files_for(home: os.stat_result) -> None:
+def _make_files_for(home: os.stat_result, *, bounded: bool) -> None:
     """Work with files as the namespace's root, whom the shifted directory of root's belongs to: the overlay keeps these
     credentials, and an upper layer takes no file of somebody without a number there. All other power stays."""
     _, permitted, inheritable = capabilities.get()
     process.set_file_owner(home.st_uid, home.st_gid)
-    capabilities.set(permitted, permitted, inheritable)
+    capabilities.set(permitted & ~(capabilities.SYS_RESOURCE if bounded else 0), permitted, inheritable)

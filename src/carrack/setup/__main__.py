@@ -31,7 +31,30 @@ def _parser() -> argparse.ArgumentParser:
     _add_certs(commands.add_parser("certs", help="make a CA, the daemon's certificate and clients' certificates"))
     _add_install(commands.add_parser("install", help="install Carrack on this machine, or upgrade it"))
     _add_uninstall(commands.add_parser("uninstall", help="take Carrack off this machine"))
+    _add_migrate(commands.add_parser("migrate-from-docker", help="bring images, volumes and containers over from a dockerd"))
     return parser
+
+
+def _add_migrate(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Bring images, networks, volumes and (stopped) containers over from a dockerd, by its API. What is there already stays as "
+        "it is; nothing is changed on the other side. Stop what writes to volumes first: they are read as they are."
+    )
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--from", dest="source", default="unix:///var/run/docker.sock", metavar="HOST", help="default %(default)s")
+    parser.add_argument("--to", default="unix:///run/carrack/carrack.sock", metavar="HOST", help="default %(default)s")
+    parser.set_defaults(run=_migrate)
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    from carrack.client.endpoint import parse_endpoint
+    from carrack.client.engine import Engine
+    from carrack.setup.migrate import Migration
+
+    source, target = Engine(parse_endpoint(options.source)), Engine(parse_endpoint(options.to))
+    if "carrack" in source.json("GET", "/version")["Version"]:
+        raise InvalidParameter(f"{options.source} is Carrack itself: name the dockerd with --from")
+    return 0 if Migration(source, target, _say, dry_run=options.dry_run).run() else 1
 
 
 def _add_install(parser: argparse.ArgumentParser) -> None:
