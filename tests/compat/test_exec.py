@@ -157,3 +157,13 @@ def test_an_unknown_exec_is_404(cli: CommandLine) -> None:
     answer = cli.engine.api("GET", "/exec/abcdef/json")
     assert answer.status == 404
     assert "No such exec instance: abcdef" in json.loads(answer.body)["message"]
+
+
+@pytest.mark.observes("POST /exec/{id}/start")
+def test_an_execs_stream_is_framed_by_what_its_start_says(cli: CommandLine) -> None:
+    cli.ok("run", "-d", "--name", "c1", "busybox", "sleep", "1000")
+    made = cli.engine.api("POST", "/containers/c1/exec", {"Cmd": ["printf", "hello"], "Tty": True, "AttachStdout": True}).json["Id"]
+    framed = cli.engine.api("POST", f"/exec/{made}/start", {"Detach": False, "Tty": False})
+    assert framed.body == b"\x01\0\0\0\0\0\0\x05hello"
+    made = cli.engine.api("POST", "/containers/c1/exec", {"Cmd": ["printf", "hello"], "Tty": True, "AttachStdout": True}).json["Id"]
+    assert cli.engine.api("POST", f"/exec/{made}/start", {"Detach": False, "Tty": True}).body == b"hello"

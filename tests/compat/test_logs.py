@@ -168,3 +168,43 @@ def test_local_is_the_default_driver(cli: CommandLine) -> None:
     cli.ok("create", "--name", "plain", "busybox", "true")
     wanted = "json-file" if cli.engine.kind == "dockerd" else "local"
     assert cli.ok("inspect", "--format", "{{.HostConfig.LogConfig.Type}}", "plain") == wanted
+
+
+@DRIVERS
+@pytest.mark.observes("docker run --log-opt", "docker logs", "docker logs --follow")
+def test_a_log_that_does_not_block_is_read_as_any_other(cli: CommandLine, driver: str) -> None:
+    flags = ("--log-driver", driver, "--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=4m")
+    written(cli, "for i in 1 2 3; do echo $i; done; echo err >&2", *flags)
+    read = cli("logs", "tale")
+    assert (read.stdout, read.stderr) == ("1\n2\n3\n", "err\n")
+    script = "echo first; trap 'echo last; exit 0' USR1; while :; do sleep 0.05; done"
+    cli.ok("run", "-d", "--name", "live", *flags, "busybox", "sh", "-c", script)
+    with cli.pipes("logs", "-f", "live") as log:
+        log.expect("first")
+        cli.ok("kill", "-s", "USR1", "live")
+        log.expect("last")
+        assert log.wait() == 0
+
+
+@pytest.mark.observes("docker run --log-opt", "docker logs --details")
+def test_records_bear_the_tag_and_the_labels_and_variables_that_were_chosen(cli: CommandLine) -> None:
+    chosen = ["tag={{.Name}}/{{.ImageName}}/{{.ID}}", "labels=one", "labels-regex=^two", "env=A", "env-regex=^B"]
+    flags = [word for option in chosen for word in ("--log-opt", option)]
+    flags += ["--label", "one=1", "--label", "two-b=2", "--label", "three=3", "-e", "A=a", "-e", "BC=bc", "-e", "D=d"]
+    written(cli, "echo x", "--log-driver", "json-file", *flags)
+    identity = cli.ok("inspect", "-f", "{{.Id}}", "tale")[:12]
+    path = cli.ok("inspect", "--format", "{{.LogPath}}", "tale")
+    attributes = json.loads(cli.engine.on_host("cat", path).ok().splitlines()[0])["attrs"]
+    tag = f"tale/busybox/{identity}"
+    assert attributes == {"tag": tag, "one": "1", "two-b": "2", "A": "a", "BC": "bc"}
+    details = cli.ok("logs", "--details", "tale")
+    assert "A=a" in details
+    assert "D=d" not in details
+
+
+@pytest.mark.observes("docker run --log-opt")
+def test_log_options_that_cannot_be_meant_are_refused(cli: CommandLine) -> None:
+    for option in ("mode=sometimes", "max-buffer-size=1m", "max-size=tiny"):
+        refused = cli("create", "--log-driver", "json-file", "--log-opt", option, "busybox", "true")
+        assert refused.code == 1, option
+    assert cli.ok("ps", "-aq") == ""

@@ -74,7 +74,8 @@ def test_the_container_is_confined_as_our_own(docker_cli: CommandLine, runtime: 
     flags = ("--cap-drop", "NET_RAW", "--security-opt", "no-new-privileges")
     ours = docker_cli.shell(script, *flags).ok().splitlines()
     theirs = docker_cli.shell(script, *flags, "--runtime", runtime).ok().splitlines()
-    assert [row.removeprefix("core ") for row in theirs] == ours  # crun links /dev/core even where no kernel has it
+    # crun links /dev/core even where no kernel has it, runc never
+    assert [row.removeprefix("core ") for row in theirs] == [row.removeprefix("core ") for row in ours]
 
 
 @BOTH

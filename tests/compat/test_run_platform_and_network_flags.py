@@ -76,10 +76,11 @@ def test_another_platform_than_the_images_is_refused(carrack: CommandLine) -> No
 
 def test_without_an_emulator_the_kernels_refusal_is_told(carrack: CommandLine, foreign_image: str) -> None:
     ended = carrack("run", "--rm", "--platform", "linux/riscv64", foreign_image)
-    assert ended.code == 255
+    assert ended.code == (255 if carrack.engine.kind == "carrackd" else 1)  # as runc of today has it, and of then
     assert "exec format error" in ended.stderr
 
 
+@pytest.mark.peer_lacks("its API is too old for a hardware address on a network")
 @pytest.mark.observes("docker run --mac-address", "docker run --ip", "docker run --ip6", "docker run --link-local-ip")
 def test_addresses_of_ones_own_choice_are_the_interfaces(carrack: CommandLine) -> None:
     engine = carrack.engine

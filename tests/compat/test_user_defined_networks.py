@@ -121,3 +121,12 @@ def test_inspect_lists_the_members(cli: CommandLine) -> None:
     idle(cli, "one", "--network", "mine")
     members = json.loads(cli.ok("network", "inspect", "-f", "{{json .Containers}}", "mine"))
     assert [member["Name"] for member in members.values()] == ["one"]
+
+
+@pytest.mark.observes("docker network disconnect --force", "docker network create")
+def test_what_is_not_connected_cannot_be_disconnected_by_force_either(cli: CommandLine) -> None:
+    cli.ok("network", "create", "with space")
+    cli.ok("run", "-d", "--name", "web", "busybox", "sleep", "1000")
+    cli.ok("network", "connect", "with space", "web")
+    cli.ok("network", "disconnect", "--force", "with space", "web")
+    assert cli("network", "disconnect", "--force", "with space", "web").code == 1

@@ -24,9 +24,9 @@ MIRROR = "http://deb.debian.org/debian"
 KERNEL = "linux-image-cloud-amd64"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "iproute2", "nftables", "apparmor", "iptables"),
-    *("python3", "libseccomp2", "libnftables1", "busybox-static", "tini", "openssl", "ca-certificates", "curl"),
+    *("python3", "python3-venv", "libseccomp2", "libnftables1", "busybox-static", "tini", "openssl", "ca-certificates", "curl"),
 )
-"""What a fresh Debian server has, and what Carrack needs; python3-venv is left out on purpose, as Debian leaves it out."""
+"""What a fresh Debian server has, and what Carrack needs."""
 
 MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "virtio_net", "squashfs", "overlay")
 SIZE_BYTES = 6 << 30

@@ -30,7 +30,7 @@ from carrack.build.ports import Contexts
 from carrack.build.progress import Event
 from carrack.build.request import ALL_STAGES, BuildRequest, CacheReference
 from carrack.engine.filters import Filters
-from carrack.errors import CarrackError, InvalidParameter
+from carrack.errors import CarrackError, DataCorrupt, InvalidParameter
 from carrack.http import Request, Response, StreamResponse
 from carrack.images.images import new_name
 from carrack.oci.platform import Platform
@@ -153,7 +153,10 @@ class Build:
             context, lone = await builder.step(lambda: self._contexts.receive_remote(remote, stream.say, cancel))
             return replace(wanted, contexts={"": context}, dockerfile=lone or wanted.dockerfile)
         reader = BlockingReader(request.stream())
-        return replace(wanted, contexts={"": await builder.step(lambda: self._contexts.receive_tar(pieces(reader), cancel))})
+        try:
+            return replace(wanted, contexts={"": await builder.step(lambda: self._contexts.receive_tar(pieces(reader), cancel))})
+        except DataCorrupt as error:  # the client's archive, not our disk
+            raise InvalidParameter(error.message) from error
 
     async def _lines(
         self, request: Request, wanted: BuildRequest, cancel: Cancellation, stream: Stream, name: str

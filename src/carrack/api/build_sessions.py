@@ -39,7 +39,7 @@ PREFIX = "carrack-session:"
 _MAIN = "."
 _BODY_LIMIT_BYTES = 512 << 20
 _IDLE_SECONDS = 60.0
-_TO_CLIENT = frozenset(("local", "tar", "docker", "oci"))
+_TO_CLIENT = frozenset(("local", "tar", "docker", "oci", "cache"))
 
 log = logging.getLogger("carrack.build")
 

@@ -7,7 +7,7 @@ left out by the tables below (`shapes`).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -74,11 +74,11 @@ _BRIDGE_FIELDS = (
 _PREDEFINED_NETWORKS = ("bridge", "host", "none", "default")
 
 
-def summary(container: Container, version: str, sizes: Sizes | None = None) -> Document:
-    """One entry of GET /containers/json."""
+def summary(container: Container, version: str, sizes: Sizes | None = None, further_names: Sequence[str] = ()) -> Document:
+    """One entry of GET /containers/json. `further_names`: those that links give."""
     document: Document = {
         "Id": container.id,
-        "Names": [f"/{container.name}"],
+        "Names": [f"/{container.name}", *further_names],
         "Image": container.image_reference or container.image_id,
         "ImageID": container.image_id,
         "Command": _command(container),

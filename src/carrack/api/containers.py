@@ -35,6 +35,9 @@ _ASKS_THE_DRIVER = "docker-sdk-python"
 """The User-Agent of docker-py."""
 
 
+Names = list[str]
+
+
 class ContainerBackend(Protocol):
     """What the engine offers. `ref` is an id, a name, or a unique prefix of an id; NotFound when there is none."""
 
@@ -56,6 +59,8 @@ class ContainerBackend(Protocol):
     async def wait(self, ref: str, condition: WaitCondition) -> Session: ...
     async def logs(self, ref: str, options: LogOptions) -> Session | AsyncIterator[bytes]: ...
     async def prune(self, filters: Filters) -> Pruned: ...
+    def links(self, container: Container) -> Names | None: ...
+    def link_names(self) -> dict[str, Names]: ...
     def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]: ...
 
 
@@ -67,7 +72,7 @@ def routes(backend: ContainerBackend) -> list[Route]:
         Route("GET", "/containers/json", orders.list),
         Route("POST", "/containers/create", orders.create),
         Route("POST", "/containers/prune", orders.prune, since="1.25"),
-        Route("GET", "/containers/{id}/json", orders.inspect),
+        Route("GET", "/containers/{id:path}/json", orders.inspect),
         Route("GET", "/containers/{id}/top", orders.top),
         Route("GET", "/containers/{id}/logs", streams.logs),
         Route("POST", "/containers/{id}/start", orders.start),
@@ -82,7 +87,7 @@ def routes(backend: ContainerBackend) -> list[Route]:
         Route("POST", "/containers/{id}/attach", streams.attach),
         Route("GET", "/containers/{id}/attach/ws", streams.attach_websocket),
         Route("POST", "/containers/{id}/wait", streams.wait),
-        Route("DELETE", "/containers/{id}", orders.remove),
+        Route("DELETE", "/containers/{id:path}", orders.remove),
     ]
 
 
@@ -100,23 +105,26 @@ class Orders:
                 filters = filters.including(name, query.get(name))
         size = query.flag("size")
         found = self._backend.list(filters, all=query.flag("all"), limit=query.integer("limit") or 0, size=size)
+        further = self._backend.link_names()
         documents = []
         for container in found:
             try:
                 sizes = await self._backend.sizes(container.id) if size else None
             except NotFound:  # removed while the others were measured
                 continue
-            documents.append(container_json.summary(container, request.version, sizes))
+            documents.append(container_json.summary(container, request.version, sizes, further.get(container.id, ())))
         return reply(documents)
 
     async def inspect(self, request: Request) -> Response:
         container = self._backend.get(request.params["id"])
         sizes = await self._backend.sizes(container.id) if request.query.flag("size") else None
         document = container_json.inspect(container, request.version, sizes)
+        shown = container.host_config
         if container.log_driver == "local" and request.headers.get("User-Agent").startswith(_ASKS_THE_DRIVER):
             # docker-py hands a container's output back only from drivers it knows to be readable, and does not know `local`.
-            readable = LogConfig("json-file", container.host_config.log_config.config)
-            document["HostConfig"] = container_json.host_config(msgspec.structs.replace(container.host_config, log_config=readable))
+            shown = msgspec.structs.replace(shown, log_config=LogConfig("json-file", shown.log_config.config))
+        if (links := self._backend.links(container)) is not None or shown is not container.host_config:
+            document["HostConfig"] = container_json.host_config(msgspec.structs.replace(shown, links=links))
         return reply(document)
 
     async def create(self, request: Request) -> Response:

@@ -9,26 +9,28 @@ import asyncio
 import logging
 import posixpath
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
-from carrack.build import exporters
 from carrack.build.bases import Bases, images_of, with_triggers
 from carrack.build.cache import BuildCache
+from carrack.build.cache_import import CacheImporter, Imports, opened
 from carrack.build.cancellation import Cancellation
 from carrack.build.convert import Circumstances, convert
+from carrack.build.delivery import Delivered, Delivery, Finished
 from carrack.build.dockerfile.arguments import platform_arguments
 from carrack.build.dockerfile.ignore import ignore_file_names, read_ignore_file
 from carrack.build.dockerfile.lint import lint
 from carrack.build.dockerfile.lint_rules import LintWarning, read_choice
 from carrack.build.dockerfile.stages import BuildInputs, Dockerfile, Stage, read_dockerfile
-from carrack.build.image_export import ImageExporter, ImageWish
 from carrack.build.plan import Plan
 from carrack.build.ports import BaseImages
 from carrack.build.progress import Built, Planned, Tell, Told, Warned
-from carrack.build.request import BuildRequest, Export
-from carrack.build.solver import Result, Solver, VertexFailed
+from carrack.build.request import BuildRequest
+from carrack.build.solver import Solver, VertexFailed
 from carrack.build.workshop import BuildWorkshop, Equipment
 from carrack.errors import Cancelled, CarrackError, InvalidParameter, NotFound
 from carrack.images.images import Images
@@ -70,7 +72,8 @@ class Builder:
         solver: Solver,
         equipment: Equipment,
         images: Images,
-        exporter: ImageExporter,
+        delivery: Delivery,
+        importer: CacheImporter,
         registries: BaseImages,
         tidy: Callable[[], object] = lambda: None,
     ) -> None:
@@ -80,8 +83,8 @@ class Builder:
         self._tidying: asyncio.Task[object] | None = None
         self.equipment = equipment
         self._images = images
-        self._exporter = exporter
-        self._files = exporters.FileExporter(equipment.files, equipment.stacks, images, exporter)
+        self._delivery = delivery
+        self._importer = importer
         self._registries = registries
         self._running: dict[Cancellation, asyncio.Task[Outcome]] = {}
 
@@ -135,7 +138,7 @@ class Builder:
         tell(Planned(plan.steps))
         if plan.unused_arguments:
             tell(Told(f"[Warning] One or more build-args [{' '.join(plan.unused_arguments)}] were not consumed"))
-        return await self._carry_out(file, plan, request, tell, cancel, tuple(found))
+        return await self._carry_out(file, content, plan, request, tell, cancel, tuple(found))
 
     async def _with_images(self, file: Dockerfile, target: Stage, request: BuildRequest, bases: Bases) -> Dockerfile:
         """Resolve every image that is needed; ONBUILD instructions that one brings may need more."""
@@ -169,6 +172,7 @@ class Builder:
     async def _carry_out(
         self,
         file: Dockerfile,
+        content: bytes,
         plan: Plan,
         request: BuildRequest,
         tell: Tell,
@@ -176,6 +180,10 @@ class Builder:
         warnings: tuple[LintWarning, ...],
     ) -> Outcome:
         epoch = _epoch(request.build_arguments)
+        started = time.time_ns()
+        caches = await self._solver.step(
+            lambda: opened(self._importer, request.cache_from, request.contexts, request.credentials, lambda text: tell(Told(text)))
+        )
         workshop = BuildWorkshop(
             self.equipment,
             request.contexts,
@@ -184,6 +192,7 @@ class Builder:
             request.surroundings,
             epoch,
             bool(request.no_cache),
+            Imports(self._images, self.equipment.cache, caches) if caches else None,
         )
         try:
             targets = [plan.target.vertex] if plan.target.vertex is not None else []
@@ -194,46 +203,14 @@ class Builder:
                 shown = failed.vertex.shown
                 code = getattr(failed.cause, "code", 0)
                 raise BuildFailed(failed.cause, failed.vertex.digest, _excerpt(file, shown.line, shown.last_line), code) from failed
-            outcome = Outcome(warnings=warnings)
-            for export in request.exports:
-                outcome = await self._solver.step(
-                    lambda export=export: self._export(export, plan, results, request, epoch, warnings, cancel)  # type: ignore[misc]
-                )
-            tell(Built(outcome.image, outcome.names, {}))
-            return outcome
+            finished = Finished(request, plan, results, workshop, content, epoch, cancel, started)
+            delivered = [await self._solver.step(partial(self._delivery.export, export, finished)) for export in request.exports]
+            await self._solver.step(lambda: self._delivery.send_caches(finished))
+            image = next((each for each in delivered if each.image), Delivered())
+            tell(Built(image.image, image.names, dict(image.metadata)))
+            return Outcome(image.image, image.names, warnings)
         finally:
             workshop.release()
-
-    def _export(
-        self,
-        export: Export,
-        plan: Plan,
-        results: Mapping[str, Result],
-        request: BuildRequest,
-        epoch: int | None,
-        warnings: tuple[LintWarning, ...],
-        cancel: Cancellation,
-    ) -> Outcome:
-        exporters.check(export)
-        if export.type in exporters.TREES:
-            self._files.tree(export, plan, results, epoch, cancel)
-            return Outcome(warnings=warnings)
-        attributes = export.attributes
-        names = tuple(dict.fromkeys((*request.names, *(name for name in attributes.get("name", "").split(",") if name))))
-        wish = ImageWish(
-            names=names,
-            compression=attributes.get("compression", "gzip"),
-            level=int(attributes["compression-level"]) if "compression-level" in attributes else None,
-            force_compression=attributes.get("force-compression") == "true",
-            epoch_seconds=epoch,
-            rewrite_timestamps=attributes.get("rewrite-timestamp", "true") == "true",
-            annotations=request.annotations,
-        )
-        if export.target_fd >= 0:
-            image = self._files.archive(export, plan, results, wish, cancel)
-        else:
-            image = self._exporter.export(plan, results, wish, cancel)
-        return Outcome(str(image.id), names, warnings)
 
     async def close(self) -> None:
         """Take back every build, wait until they have ended, and let the threads go."""

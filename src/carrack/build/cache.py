@@ -176,6 +176,10 @@ class BuildCache:
         rows = self._database.read("SELECT digest FROM build_sums WHERE chain_id = ? AND selection = ?", (str(chain_id), selection))
         return rows[0][0] if rows else None
 
+    def sums_of(self, chain_id: Digest) -> list[tuple[str, str]]:
+        """All remembered digests of a stack: selection and digest."""
+        return self._database.read("SELECT selection, digest FROM build_sums WHERE chain_id = ?", (str(chain_id),))
+
     def remember_sum(self, chain_id: Digest, selection: str, digest: str) -> None:
         self._database.execute("INSERT OR REPLACE INTO build_sums VALUES (?, ?, ?)", (str(chain_id), selection, digest))
 

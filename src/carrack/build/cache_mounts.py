@@ -68,7 +68,7 @@ class CacheMounts:
                             kind=CACHE_MOUNT,
                             directory=directory,
                             description=f"cached mount {wish.id}",
-                            note={"id": wish.id, "sharing": wish.sharing},
+                            note={"id": wish.id, "sharing": wish.sharing, "beginning": wish.beginning},
                         )
                     except BaseException:
                         self._cache.abandon(directory)

@@ -21,7 +21,7 @@ from carrack.build.cache_key import named_key
 from carrack.build.cancellation import Cancellation
 from carrack.build.history import COMMENT
 from carrack.build.plan import Plan
-from carrack.build.ports import FileTrees, PackOptions
+from carrack.build.ports import FileTrees, Packed, PackOptions
 from carrack.build.solver import Result
 from carrack.content import ContentStore, Lease
 from carrack.errors import SystemFailure
@@ -50,8 +50,8 @@ _TYPES = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "uncompressed": OCI_LA
 _AS_OCI = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
 _PIECE_BYTES = 1 << 20
 _PACKERS = 3
-Attest = Callable[[Descriptor, ImageConfig, Lease], Sequence[Descriptor]]
-"""Writes the statements on an image's manifest; gives the manifests that hold them, for its index."""
+Attest = Callable[[Descriptor, ImageConfig, Lease], tuple[Sequence[Descriptor], Sequence[Digest]]]
+"""Writes the statements on an image's manifest; gives the manifests that hold them, for its index, and every blob of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,11 @@ class ImageExporter:
         return PackedLayer(diff_id, blob)
 
     def _pack(self, layer: Layer, options: PackOptions, lease: Lease, cancel: Cancellation) -> tuple[Digest, Descriptor]:
+        directory = self._images.store.snapshots.directory(layer)
+        return self.packed(lambda fd: self._files.pack_upper(directory, fd, options, cancel), options.compression, lease)
+
+    def packed(self, pack: Callable[[int], Packed], compression: str, lease: Lease) -> tuple[Digest, Descriptor]:
+        """Keep what `pack` writes to a descriptor as a blob; its diff_id and descriptor."""
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         failures: list[BaseException] = []
         written: list[tuple[Digest, int]] = []
@@ -176,7 +181,7 @@ class ImageExporter:
         keeper = threading.Thread(target=keep, name="pack-keeper")
         keeper.start()
         try:
-            packed = self._files.pack_upper(self._images.store.snapshots.directory(layer), write_fd, options, cancel)
+            packed = pack(write_fd)
         except BaseException as error:
             failures.append(error)
             raise
@@ -186,7 +191,7 @@ class ImageExporter:
         if failures:
             raise failures[0]
         digest, size = written[0]
-        return Digest.parse(packed.diff_id), Descriptor(_TYPES.get(options.compression, OCI_LAYER_GZIP), str(digest), size)
+        return Digest.parse(packed.diff_id), Descriptor(_TYPES.get(compression, OCI_LAYER_GZIP), str(digest), size)
 
     # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -241,11 +246,13 @@ class ImageExporter:
         """What the names stand for: the manifest alone, or an index of it and of the statements on it."""
         if wish.attest is None:
             return manifest, ()
-        statements = list(wish.attest(manifest, config, lease))
+        statements, blobs = wish.attest(manifest, config, lease)
+        if not statements:
+            return manifest, ()
         described = PlatformDocument(config.architecture, config.os, config.variant)
         image = msgspec.structs.replace(manifest, platform=described)
         index = write_document(self._content, lease, Index(2, (image, *statements), OCI_INDEX), OCI_INDEX)
-        return index, tuple(statement.name for statement in statements)
+        return index, tuple(blobs)
 
 
 def _moment(nanoseconds: int) -> str:

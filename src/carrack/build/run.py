@@ -212,6 +212,8 @@ def _cache(
     )
 
     def begin(path: Path) -> None:
+        if workshop.fill_mount(wish.id, wish.beginning, path, cancel):
+            return
         if tree:
             source = CopySource(tree, posixpath.join(mount.source or "/", "."), wildcards=False, keep_owner=True)
             workshop.equipment.files.copy(CopyOrder((source,), (), "/"), path, cancel)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from carrack.build.cache import SOURCE_GIT, SOURCE_HTTP, BuildCache, Record
+from carrack.build.cache_import import Imported, Imports
 from carrack.build.cache_key import Key, named_key
 from carrack.build.cache_mounts import CacheMounts
 from carrack.build.cancellation import Cancellation
@@ -36,6 +37,7 @@ from carrack.build.run import RunRoom, run_step
 from carrack.build.solver import Result
 from carrack.build.stacks import Stacks, tree_of
 from carrack.errors import NotFound, SystemFailure
+from carrack.oci.descriptor import Descriptor
 from carrack.oci.digest import Digest
 from carrack.snapshots import Snapshotter
 
@@ -51,6 +53,8 @@ class Equipment:
     remotes: RemoteSources
     rooms: RunRoom
     mounts: CacheMounts
+    unpack: Callable[[Descriptor, Imported, Path, Cancellation], None]
+    """Fetches a blob of a cache and unpacks it into a directory."""
 
 
 @dataclass(slots=True)
@@ -65,6 +69,10 @@ class BuildWorkshop:
     surroundings: Surroundings = field(default_factory=Surroundings)
     epoch_seconds: int | None = None
     no_cache: bool = False
+    imports: Imports | None = None
+    """Caches that came from elsewhere."""
+    sources: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
+    """What was fetched: address and digests."""
     held: list[str] = field(default_factory=list)
     """The records that this build holds until its end."""
 
@@ -89,6 +97,7 @@ class BuildWorkshop:
     def _fetched(self, vertex: Vertex, op: RemoteOp, tell: Tell, cancel: Cancellation) -> tuple[Result, bool]:
         equipment = self.equipment
         pinned = equipment.remotes.pin(op.source, self.secrets, cancel)
+        self.sources.append((pinned.shown, pinned.digest))
         key = named_key("source", pinned.key)
         record = equipment.cache.find(key.digest) if not self.no_cache else None
         if record is None:
@@ -129,10 +138,12 @@ class BuildWorkshop:
         named = msgspec.json.encode(plain(selection)).decode()
         if result.chain_id is not None:
             known = self.equipment.cache.sum_of(result.chain_id, named)
+            if known is None and self.imports is not None:
+                known = self.imports.sum_of(result.chain_id, named)
             if known is not None:
                 return known
         order = ChecksumOrder(
-            tree=self.equipment.stacks.of(result.chain_id) if result.tree is None else result.tree,
+            tree=self._tree(result, cancel),
             pattern=selection.pattern,
             wildcards=selection.wildcards,
             parents=selection.parents,
@@ -148,7 +159,8 @@ class BuildWorkshop:
     def find(self, vertex: Vertex, key: Key) -> Result | None:
         record = self.equipment.cache.find(key.digest)
         if record is None:
-            return None
+            travelled = self.imports.find(key) if self.imports is not None else None
+            return Result(chain_id=travelled.chain_id, key=travelled.key, created=travelled.created) if travelled else None
         self._hold(record)
         return Result(chain_id=record.chain_id, key=record.key, created=record.created)
 
@@ -160,6 +172,7 @@ class BuildWorkshop:
     def work(self, vertex: Vertex, key: Key, inputs: Sequence[Result], tell: Tell, cancel: Cancellation) -> Result:
         base = _base(vertex, inputs)
         parent = base.chain_id if base is not None else None
+        self.need(parent, cancel)
         staging: Path | None
         match vertex.op:
             case RunOp():
@@ -203,14 +216,14 @@ class BuildWorkshop:
     def _run(
         self, vertex: Vertex, op: RunOp, inputs: Sequence[Result], parent: Digest | None, tell: Tell, cancel: Cancellation
     ) -> Path:
-        trees = [self._tree(result) for result in inputs]
+        trees = [self._tree(result, cancel) for result in inputs]
         return run_step(self, vertex, op, trees, parent, tell, cancel)
 
     def _copy(self, op: CopyOp, inputs: Sequence[Result], parent: Digest | None, cancel: Cancellation) -> Path:
         equipment = self.equipment
         sources = tuple(
             CopySource(
-                tree=self._tree(inputs[part.input]),
+                tree=self._tree(inputs[part.input], cancel),
                 pattern=part.pattern,
                 wildcards=part.wildcards,
                 unpack=part.unpack,
@@ -251,8 +264,26 @@ class BuildWorkshop:
         finally:
             self.equipment.stacks.forget(key)
 
-    def _tree(self, result: Result) -> Tree:
+    def need(self, chain_id: Digest | None, cancel: Cancellation) -> None:
+        """Have a stack here that so far only a cache from elsewhere knows."""
+        if self.imports is not None:
+            key = self.imports.need(chain_id, cancel)
+            record = self.equipment.cache.find(key) if key else None
+            if record is not None:
+                self._hold(record)
+
+    def _tree(self, result: Result, cancel: Cancellation) -> Tree:
+        if result.tree is None:
+            self.need(result.chain_id, cancel)
         return self.equipment.stacks.of(result.chain_id) if result.tree is None else result.tree
+
+    def fill_mount(self, id: str, beginning: str, path: Path, cancel: Cancellation) -> bool:
+        """Fill a new cache mount with what a cache from elsewhere has of it. False when none has."""
+        found = self.imports.mount(id, beginning) if self.imports is not None else None
+        if found is None:
+            return False
+        self.equipment.unpack(*found, path, cancel)
+        return True
 
     def _hold(self, record: Record) -> None:
         self.equipment.cache.hold((record.key,))

@@ -80,6 +80,10 @@ GROUPS: dict[str, dict[str, str]] = {
     "stack": dict.fromkeys(("config", "deploy", "ls", "ps", "rm", "services"), _W + "stacks.commands"),
     "swarm": dict.fromkeys(("ca", "init", "join", "join-token", "leave", "unlock", "unlock-key", "update"), _W + "cluster"),
     "system": {
+        "certs": "carrack.cli.programs",
+        "install": "carrack.cli.programs",
+        "migrate-from-docker": "carrack.cli.programs",
+        "uninstall": "carrack.cli.programs",
         "df": _S + "usage",
         "dial-stdio": _S + "dial",
         "events": _S + "events",
@@ -128,11 +132,13 @@ TOP: dict[str, str] = {
     "login": "login",
     "logout": "logout",
     "search": "search",
+    "ui": "ui",
     "version": "version",
 }
 
 ALONE = {
     "doctor": "carrack.cli.programs",
+    "ui": "carrack.cli.programs",
     "inspect": _S + "inspect",
     "login": _S + "login",
     "logout": _S + "login",

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 
 def interpreter() -> str:
-    """The Python that has Carrack's dependencies: that of the .venv beside the sources, else the one that runs this."""
+    """The Python that has Carrack's dependencies: of the .venv beside the sources, of the environment the sources are installed in
+    (``lib/python3.N/site-packages`` of it), else the one that runs this."""
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     beside = os.path.join(os.path.dirname(source), ".venv", "bin", "python")
-    return beside if os.access(beside, os.X_OK) else sys.executable
+    around = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(source))), "bin", "python3")
+    for python in (beside, around):
+        if os.access(python, os.X_OK):
+            return python
+    return sys.executable
 
 
 def become(module: str, arguments: list[str]) -> NoReturn:
@@ -44,6 +49,17 @@ def _become(module: str, *words: str) -> Callable[[Session, Parsed], None]:
     return run
 
 
+def _screen(session: Session, parsed: Parsed) -> None:
+    """Becomes the full screen, on the daemon that the global flags name."""
+    words: list[str] = []
+    for name in session.given.given_flags:
+        value = session.given.value(name)
+        shown = [str(value).lower()] if isinstance(value, bool) else value if isinstance(value, list) else [str(value)]
+        words += [f"--{name}={text}" for text in shown]
+    session.out.flush()
+    become("carrack.ui", words)
+
+
 class _Everything(Command):
     """A command whose flags belong to the program it becomes."""
 
@@ -57,6 +73,10 @@ def _registry(verb: str, summary: str) -> Command:
     return _Everything(f"registry {verb}", "[OPTIONS]", f"{summary} (its own options: --help)", _become("carrack.registry", verb))
 
 
+def _setup(verb: str, summary: str) -> Command:
+    return _Everything(f"system {verb}", "[OPTIONS]", f"{summary} (its own options: --help)", _become("carrack.setup", verb))
+
+
 COMMANDS = (
     _Everything(
         "doctor",
@@ -64,7 +84,12 @@ COMMANDS = (
         "Examine whether containers can run here (its own options: --help)",
         _become("carrack.doctor"),
     ),
+    Command("ui", "", "Show containers, their logs and what they use in a full screen", _screen, at_most=0),
     _registry("gc", "Remove what nothing in a registry names"),
     _registry("scrub", "Verify every byte of a registry"),
     _registry("serve", "Run a registry in this process"),
+    _setup("certs", "Make certificates for TCP with mutual TLS"),
+    _setup("install", "Install Carrack on this machine, or upgrade it"),
+    _setup("migrate-from-docker", "Bring images, volumes and containers over from a dockerd"),
+    _setup("uninstall", "Take Carrack off this machine"),
 )

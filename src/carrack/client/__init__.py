@@ -1,21 +1,49 @@
-"""The Engine API as a caller sees it. `Client` is the Python client (`facade.py` shows it in ten lines); the command line uses the
-modules below it one by one. Importing this package alone costs nothing: `Client` is loaded when it is first named.
+"""The Engine API as a caller sees it. `Client` is the Python client (docs/client.md); the command line uses the modules below it
+one by one. Importing this package alone costs nothing: a name is loaded when it is first used.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from carrack.client.containers import Container as Container
+    from carrack.client.containers import ContainerFailed as ContainerFailed
+    from carrack.client.endpoint import TlsFiles as TlsFiles
     from carrack.client.facade import Client as Client
-    from carrack.client.facade import Container as Container
-    from carrack.client.facade import ContainerFailed as ContainerFailed
+    from carrack.client.failure import ApiError as ApiError
+    from carrack.client.failure import ConnectionFailed as ConnectionFailed
+    from carrack.client.streams import Stream as Stream
+    from carrack.errors import Conflict as Conflict
+    from carrack.errors import NotFound as NotFound
 
-__all__ = ["Client", "Container", "ContainerFailed"]
+_HOMES = {
+    "ApiError": "carrack.client.failure",
+    "Client": "carrack.client.facade",
+    "Conflict": "carrack.errors",
+    "ConnectionFailed": "carrack.client.failure",
+    "Container": "carrack.client.containers",
+    "ContainerFailed": "carrack.client.containers",
+    "NotFound": "carrack.errors",
+    "Stream": "carrack.client.streams",
+    "TlsFiles": "carrack.client.endpoint",
+}
+__all__ = [  # noqa: RUF022 - the order in which a reader needs them
+    "Client",
+    "Container",
+    "ContainerFailed",
+    "Stream",
+    "TlsFiles",
+    "ApiError",
+    "ConnectionFailed",
+    "NotFound",
+    "Conflict",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
-        from carrack.client import facade
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return getattr(facade, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)

@@ -1,4 +1,5 @@
-"""A daemon behind ssh: the system's own `ssh` program runs `docker system dial-stdio` (or carrack's) on the far host.
+"""A daemon behind ssh: the system's own `ssh` program runs `carrack system dial-stdio` on the far host, or docker's where only
+that is installed.
 
 Keys, agents, jump hosts and known hosts are thereby exactly what the user's ssh configuration says.
 """
@@ -51,10 +52,15 @@ def ssh_arguments(endpoint: Endpoint) -> list[str]:
         arguments += ["-l", endpoint.user]
     if endpoint.port:
         arguments += ["-p", str(endpoint.port)]
-    remote = ["docker"]
-    if endpoint.path:
-        remote += ["--host", f"unix://{endpoint.path}"]
-    return [*arguments, "--", endpoint.host, *remote, "system", "dial-stdio"]
+    host = f" --host {_quoted(f'unix://{endpoint.path}')}" if endpoint.path else ""
+    dial = f"{host} system dial-stdio"
+    script = f"if command -v carrack >/dev/null; then exec carrack{dial}; else exec docker{dial}; fi"
+    return [*arguments, "--", endpoint.host, f"sh -c {_quoted(script)}"]
+
+
+def _quoted(text: str) -> str:
+    """As one word of any shell that a user may log in to."""
+    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def open_ssh(endpoint: Endpoint) -> SshStream:

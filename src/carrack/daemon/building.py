@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from carrack.api.build_sessions import BuildSessions
 from carrack.build.builder import Builder
 from carrack.build.cache import BuildCache
+from carrack.build.cache_export import CacheExporter
+from carrack.build.cache_import import CacheImporter, Imported, fetched
 from carrack.build.cache_mounts import CacheMounts
 from carrack.build.cancellation import Cancellation
 from carrack.build.collect import Collector
 from carrack.build.contexts.reception import Reception
 from carrack.build.contexts.slots import Slots
+from carrack.build.delivery import Delivery
+from carrack.build.exporters import FileExporter
 from carrack.build.image_export import ImageExporter
 from carrack.build.remote.sources import Remotes
 from carrack.build.run import RunRoom
 from carrack.build.solver import Solver
-from carrack.build.stacks import Stacks
+from carrack.build.stacks import Stacks, run_job
 from carrack.build.trees import WorkerTrees
 from carrack.build.workshop import Equipment
 from carrack.content import ContentStore
+from carrack.daemon.build_registry import RegistryCaches
 from carrack.engine.build_steps import BuildSteps
 from carrack.engine.disk_usage import CacheRecord
 from carrack.engine.rooms import Rooms
 from carrack.errors import Cancelled, Unavailable
 from carrack.images.registries import Puller
 from carrack.images.transfer import Watching
+from carrack.oci.descriptor import Descriptor
 from carrack.oci.platform import Platform
 from carrack.oci.reference import Reference
 from carrack.shim import zygote_process
-from carrack.shim.messages import WorkerJob
+from carrack.shim.messages import UnpackLayer, WorkerJob
 from carrack.shim.workers import Job
 from carrack.snapshots.trash import Trash
 from carrack.state.database import Database
@@ -76,6 +84,17 @@ def open_builder(
     def reach() -> socket.socket:
         return zygote_process.reach(zygote_socket)
 
+    def unpack(blob: Descriptor, imported: Imported, path: Path, cancel: Cancellation) -> None:
+        with rooms.images.store.assembling() as lease:
+            fetched(rooms.images, imported, blob, lease, cancel)
+            source_fd = content.open(blob.name)
+            target_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                run_job(start, UnpackLayer(snapshots.free_bytes()), (source_fd, target_fd), cancel)
+            finally:
+                os.close(source_fd)
+                os.close(target_fd)
+
     snapshots = rooms.snapshots
     cache = BuildCache(database, snapshots, data_root / "build", trash.throw)
     cache.recover()
@@ -90,10 +109,20 @@ def open_builder(
         remotes=remotes,
         rooms=RunRoom(BuildSteps(rooms, reach), snapshots, cache.root),
         mounts=CacheMounts(cache),
+        unpack=unpack,
     )
     exporter = ImageExporter(rooms.images, content, cache, files)
     collector = Collector(cache, ceiling_bytes, beside=(slots, remotes.downloads))
-    builder = Builder(Solver(), equipment, rooms.images, exporter, _Registries(puller), collector.collect)
+    registry = RegistryCaches(puller, content)
+    delivery = Delivery(
+        exporter,
+        FileExporter(files, equipment.stacks, rooms.images, exporter),
+        CacheExporter(rooms.images.store, cache, files, exporter, registry),
+        content,
+        equipment.stacks,
+    )
+    importer = CacheImporter(rooms.images, registry)
+    builder = Builder(Solver(), equipment, rooms.images, delivery, importer, _Registries(puller), collector.collect)
     reception = Reception(slots, files, remotes, snapshots.free_bytes)
     sessions = BuildSessions(reception, rooms.directories.exec_root / "build")
     return BuildHouse(builder, reception, sessions, collector)

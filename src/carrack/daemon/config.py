@@ -20,6 +20,8 @@ from carrack.engine.oci_runtimes import Program
 from carrack.errors import InvalidParameter
 
 DEFAULT_FILE = "/etc/carrack/daemon.json"
+TLS_FOLDER = "/etc/carrack/tls"
+"""Where `carrack system certs` writes and carrackd looks."""
 _INSTANCE = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
@@ -48,6 +50,7 @@ _OPTIONS = (
     Option("default-address-pool", "pools", "Pools that networks are cut from (base=CIDR,size=N)", key="default-address-pools"),
     Option("default-runtime", "text", "OCI runtime of containers that name none (default carrack)"),
     Option("dns", "list", "DNS servers of containers"),
+    Option("docker-socket", "text", "Listen on /run/docker.sock too: auto (when no other engine owns it), yes or no (default no)"),
     Option("dns-opt", "list", "DNS options of containers", key="dns-opts"),
     Option("dns-search", "list", "DNS search domains of containers"),
     Option("exec-root", "text", "Root directory of execution state (default /run/carrack)"),
@@ -75,7 +78,11 @@ _OPTIONS = (
     Option("restart-on-unhealthy", "number", "Restarts in a row of a container whose health check fails (default 0: none)"),
     Option("shutdown-timeout", "number", "Seconds that open answers get at the end (default 15)"),
     Option("storage-driver", "text", "overlay2, or native (plain copies; alias vfs)", "s"),
-    Option("tls", "flag", "Use TLS: --tls=false allows plain TCP on loopback"),
+    Option("tls", "flag", "Encrypt TCP (implied by --tlsverify); --tls=false allows plain TCP on loopback"),
+    Option("tlscacert", "text", f"CA of the clients that may come in (default {TLS_FOLDER}/ca.pem)"),
+    Option("tlscert", "text", f"Certificate of the daemon (default {TLS_FOLDER}/server-cert.pem)"),
+    Option("tlskey", "text", f"Key of that certificate (default {TLS_FOLDER}/server-key.pem)"),
+    Option("tlsverify", "flag", "Encrypt TCP and let in only clients whose certificate the CA has signed"),
     Option("userns-remap", "text", "User (user[:group], or default) whose subordinate numbers containers' users have"),
     Option(
         "userland-proxy", "flag", "Relay [::1], and IPv6 addresses of the host, to containers that have IPv4 only (default true)"
@@ -141,6 +148,11 @@ class DaemonConfig:
     shutdown_timeout: int = 15
     storage_driver: str = "overlay2"
     tls: bool | None = None
+    tls_verify: bool = False
+    tls_ca: str = f"{TLS_FOLDER}/ca.pem"
+    tls_certificate: str = f"{TLS_FOLDER}/server-cert.pem"
+    tls_key: str = f"{TLS_FOLDER}/server-key.pem"
+    docker_socket: str = "no"
     insecure_tcp: bool = False
     userland_proxy: bool = True
     validate: bool = False
@@ -289,9 +301,13 @@ def _build(values: dict[str, object]) -> DaemonConfig:
         "storage_driver",
         "default_runtime",
         "userns_remap",
+        "docker_socket",
     ):
         if text in fields:
             setattr(config, text, str(fields[text]))
+    for key, name in (("tlscacert", "tls_ca"), ("tlscert", "tls_certificate"), ("tlskey", "tls_key")):
+        if key in fields:
+            setattr(config, name, str(_path(fields[key], key)))
     for switch in (
         "debug", "icc", "ip_forward", "ip_masq", "ipv6", "tls", "insecure_tcp", "userland_proxy", "allow_direct_routing",
         "beside_docker", "validate",
@@ -304,6 +320,8 @@ def _build(values: dict[str, object]) -> DaemonConfig:
     for number in ("mtu", "shutdown_timeout", "cpu_rt_period", "cpu_rt_runtime", "restart_on_unhealthy"):
         if number in fields:
             setattr(config, number, int(str(fields[number])))
+    if fields.get("tlsverify"):
+        config.tls = config.tls_verify = True
     if _INSTANCE.fullmatch(config.instance) is None:
         raise InvalidParameter(f"invalid instance name {config.instance!r}: want up to 24 of a-z, 0-9 and -")
     suffix = "" if config.instance == "carrack" else f"-{config.instance}"
@@ -355,8 +373,8 @@ def _check(config: DaemonConfig, fields: dict[str, object]) -> None:
             hosts.check_mirror(mirror)
     if fields.get("live_restore") is False:
         raise InvalidParameter("live-restore cannot be turned off: Carrack's containers always outlive the daemon")
-    if config.tls:
-        raise InvalidParameter("TLS is not supported by this version of Carrack: use a unix socket, or ssh")
+    if config.docker_socket not in ("auto", "yes", "no"):
+        raise InvalidParameter(f"invalid docker-socket {config.docker_socket!r}: want auto, yes or no")
     if ".." in config.cgroup_parent.split("/"):
         raise InvalidParameter(f"invalid cgroup parent: {config.cgroup_parent!r}")
     log_options.check(LogConfig(config.log_driver, config.log_opts))

@@ -34,9 +34,10 @@ from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
+from carrack.daemon import scope
 from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
-from carrack.engine import cdi, image_mounts, oci_runtimes, remapping, roots
+from carrack.engine import apparmor, cdi, image_mounts, oci_runtimes, remapping, roots
 from carrack.engine.commits import Commits
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
@@ -129,6 +130,10 @@ class House:
         facts = self._about.facts
         self._rooms.events.emit("daemon", action, facts.identity, {"name": os.uname().nodename, **attributes})
 
+    async def stop_containers(self) -> None:
+        """End every container as its own settings ask, and begin none; the next daemon begins what its policy wants to run."""
+        await self._life.end_all()
+
     async def close(self) -> None:
         """Let go of everything. With containers running, their zygote, links and rules stay; without, nothing stays."""
         await self._building.builder.close()
@@ -165,9 +170,11 @@ async def build(config: DaemonConfig) -> House:
 
 
 async def _build(config: DaemonConfig, database: Database) -> House:
-    settings = await in_thread(_settings, config)
+    await in_thread(_refuse, config)
     events_hub = Events(asyncio.get_running_loop())
     zygote = await in_thread(zygote_process.spawn_zygote, str(config.exec_root))
+    await in_thread(scope.adopt, zygote.pid, config)
+    settings = await in_thread(_settings, config)
     directories = Directories(config.data_root, config.exec_root)
     containers_root = config.data_root / "containers"
     containers_root.mkdir(mode=0o710, exist_ok=True)
@@ -279,6 +286,13 @@ def _changing_facts(config: DaemonConfig) -> ChangingFacts:
     }
 
 
+def _refuse(config: DaemonConfig) -> None:
+    """Raises what the settings would say of this host, before anything is started that would have to be ended again."""
+    oci_runtimes.here(config.runtimes, config.default_runtime)
+    if config.userns_remap:
+        remapping.find(config.userns_remap)
+
+
 def _settings(config: DaemonConfig) -> Settings:
     features = probe(f"/{config.cgroup_parent.strip('/')}/probe", cgroups.detect())
     return Settings(
@@ -293,6 +307,7 @@ def _settings(config: DaemonConfig) -> Settings:
         machine=Machine.here(features),
         runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
         cdi_directories=tuple(config.cdi_spec_dirs or cdi.DIRECTORIES),
+        apparmor_profile=apparmor.install(),
         restart_on_unhealthy=config.restart_on_unhealthy,
         remap=remapping.find(config.userns_remap) if config.userns_remap else None,
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),

@@ -48,15 +48,13 @@ class Connections:
             await asyncio.wrap_future(self._rooms.table.save(record))
 
     async def disconnect(self, network: str, container: str, *, force: bool) -> None:
-        """Take a container out of a network. Raises NotFound, Conflict (it is not in it); with `force` that is no error."""
+        """Take a container out of a network. Raises NotFound, Conflict (it is not in it)."""
         record = self._rooms.table.get(container)
         found = self._rooms.networks.get(network)
         live = self._life.live(record)
         async with live.lock:
             settings = record.networks.get(found.name)
             if settings is None:
-                if force:
-                    return
                 raise Conflict(f"container {record.id} is not connected to network {found.name}")
             if found.driver == "host":
                 raise Conflict("container cannot be disconnected from host network or connected to host network")
@@ -70,7 +68,9 @@ class Connections:
         networks = self._rooms.networks
         endpoint = networks.allocate(network, container.id, launch.wish(container, settings))
         try:
-            namespace = os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            namespace = _namespace(container)
+            if namespace is None:
+                raise Conflict(f"container {container.id} is not running")
             try:
                 networks.plug(endpoint, namespace)
             finally:
@@ -86,11 +86,12 @@ class Connections:
         for endpoint in networks.endpoints(container.id):
             if endpoint.network_id != network.id:
                 continue
-            namespace = os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                networks.unplug(endpoint, now=True, netns_fd=namespace)
-            finally:
-                os.close(namespace)
+            namespace = _namespace(container)
+            if namespace is not None:
+                try:
+                    networks.unplug(endpoint, now=True, netns_fd=namespace)
+                finally:
+                    os.close(namespace)
             networks.release(container.id, endpoint.id)
         self._write_files(container, network)
 
@@ -100,6 +101,14 @@ class Connections:
         launch.write_hosts(container, self._rooms, endpoints)
         if self._rooms.networks.resolver([changed]):
             launch.write_resolv_conf(container, self._rooms, endpoints)
+
+
+def _namespace(container: Container) -> int | None:
+    """The container's network namespace; None when it has just ended."""
+    try:
+        return os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
 
 
 def _check(container: Container, network: Network) -> None:

@@ -105,6 +105,10 @@ class Container(msgspec.Struct):
     """By network name, as inspect shows them."""
     ports: list[PublishedPort] = []
     """Filled while the container runs."""
+    links: dict[str, str] = {}
+    """Links on the default bridge: alias → id of the other container."""
+    link_environment: list[str] = []
+    """What the links told at the last start."""
     restart_count: int = 0
     restart_delay_seconds: float = 0.0
     """The wait before the last restart by policy; it grows while the container does not stay up, also over ends of the daemon."""

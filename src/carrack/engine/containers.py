@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import msgspec
 
-from carrack.engine import creation, logs, names, request, top, updating
+from carrack.engine import creation, links, logs, names, request, top, updating
 from carrack.engine.config import CreateRequest, UpdateRequest
 from carrack.engine.container import Container, Created, Explanation, MountPoint, Processes, Pruned, Sizes
 from carrack.engine.copy_up import copy_up
@@ -125,7 +125,8 @@ class Containers:
     async def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
         """Remove a container, with `force` also a running one. Raises NotFound, Conflict."""
         if link:
-            raise InvalidParameter("links are not supported by this version of Carrack")
+            await self._unlink(ref)
+            return
         container = self.get(ref)
         live = self._life.live(container)
         if live.removing:
@@ -149,6 +150,22 @@ class Containers:
                     await self._life.take_away(container, live, volumes=volumes or container.host_config.auto_remove)
         finally:
             live.removing = False
+
+    async def _unlink(self, path: str) -> None:
+        """Take a link away, and its lines from /etc/hosts. Raises NotFound, Conflict."""
+        container, alias = links.find(path, self._rooms.table)
+        async with self._life.live(container).lock:
+            container.links.pop(alias, None)
+            await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
+            await self._life.rewrite_hosts(container)
+
+    def links(self, container: Container) -> Warnings | None:
+        """A container's links as inspect shows them."""
+        return links.described(container, self._rooms.table)
+
+    def link_names(self) -> dict[str, Warnings]:
+        """The further names that links give to containers, by id."""
+        return links.names(self._rooms.table)
 
     async def rename(self, ref: str, name: str) -> None:
         """Give a container another name. Raises Conflict, InvalidParameter."""
@@ -239,6 +256,8 @@ class Containers:
                     container.host_config.auto_remove = keeps
                 self._life.tell(container, "stop")
             await live.settled.wait()
+            if self._rooms.table.find(container.id) is None:
+                raise NotFound(f"No such container: {ref}")
             container.stopped_by_user = False
             await self._life.begin(container, live)
         self._life.tell(container, "restart")
@@ -269,7 +288,10 @@ class Containers:
                 raise Conflict(f"container {container.id} is already paused")
             if container.state.status is not Status.RUNNING:
                 raise Conflict(f"container {container.id} is not running")
-            await in_thread(self._life.cgroup(container).freeze)
+            try:
+                await in_thread(self._life.cgroup(container).freeze)
+            except FileNotFoundError:  # it has just ended
+                raise Conflict(f"container {container.id} is not running") from None
             self._life.become(container, Status.PAUSED)
         self._life.tell(container, "pause")
 
@@ -281,7 +303,8 @@ class Containers:
             if not container.state.paused:
                 raise Conflict(f"container {container.id} is not paused")
             await in_thread(self._life.cgroup(container).thaw)
-            self._life.become(container, Status.RUNNING)
+            if container.state.paused:  # one that was killed while it stood still ends at this moment
+                self._life.become(container, Status.RUNNING)
         self._life.tell(container, "unpause")
 
     async def resize(self, ref: str, height: int, width: int) -> None:

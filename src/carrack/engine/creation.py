@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import honoured, image_mounts, log_options, mounts, remapping, request, specification, storage_options
+from carrack.engine import apparmor, image_mounts, links, log_options, mounts, remapping, request, specification, storage_options
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
 from carrack.engine.container import Container, MountPoint
 from carrack.engine.health import restarts_wanted
@@ -33,7 +33,6 @@ def check(create: CreateRequest, platform: str, machine: Machine) -> list[str]:
         raise InvalidParameter("no image specified")
     if platform:
         Platform.parse(platform)
-    honoured.check(create)
     warnings = request.check(create, machine)
     if create.host_config.log_config.type:
         log_options.check(create.host_config.log_config)
@@ -42,6 +41,7 @@ def check(create: CreateRequest, platform: str, machine: Machine) -> list[str]:
     specification.limits(create.host_config)
     _check_modes(create.host_config)
     restarts_wanted(create.labels or {})
+    warnings += apparmor.warnings_for(create.host_config)
     return warnings
 
 
@@ -77,6 +77,7 @@ def draft(
     if host.init and not rooms.settings.init_path:
         raise InvalidParameter("--init needs docker-init or tini on this host (Debian: apt-get install tini)")
     config.hostname = _hostname(config, host, container_id, rooms)
+    linked = _links(create, rooms)
     points = mounts.resolve(config, host, inherited)
     directory = rooms.directories.container(container_id)
     command = [*(config.entrypoint or []), *(config.cmd or [])]
@@ -93,12 +94,14 @@ def draft(
         path=command[0],
         arguments=command[1:],
         networks=_networks(create, rooms),
+        links=linked,
         log_driver=host.log_config.type,
         directory=str(directory),
         rootfs_chain_id=str(image.chain_id or ""),
         mounts=points,
     )
     container.log_path = log_options.path_for(container)
+    container.apparmor_profile = apparmor.profile_for(host, rooms.settings.apparmor_profile)
     _make(container, image, rooms)
     return container
 
@@ -165,6 +168,20 @@ def _make_source(container: Container, point: MountPoint, rooms: Rooms) -> None:
             raise InvalidParameter(error.message) from error  # a 404 would have the command line pull the image
         point.name = volume.name
         point.source = rooms.volumes.acquire(volume.name, container.id)
+
+
+def _links(create: CreateRequest, rooms: Rooms) -> dict[str, str]:
+    """The links on the default bridge; those of a user-defined network go to its endpoint, whose private names they are."""
+    host = create.host_config
+    texts, host.links = host.links or [], None
+    if not links.is_user_defined(host.network_mode):
+        return links.resolve(texts, host, rooms.table)
+    if texts:
+        endpoints = dict(create.networking_config.endpoints_config or {})
+        settings = endpoints.get(host.network_mode) or EndpointSettings()
+        endpoints[host.network_mode] = msgspec.structs.replace(settings, links=settings.links or texts)
+        create.networking_config.endpoints_config = endpoints
+    return {}
 
 
 def _networks(create: CreateRequest, rooms: Rooms) -> dict[str, EndpointSettings]:

@@ -76,8 +76,6 @@ class Execs:
         if container is None:
             raise NotFound(f"No such container: {session.container_id}")
         check_running(container)
-        if options.tty != session.config.tty and not options.detach:
-            session.config.tty = session.config.tty or options.tty
         if options.detach:
             await self.run(container, session, options, None)
             return None
@@ -87,11 +85,12 @@ class Execs:
                 await self.run(container, session, options, (fd, head, eof))
             except RefusedExec as refused:
                 text = f"{refused.message}\r\n".encode()
-                _write_all(fd, text if session.config.tty else frame(1, text))
+                _write_all(fd, text if options.tty else frame(1, text))
             finally:
                 os.close(fd)
 
-        return HandedOn(RAW if session.config.tty else MULTIPLEXED, take)
+        # Docker frames by what the start says, whatever the exec was made with
+        return HandedOn(RAW if options.tty else MULTIPLEXED, take)
 
     async def run(
         self, container: Container, session: ExecSession, options: ExecStartOptions, client: tuple[int, bytes, bool] | None
@@ -113,6 +112,7 @@ class Execs:
                 detach_keys=parse_detach_keys(config.detach_keys),
                 head=head,
                 end_of_input=eof,
+                framing="raw" if options.tty else "framed",
             )
         self._life.tell(container, f"exec_start: {' '.join(config.cmd or [])}", {"execID": session.id})
         process = _process(container, config, options)
@@ -235,6 +235,7 @@ def _process(container: Container, config: ExecConfig, options: ExecStartOptions
         user=User(username=config.user or container.config.user or "0", additional_groups=tuple(base.group_add or ())),
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
         no_new_privileges=specification.security(base.security_opt).no_new_privileges,
+        apparmor_profile="" if config.privileged or container.apparmor_profile == "unconfined" else container.apparmor_profile,
     )
 
 

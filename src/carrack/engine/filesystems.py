@@ -21,7 +21,7 @@ from carrack.engine.live import Live
 from carrack.engine.state import LIVE, Status
 from carrack.engine.threads import in_thread
 from carrack.engine.work import Work, make_pipe, read_pipe, write_pipe
-from carrack.errors import Conflict, NotFound, Unavailable
+from carrack.errors import CarrackError, Conflict, DataCorrupt, InvalidParameter, NotFound, SystemFailure, Unavailable
 from carrack.oci.mount import Mount
 from carrack.shim.messages import ExportRoot, FindChanges, PathFacts, ReadPath, View, ViewMount, WritePath
 
@@ -87,7 +87,10 @@ class Filesystems:
             if self._rooms.table.find(container.id) is None:
                 raise NotFound(f"No such container: {ref}")
             await live.without_works(_PATIENCE_SECONDS)
-            await self._write(container, live, job, archive, ref)
+            try:
+                await self._write(container, live, job, archive, ref)
+            except Unavailable as error:
+                raise Conflict(f"container {ref} started and ended while it was written to") from error
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
         """The whole root, without what is mounted over it, as tar. Raises NotFound; the stream may break off."""
@@ -146,6 +149,9 @@ class Filesystems:
             except NotFound:
                 work.close()
                 raise NotFound(f"Could not find the file {job.path} in container {ref}") from None
+            except SystemFailure as error:
+                work.close()
+                raise self._why(container, ref, error) from error
             except BaseException:
                 work.close()
                 raise
@@ -185,6 +191,10 @@ class Filesystems:
             await ending
         except NotFound:
             raise NotFound(f"Could not find the file {job.path} in container {ref}") from None
+        except DataCorrupt as error:  # the client's archive, not our disk
+            raise InvalidParameter(error.message) from error
+        except SystemFailure as error:
+            raise self._why(container, ref, error) from error
         finally:
             feeding.cancel()
             ending.cancel()
@@ -194,6 +204,11 @@ class Filesystems:
             if not live.works:
                 live.idle.set()
         self._life.tell(container, "extract-to-dir")
+
+    def _why(self, container: Container, ref: str, error: SystemFailure) -> CarrackError:
+        """A worker's failure, or what it comes from: a container that was removed meanwhile."""
+        gone = self._rooms.table.find(container.id) is None or container.state.status is Status.REMOVING
+        return NotFound(f"No such container: {ref}") if gone else error
 
     async def _begin(self, container: Container, job: _Looking, beside: list[int], *, with_mounts: bool = True) -> Work:
         """Send a worker into a container as it stands now."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import cdi, etc_files, image_mounts, ports, remapping, seccomp_profile, specification
+from carrack.engine import cdi, etc_files, image_mounts, links, ports, remapping, seccomp_profile, specification
 from carrack.engine.config import EndpointSettings
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.live import HeldAttach, HeldWait
@@ -25,7 +25,7 @@ from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBind
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import CpuLimits, Resources
 from carrack.runtime import cgroups
-from carrack.runtime.mount_options import IDMAP
+from carrack.runtime.mount_options import BOUNDED, IDMAP
 from carrack.shim import foreign
 from carrack.shim.messages import ForeignRuntime, StartOrder, Wait
 
@@ -47,6 +47,7 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
     """Addresses, ports and files, and the order. Raises the kinds of those rooms, with everything undone."""
     launch = Launch()
     try:
+        container.link_environment = links.environment(container, rooms.table)
         _take_addresses(container, rooms, launch)
         places = _write_files(container, rooms, launch.endpoints, namespace_of)
         _hand_down_realtime(container, rooms, places.cgroup)
@@ -83,6 +84,8 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
 def _root(container: Container, rooms: Rooms) -> tuple[Mount, ...]:
     """The root's mounts, their owners shifted into the container's user namespace if it has one."""
     mounts = root_of(container, rooms)
+    if container.host_config.storage_opt:
+        mounts = tuple(replace(mount, options=(*mount.options, BOUNDED)) for mount in mounts)
     if not remapping.applies(container.host_config, rooms.settings.remap):
         return mounts
     return tuple(replace(mount, options=(*mount.options, IDMAP)) for mount in mounts)
@@ -271,6 +274,7 @@ def write_hosts(container: Container, rooms: Rooms, endpoints: Sequence[Endpoint
     config, host = container.config, container.host_config
     own = etc_files.own_names(config.hostname, config.domainname)
     extra = [_extra_host(entry, endpoints) for entry in host.extra_hosts or []]
+    extra += links.hosts(container, rooms.table)
     if host.network_mode == "host":
         text = _read("/etc/hosts") + "".join(f"{address}\t{name}\n" for name, address in extra)
     else:

@@ -65,6 +65,7 @@ class Lifecycle:
         self.rooms = rooms
         self._lives: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._going_down = False
         self.on_started: list[Callable[[Container, Live], None]] = []
         self.on_ended: list[Callable[[Container, Live], None]] = []
         self.on_exec_exited: Callable[[Container, ExecExited], None] = lambda container, message: None
@@ -190,6 +191,8 @@ class Lifecycle:
         for listener in self.on_started:
             listener(container, live)
         self._hand_latecomers(container, live, shim)
+        if any(container.id in other.links.values() for other in self.rooms.table):
+            self.spawn(self._tell_linking(container))
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
         await asyncio.wrap_future(recorded)
         trace.mark("record")
@@ -201,6 +204,21 @@ class Lifecycle:
             ],
             total_microseconds=sum(microseconds for _, microseconds in trace.steps),
         )
+
+    async def rewrite_hosts(self, container: Container) -> None:
+        """Bring /etc/hosts of a running container in line with its links."""
+        if container.state.status in LIVE and launch.uses_own_network(container):
+            endpoints = await in_thread(self.rooms.networks.endpoints, container.id)
+            await in_thread(launch.write_hosts, container, self.rooms, endpoints)
+
+    async def _tell_linking(self, container: Container) -> None:
+        """A container has begun, perhaps with another address: those that link to it learn of it."""
+        for other in self.rooms.table:
+            if container.id in other.links.values():
+                try:
+                    await self.rewrite_hosts(other)
+                except CarrackError as error:
+                    log.warning("hosts of %s: %s", other.id[:12], error)
 
     def _hand_latecomers(self, container: Container, live: Live, shim: Shim) -> None:
         """Give the shim those who attached or began to wait while it was starting."""
@@ -257,6 +275,23 @@ class Lifecycle:
         container.stopped_by_user = True
         live.cancel_restart()
         self.rooms.table.save(container)
+        await self._ask_to_end(container, live, signal, timeout_seconds)
+        self._give_up_restart(container, live)
+
+    async def end_all(self) -> None:
+        """End every container because the machine goes down: each by its own signal and time, all at once, and nothing begins any
+        more. Nobody stopped them, so the next daemon begins again what its restart policy wants to run."""
+        self._going_down = True
+        await asyncio.gather(*(self._end_for_now(container) for container in self.rooms.table), return_exceptions=True)
+
+    async def _end_for_now(self, container: Container) -> None:
+        live = self.live(container)
+        live.cancel_restart()
+        async with live.lock:
+            if container.state.status in LIVE and live.shim is not None:
+                await self._ask_to_end(container, live, 0, None)
+
+    async def _ask_to_end(self, container: Container, live: Live, signal: int, timeout_seconds: int | None) -> None:
         if timeout_seconds is None:
             configured = container.config.stop_timeout
             timeout_seconds = STOP_SECONDS if configured is None else configured
@@ -266,7 +301,6 @@ class Lifecycle:
         except TimeoutError:
             await self.kill_now(container, live)
         await live.settled.wait()
-        self._give_up_restart(container, live)
 
     async def revive(self, container: Container, live: Live) -> None:
         """End a container that is unhealthy, as `stop` would; what follows its end begins it again, unless the user stops it."""
@@ -297,7 +331,8 @@ class Lifecycle:
             return
         if container.state.paused and number in (SIGKILL, stop_signal(container)):
             await in_thread(self.cgroup(container).thaw)
-            self.become(container, Status.RUNNING)
+            if container.state.paused:  # it may have ended while it was let go on
+                self.become(container, Status.RUNNING)
 
     async def kill_now(self, container: Container, live: Live) -> None:
         """End a container by force. Raises SystemFailure when the kernel does not let it end."""
@@ -333,6 +368,10 @@ class Lifecycle:
         container.state.status = follow(container.state.status, Status.REMOVING, container.id)
         await live.without_works(0)
         await in_thread(self._demolish, container, volumes)
+        for other in self.rooms.table:
+            if container.id in other.links.values():
+                other.links = {alias: identity for alias, identity in other.links.items() if identity != container.id}
+                self.rooms.table.save(other)
         await asyncio.wrap_future(self.rooms.table.remove(container))
         live.drop_attached()
         self._answer_waiting(container, live, lambda condition: True)
@@ -420,6 +459,7 @@ class Lifecycle:
             state.out_of_memory = exited.out_of_memory or state.out_of_memory
             state.finished_at_nanoseconds = exited.finished_at_nanoseconds
             again = wants_restart(container) or (container.reviving and not container.stopped_by_user)
+            again = again and not self._going_down
             container.reviving = False
             for listener in self.on_ended:
                 listener(container, live)

@@ -49,8 +49,14 @@ async def _restore_one(life: Lifecycle, execs: Execs, container: Container) -> N
         await in_thread(life.rooms.networks.release, container.id)
         if container.host_config.auto_remove and status is Status.EXITED:
             await life.take_away(container, live, volumes=True)
-        elif status is Status.EXITED and container.host_config.restart_policy.name == "always" and not container.stopped_by_user:
+        elif status is Status.EXITED and _begins_with_the_daemon(container):
             life.restart_soon(container, live)
+
+
+def _begins_with_the_daemon(container: Container) -> bool:
+    """Docker's rule for a container that stands still when a daemon starts: `always` begins even if someone had stopped it."""
+    policy = container.host_config.restart_policy.name
+    return policy == "always" or (policy == "unless-stopped" and not container.stopped_by_user)
 
 
 async def _was_started(life: Lifecycle, execs: Execs, container: Container) -> bool:

@@ -76,6 +76,8 @@ class Settings:
     """The user namespace of containers; None: the host's."""
     cdi_directories: tuple[str, ...] = ()
     """Where devices are described; see `cdi.py`."""
+    apparmor_profile: str = ""
+    """The profile of containers that ask for none; see `apparmor.py`."""
     restart_on_unhealthy: int = 0
     """How many restarts in a row a container gets whose health check fails; see `health.py`."""
     runtimes: Runtimes = field(default_factory=Runtimes)

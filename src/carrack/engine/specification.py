@@ -121,7 +121,7 @@ def build(container: Container, places: Places) -> RuntimeSpec:
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
         rlimits=tuple(Rlimit(f"RLIMIT_{u.name.upper()}", _unsigned(u.hard), _unsigned(u.soft)) for u in host.ulimits or []),
         no_new_privileges=options.no_new_privileges,
-        apparmor_profile="" if options.apparmor == "unconfined" or host.privileged else options.apparmor,
+        apparmor_profile="" if container.apparmor_profile == "unconfined" else container.apparmor_profile,
         oom_score_adj=host.oom_score_adj or None,
     )
     unmasked = host.privileged or options.unmasked
@@ -178,7 +178,8 @@ def environment(container: Container) -> list[str]:
     for variable in config.env or []:
         name, equals, value = variable.partition("=")
         values[name] = value if equals else None
-    return [f"{name}={value}" for name, value in values.items() if value is not None]
+    own = [f"{name}={value}" for name, value in values.items() if value is not None]
+    return [*own, *(each for each in container.link_environment if each.partition("=")[0] not in values)]
 
 
 def limits(resources: Resources, device_rules: tuple[DeviceRule, ...] = ()) -> Limits:

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from carrack.errors import CarrackError
+from carrack.errors import CarrackError, DataCorrupt, InvalidParameter
 from carrack.shim.messages import CopyDirectory, PackTree, UnpackArchive, WorkerDone, WorkerJob
 from carrack.volumes.volume import ANONYMOUS_LABEL, Volume
 from carrack.volumes.volumes import Volumes
@@ -78,7 +78,7 @@ class VolumeContents:
     def import_(self, name: str, archive: Iterator[bytes], labels: dict[str, str]) -> Volume:
         """A new volume with what is in a (compressed) tar.
 
-        Raises Conflict when the name is taken, InvalidParameter and DataCorrupt for a bad archive, what `archive` raises.
+        Raises Conflict when the name is taken, InvalidParameter for a bad archive, what `archive` raises.
         """
 
         def fill(target_fd: int) -> None:
@@ -87,6 +87,8 @@ class VolumeContents:
             feeding.start()
             try:
                 self._run_job(UnpackArchive(), (read_fd, target_fd))
+            except DataCorrupt as error:  # the client's archive, not our disk
+                raise (failure[0] if failure else InvalidParameter(error.message)) from error
             except CarrackError as error:
                 raise (failure[0] if failure else error) from error
             finally:

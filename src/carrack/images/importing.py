@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from carrack.content import Lease
-from carrack.errors import InvalidParameter
+from carrack.errors import DataCorrupt, InvalidParameter
 from carrack.images.changes import apply_changes
 from carrack.images.image import Image
 from carrack.images.index import canonical
@@ -34,8 +34,8 @@ def import_image(
 ) -> Image:
     """Make an image of an archive, compressed or not, that holds a root file system.
 
-    The archive is kept as it came, so that a push sends these very bytes. Raises InvalidParameter, DataCorrupt, SystemFailure, and
-    leaves nothing then.
+    The archive is kept as it came, so that a push sends these very bytes. Raises InvalidParameter, SystemFailure, and leaves
+    nothing then.
     """
     platform = platform or machine()
     if platform.os != "linux":
@@ -44,7 +44,10 @@ def import_image(
     names = (_name(name),) if name else ()
     with store.assembling() as lease:
         layer = layer_blob(store.content, lease, _receive(store, stream, lease))
-        staging, report = store.builder.unpack(layer.name)
+        try:
+            staging, report = store.builder.unpack(layer.name)
+        except DataCorrupt as error:  # the client's archive, not our disk
+            raise InvalidParameter(error.message) from error
         diff_id = Digest.parse(report.diff_id)
         try:
             made = store.snapshots.commit_layer(None, diff_id, staging, report.size_bytes)

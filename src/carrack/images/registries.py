@@ -5,6 +5,7 @@ Everything that speaks to registries is imported at the first order: most daemon
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from carrack.distribution.repository import Repository
 
 
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?")
+"""What the host of a registry may be, with its port."""
 _CONFIG_LIMIT_BYTES = 8 << 20
 
 
@@ -120,7 +124,10 @@ class Puller:
         """Find out whether a registry knows these credentials. Raises Unauthorized, Unavailable, InvalidParameter."""
         from carrack.distribution.credentials import Credentials
 
-        self._open().login(_domain(server), Credentials(username, password, identity_token))
+        domain = _domain(server)
+        if not _HOST.fullmatch(domain):
+            raise InvalidParameter(f"invalid server address: {server!r}")
+        self._open().login(domain, Credentials(username, password, identity_token))
 
     def describe(self, name: str, credentials: str) -> tuple[Descriptor, list[PlatformDocument]]:
         """What a name stands for in its registry, and for which platforms. Raises NotFound, Unauthorized, Unavailable."""
@@ -150,7 +157,7 @@ class Puller:
         first, slash, rest = term.partition("/")
         named = bool(slash) and ("." in first or ":" in first or first == "localhost")
         domain, wanted = (first, rest) if named else ("docker.io", term)
-        if not wanted or "://" in term:
+        if not wanted or "://" in term or (named and not _HOST.fullmatch(first)):
             raise InvalidParameter(f'invalid repository name "{term}"')
         registries, who = self._open(), decode_header(credentials)
         try:
@@ -163,6 +170,11 @@ class Puller:
             return msgspec.json.decode(content, type=_SearchAnswer).results
         except msgspec.DecodeError as error:
             raise Unavailable(f"the search of {domain} gave an answer that cannot be read") from error
+
+    @property
+    def registries(self) -> Registries:
+        """The client itself, for what is kept in registries and is no image."""
+        return self._open()
 
     def close(self) -> None:
         """Close idle connections."""

@@ -7,6 +7,9 @@ from ctypes import c_int, c_uint32
 
 from carrack.kernel.libc import Number, c_void_p, check, declare
 
+SYS_RESOURCE = 1 << 24
+"""As a mask. Who has it is bound by no quota of ext4's."""
+
 _VERSION_3 = 0x20080522
 
 

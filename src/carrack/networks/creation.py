@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from carrack.errors import Conflict, Forbidden, InvalidParameter, NotFound, NotImplementedHere, SystemFailure, Unavailable
+from carrack.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure, Unavailable
 from carrack.kernel.netlink import Netlink
 from carrack.networks.drivers import bridge
 from carrack.networks.ipam import checked_pool, choose_subnet, choose_subnet6, refuse_overlap, with_gateway
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from carrack.networks.networks import Networks
 
 Prefix = IPv4Network | IPv6Network
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_.\- ]*[a-zA-Z0-9_.\-])?")
 _PREDEFINED = ("bridge", "host", "none", "default")
 
 
@@ -88,7 +88,9 @@ def _check(networks: Networks, request: NetworkRequest) -> None:
     if not request.name.strip():
         raise InvalidParameter("network name cannot be empty")
     if not _NAME.fullmatch(request.name):
-        raise InvalidParameter(f"invalid network name {request.name!r}: want [a-zA-Z0-9][a-zA-Z0-9_.-]*")
+        raise InvalidParameter(
+            f"invalid network name {request.name!r}: want letters, digits, spaces and the characters _.-, a letter or a digit first"
+        )
     if any(other.name == request.name for other in networks.list()):
         raise Conflict(f"network with name {request.name} already exists")
     if request.driver == "overlay":
@@ -99,7 +101,10 @@ def _check(networks: Networks, request: NetworkRequest) -> None:
     if not request.config_only and not networks.has_driver(request.driver):
         raise NotFound(f'could not find plugin "{request.driver}" in v1 plugin registry: plugin not found')
     if request.ingress:
-        raise NotImplementedHere("ingress networks come with swarm mode, which this Carrack does not have yet")
+        raise Unavailable(
+            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+            "and try again."
+        )
     if request.ipam_driver not in ("", "default"):
         raise InvalidParameter(f"could not find IPAM driver {request.ipam_driver}: the one there is is called default")
     if not (request.enable_ipv4 or request.enable_ipv6) and not request.config_only:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from carrack.errors import CarrackError, SystemFailure
-from carrack.kernel import netns
+from carrack.kernel import lineage, netns
 from carrack.kernel.nftables import Nftables
 from carrack.networks.dns.control import (
     VERSION,
@@ -264,6 +264,7 @@ class NameService:
             except OSError as error:
                 connection.close()
                 raise SystemFailure(f"cannot start the name server: {error.strerror}") from error
+        lineage.send_home(process.pid)
         threading.Thread(target=process.wait, name="names-child", daemon=True).start()
         connection.settimeout(_START_SECONDS)
         try:

@@ -6,6 +6,7 @@ namespace's root writes is root's on disk.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
@@ -19,7 +20,13 @@ from carrack.runtime.mount_options import MountOptions
 
 def shift(mount_fd: int, user_namespace_fd: int, *, recursive: bool = False) -> None:
     """Map a detached mount into a user namespace. Raises OSError (EINVAL: its file system cannot)."""
-    mount.set_attributes(mount_fd, add=mount.ATTR_IDMAP, user_namespace_fd=user_namespace_fd, recursive=recursive)
+    try:
+        mount.set_attributes(mount_fd, add=mount.ATTR_IDMAP, user_namespace_fd=user_namespace_fd, recursive=recursive)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        reason = "this kernel cannot id-map mounts of this file system, which --userns-remap needs (ext4, xfs and btrfs it can)"
+        raise OSError(errno.EINVAL, reason, error.filename) from None
 
 
 def namespace(uids: tuple[IDMapping, ...], gids: tuple[IDMapping, ...]) -> int:
@@ -53,7 +60,7 @@ def _shifted_overlay(wanted: Mount, options: MountOptions, user_namespace_fd: in
     shifted = [mount.clone_tree(source) for source in sources]
     for fd in shifted:
         shift(fd, user_namespace_fd)
-    _make_files_for(os.fstat(shifted[-1]))
+    _make_files_for(os.fstat(shifted[-1]), bounded=options.bounded)
     room = mount.new_file_system("tmpfs", ("mode=700",), 0, "tmpfs")
     mount.attach(room, mount.AT_FDCWD, "/")
     os.chdir(room)
@@ -73,9 +80,9 @@ def _shifted_overlay(wanted: Mount, options: MountOptions, user_namespace_fd: in
     return made
 
 
-def _make_files_for(home: os.stat_result) -> None:
+def _make_files_for(home: os.stat_result, *, bounded: bool) -> None:
     """Work with files as the namespace's root, whom the shifted directory of root's belongs to: the overlay keeps these
     credentials, and an upper layer takes no file of somebody without a number there. All other power stays."""
     _, permitted, inheritable = capabilities.get()
     process.set_file_owner(home.st_uid, home.st_gid)
-    capabilities.set(permitted, permitted, inheritable)
+    capabilities.set(permitted & ~(capabilities.SYS_RESOURCE if bounded else 0), permitted, inheritable)

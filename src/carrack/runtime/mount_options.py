@@ -27,12 +27,15 @@ class MountOptions(NamedTuple):
     """Owners are shifted into the container's user namespace."""
     copy_up: bool = False
     """tmpcopyup: a tmpfs begins with what the image has at its place."""
+    bounded: bool = False
+    """Of an overlay: a quota of its upper layer's file system binds root too (`BOUNDED`)."""
     subpath: str = ""
     """Of a bind: what is shown lies below the source, and no link on the way leads out of it (`SUBPATH`)."""
 
 
+BOUNDED = "x-carrack.bounded"
 SUBPATH = "x-carrack.subpath="
-"""A word of our own, never given to a file system."""
+"""Words of our own, never given to a file system."""
 
 
 _ATTRIBUTES = {
@@ -95,7 +98,7 @@ def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
     add = clear = recursive_add = recursive_clear = 0
     propagations: list[tuple[int, bool]] = []
     data: list[str] = []
-    bind = recursive = copy_up = idmap = False
+    bind = recursive = copy_up = idmap = bounded = False
     subpath = ""
     for option in options:
         if option in ("bind", "rbind"):
@@ -112,6 +115,8 @@ def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
             recursive_add, recursive_clear = _with(option[1:], recursive_add, recursive_clear)
         elif option == "tmpcopyup":
             copy_up = True
+        elif option == BOUNDED:
+            bounded = True
         elif option.startswith(SUBPATH):
             subpath = option.removeprefix(SUBPATH)
         elif option in _IDMAP:
@@ -122,7 +127,18 @@ def parse(options: tuple[str, ...], file_system: str) -> MountOptions:
     if bind:
         data = [option for option in data if option not in _FILE_SYSTEM_FLAGS]
     return MountOptions(
-        add, clear, recursive_add, recursive_clear, tuple(propagations), tuple(data), bind, recursive, idmap, copy_up, subpath
+        attributes=add,
+        cleared=clear,
+        recursive_attributes=recursive_add,
+        recursive_cleared=recursive_clear,
+        propagations=tuple(propagations),
+        data=tuple(data),
+        bind=bind,
+        recursive=recursive,
+        idmap=idmap,
+        copy_up=copy_up,
+        bounded=bounded,
+        subpath=subpath,
     )
 
 

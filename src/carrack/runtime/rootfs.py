@@ -9,7 +9,7 @@ import errno
 import os
 
 from carrack.errors import InvalidParameter
-from carrack.kernel import mount, paths, process
+from carrack.kernel import capabilities, mount, paths, process
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import MountTree
 from carrack.runtime import idmap
@@ -163,12 +163,21 @@ def _clone(source: str, *, recursive: bool) -> int:
 
 
 def _overlay(wanted: Mount, options: MountOptions) -> int:
+    if options.bounded:
+        return mount_from(lambda: _bounded(wanted, options._replace(bounded=False)), "overlay")
     try:
         return _overlay_by_layer(wanted, options)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         return _overlay_by_string(wanted, options)
+
+
+def _bounded(wanted: Mount, options: MountOptions) -> int:
+    """An overlay works on its layers with the credentials of who mounts it, and those must not stand above a quota."""
+    effective, permitted, inheritable = capabilities.get()
+    capabilities.set(effective & ~capabilities.SYS_RESOURCE, permitted, inheritable)
+    return _overlay(wanted, options)
 
 
 def _overlay_by_layer(wanted: Mount, options: MountOptions) -> int:

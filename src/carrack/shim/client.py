@@ -46,6 +46,8 @@ class AttachedClient:
 
     @property
     def framed(self) -> bool:
+        if self.options.framing:
+            return self.options.framing == "framed"
         return self._streams is None or not self._streams.is_terminal
 
     def join(self, streams: Streams) -> None:

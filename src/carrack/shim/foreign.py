@@ -10,6 +10,7 @@ execs join its namespaces as ever. The runtime's state lies in the bundle, so th
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import posixpath
 import select
@@ -290,12 +291,26 @@ def _file(root_fd: int, path: str) -> bytes:
 
 
 def _stop_propagation(place: str) -> None:
-    """What is mounted at `place` stays in this namespace; every other mount keeps its peers, so that shared volumes work."""
-    above = posixpath.dirname(place)
-    while not os.path.ismount(above):
+    """What is mounted at `place` stays in this namespace; every other mount keeps its peers, so that shared volumes work.
+
+    Which mount holds the place only the kernel knows: a bind of the same file system looks like any directory.
+    """
+    above = place
+    while not _slave(above) or above == place:
+        if above == "/":
+            return
         above = posixpath.dirname(above)
-    for top in (above, place) if os.path.ismount(place) else (above,):
-        mount.set_attributes(mount.AT_FDCWD, top, propagation=mount.MS_SLAVE)
+
+
+def _slave(path: str) -> bool:
+    """Whether a mount is rooted at `path`; if so, nothing of it goes out any more."""
+    try:
+        mount.set_attributes(mount.AT_FDCWD, path, propagation=mount.MS_SLAVE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
 
 
 def _receive_console(listening: _socket.socket) -> int:

@@ -54,6 +54,8 @@ class Attach(_Message, frozen=True, tag="attach"):
     """Bytes the daemon had already read from the client."""
     end_of_input: bool = False
     """The client had already closed its sending side."""
+    framing: str = ""
+    """``framed`` or ``raw``, whatever the process has; empty: framed unless it has a terminal."""
 
 
 class Wait(_Message, frozen=True, tag="wait"):

@@ -26,6 +26,7 @@ from carrack.shim.framing import STDERR, STDOUT
 from carrack.shim.guests import Guests
 from carrack.shim.handover import Container
 from carrack.shim.listener import Listener
+from carrack.shim.logs.ring import RingLog
 from carrack.shim.logs.writer import open_log
 from carrack.shim.loop import READ, Loop
 from carrack.shim.messages import Message
@@ -74,7 +75,9 @@ class Shim:
         """Take up the streams and everyone who was there before."""
         container, streams = self._container, self._streams
         try:
-            streams.log = open_log(self._order.log, AsideCompressor(self._loop))
+            ringed = self._order.log.non_blocking_buffer_bytes > 0 and self._order.log.driver != "none"
+            log = RingLog(self._loop, self._order.log) if ringed else open_log(self._order.log, AsideCompressor(self._loop))
+            streams.log = log
         except (CarrackError, OSError) as error:  # the maker could: a log lost since must not end the container
             _say(f"the log of {self._order.container_id} cannot be opened: {error}")
         streams.on_detached = lambda: self._report(messages.Detached())

@@ -20,7 +20,7 @@ import msgspec
 
 import carrack
 from carrack.errors import SystemFailure, Unavailable
-from carrack.kernel import mount
+from carrack.kernel import lineage, mount
 from carrack.shim import messages, wire
 from carrack.shim.messages import Greeting, Leave, StartOrder
 
@@ -61,6 +61,7 @@ def spawn_zygote(exec_root: str) -> Zygote:
     greeting = greet(path)
     if greeting is None:
         raise SystemFailure(f"the zygote does not answer on {path}")
+    lineage.send_home(greeting.pid)
     return Zygote(greeting.pid, path)
 
 

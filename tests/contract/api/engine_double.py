@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 
+from carrack.api.containers import Names
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, ExecConfig, HostConfig, UpdateRequest
 from carrack.engine.container import (
     Container,
@@ -282,6 +283,12 @@ class FakeEngine:
             volumes=(Totals(), []) if "volume" in kinds else None,
             build_cache=(Totals(), []) if "build-cache" in kinds else None,
         )
+
+    def links(self, container: Container) -> None:
+        return None
+
+    def link_names(self) -> dict[str, Names]:
+        return {}
 
     # last, for inside a class that has it the word `list` means this
     def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]:

@@ -15,7 +15,7 @@ from carrack.cli.config import Config
 from carrack.cli.console import ReaderGone, write_all
 from carrack.cli.containers.copy import extract_entry, plan_rename, split_argument, split_entry
 from carrack.cli.failure import CommandFailure, run_failure
-from carrack.cli.images.ignore import IgnoreRules, parse_ignore
+from carrack.cli.images.build_folder import _rules
 from carrack.cli.logins import all_logins, encode_login, erase_login, find_login, store_login
 from carrack.client.connection import Connection
 from carrack.client.engine import Hijacked
@@ -251,7 +251,7 @@ def test_a_file_replaces_a_link_instead_of_writing_through_it(tmp_path: Path) ->
     ],
 )
 def test_patterns_say_what_stays_here(text: str, name: str, ignored: bool) -> None:
-    assert IgnoreRules(parse_ignore(text)).ignores(name) is ignored
+    assert _rules(text, ".dockerignore").excludes(name) is ignored
 
 
 # -- logins

@@ -1,5 +1,8 @@
 """Addresses of daemons as people write them, and what is said when nobody answers there."""
 
+import shlex
+import subprocess
+
 import pytest
 
 from carrack.client.connection import connect
@@ -43,7 +46,15 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_ssh_gets_user_and_port_as_options_and_the_host_behind_them() -> None:
     arguments = ssh_arguments(parse_endpoint("ssh://me@far:22/run/x.sock"))
     assert arguments[:5] == ["ssh", "-o", "ConnectTimeout=30", "-T", "-l"]
-    assert arguments[-7:] == ["--", "far", "docker", "--host", "unix:///run/x.sock", "system", "dial-stdio"]
+    assert arguments[-3:-1] == ["--", "far"]
+    script = shlex.split(shlex.split(arguments[-1])[2])
+    assert script.count("unix:///run/x.sock") == 2
+
+
+def test_what_an_address_says_stays_one_word_in_the_far_shell() -> None:
+    arguments = ssh_arguments(parse_endpoint("ssh://far/run/it's $(here).sock"))
+    script = subprocess.run(["sh", "-c", f'set -- {arguments[-1]}; echo "$3"'], capture_output=True, text=True, check=True).stdout
+    assert shlex.split(script).count("unix:///run/it's $(here).sock") == 2
 
 
 def test_an_absent_socket_says_where_nobody_listens_and_what_else_to_try() -> None:

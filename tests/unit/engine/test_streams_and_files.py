@@ -61,10 +61,9 @@ def test_sizes_have_binary_units(text: str, size: int) -> None:
         LogConfig("local", {"colour": "red"}),
         LogConfig("local", {"max-size": "big"}),
         LogConfig("local", {"max-file": "0"}),
-        LogConfig("json-file", {"max-file": "3"}),
-        LogConfig("json-file", {"tag": "x"}),
+        LogConfig("json-file", {"tag": "{{.Colour}}"}),
+        LogConfig("json-file", {"labels-regex": "("}),
         LogConfig("local", {"mode": "sometimes"}),
-        LogConfig("local", {"mode": "non-blocking"}),
         LogConfig("local", {"max-buffer-size": "1m"}),
     ],
 )

@@ -11,6 +11,7 @@ from carrack.cli.files import os_error_text, read_file
 from carrack.cli.images.archive import read_pieces
 from carrack.cli.images.build_display import BuildState, open_display, show_findings
 from carrack.cli.images.build_folder import BuildFolder, ignore_file_of
+from carrack.cli.images.build_options import Output as BuildOutput
 from carrack.cli.images.build_options import (
     is_folder,
     read_agents,
@@ -22,7 +23,7 @@ from carrack.cli.images.build_options import (
 )
 from carrack.cli.images.build_outputs import write_metadata
 from carrack.cli.images.build_session import BuildOrder, build_in_session
-from carrack.cli.images.context import BuildContext, context_folder, dockerfile_of, is_remote, open_context
+from carrack.cli.images.context import BuildContext, context_folder, dockerfile_of, is_remote, open_context, with_dockerfile
 from carrack.cli.images.names import parse_name
 from carrack.cli.images.transfer import check_trust
 from carrack.cli.logins import all_logins
@@ -85,7 +86,7 @@ def build_query(session: Session, parsed: Parsed, dockerfile: str) -> dict[str, 
         "ulimits": list(parsed.value("ulimit")),
         "buildargs": _build_arguments(session, parsed),
         "labels": {key: value for key, _, value in [text.partition("=") for text in parsed.items("label")]},
-        "cachefrom": parsed.items("cache-from"),
+        "cachefrom": [each["Attributes"].get("ref", "") for each in read_caches(parsed.items("cache-from"))],
     }
     for name, value in documents.items():
         if value:
@@ -177,8 +178,8 @@ def _in_session(session: Session, parsed: Parsed) -> tuple[BuildState | None, Bu
     order.agents = read_agents(parsed.items("ssh"))
     order.outputs = read_outputs(parsed)
     order.further = {
-        "CacheFrom": read_caches(parsed.items("cache-from")),
-        "CacheTo": read_caches(parsed.items("cache-to")),
+        "CacheFrom": _caches_from(order, parsed.items("cache-from")),
+        "CacheTo": _caches_to(order, parsed.items("cache-to")),
         "Attestations": read_attestations(parsed),
         "Annotations": dict(text.partition("=")[::2] for text in parsed.items("annotation")),
         "NoCacheStages": [each for text in parsed.items("no-cache-filter") for each in text.split(",") if each],
@@ -212,7 +213,39 @@ def _in_session(session: Session, parsed: Parsed) -> tuple[BuildState | None, Bu
     state = build_in_session(session, order, query, _credentials(session), display, archive.pieces if archive else None)
     if state is None:
         _refuse_without_session(parsed)
+        if parsed.text("file") == "-" and order.dockerfile is not None:
+            archive = with_dockerfile(context_folder(argument), order.dockerfile)
     return state, archive
+
+
+def _caches_from(order: BuildOrder, texts: list[str]) -> list[dict[str, Any]]:
+    """The caches to use; one in a folder of ours travels like a context."""
+    found = read_caches(texts)
+    for number, cache in enumerate(found):
+        fields = cache["Attributes"]
+        if cache["Type"] not in ("local", "oci"):
+            continue
+        folder = os.path.realpath(fields.get("src", ""))
+        if not fields.get("src") or not os.path.isfile(os.path.join(folder, "index.json")):
+            raise CommandFailure(f"--cache-from {cache['Type']}: src={fields.get('src', '')} is no image layout")
+        fields["context"] = f"cache:{number}"
+        order.folders[fields["context"]] = BuildFolder(folder)
+    return found
+
+
+def _caches_to(order: BuildOrder, texts: list[str]) -> list[dict[str, Any]]:
+    """Where the cache is to go; into a folder of ours it comes like an output."""
+    kept = []
+    for cache in read_caches(texts):
+        if cache["Type"] not in ("local", "oci"):
+            kept.append(cache)
+            continue
+        destination = cache["Attributes"].pop("dest", "")
+        if not destination:
+            raise CommandFailure(f"--cache-to {cache['Type']}: dest=FOLDER is required")
+        order.outputs = order.outputs or [BuildOutput("image", {}, "")]
+        order.outputs.append(BuildOutput("cache", cache["Attributes"], destination))
+    return kept
 
 
 def _main_folder(session: Session, order: BuildOrder, argument: str, name: str) -> str:

@@ -17,11 +17,11 @@ from carrack.path_patterns import PathRules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _GATHERED_BYTES = 1 << 18
 _BLOCK = 512
-_IGNORE = ".dockerignore"
+IGNORE = ".dockerignore"
 
 
 class FolderEntry:
@@ -40,11 +40,14 @@ class FolderEntry:
 class BuildFolder:
     """A folder without what its ignore file names. Raises CommandFailure."""
 
-    def __init__(self, path: str, ignore_file: str = "") -> None:
-        """`ignore_file` is the one that counts; "": none."""
+    def __init__(self, path: str, ignore_file: str = "", keep: Sequence[str] = ()) -> None:
+        """`ignore_file` is the one that counts; "": none. What is to be kept travels whatever that says."""
         self.path = path
         self.ignore_text = _read_ignore(ignore_file) if ignore_file else ""
         self._rules = _rules(self.ignore_text, ignore_file)
+        for name in keep:
+            if self._rules.excludes(name):
+                self._rules.add(f"!{name}")
         self.entries: list[FolderEntry] = []
         self._parts: list[bytes] = []
         self._brought_back: set[str] = set()
@@ -75,6 +78,10 @@ class BuildFolder:
                     gathered.clear()
                     size = 0
         yield b"".join((*gathered, bytes(2 * _BLOCK)))
+
+    def whole_tar(self, without: str = "") -> Iterator[bytes]:
+        """Everything, without the entry of one name, as the classic build API takes it."""
+        return self.tar([number for number, entry in enumerate(self.entries) if entry.name != without])
 
     def size_of(self, numbers: list[int]) -> int:
         """How many bytes of content travel."""
@@ -155,7 +162,7 @@ class BuildFolder:
 
 def ignore_file_of(folder: str, dockerfile: str) -> str:
     """The ignore file that counts: the Dockerfile's own beside it, then the folder's, else none."""
-    for path in (f"{dockerfile}{_IGNORE}" if dockerfile else "", os.path.join(folder, _IGNORE)):
+    for path in (f"{dockerfile}{IGNORE}" if dockerfile else "", os.path.join(folder, IGNORE)):
         if path and os.path.isfile(path):
             return path
     return ""
@@ -199,4 +206,9 @@ def _header(entry: FolderEntry) -> bytes:
 def _header_by_tarfile(path: str, entry: FolderEntry) -> bytes:
     from carrack.cli.archives import tar_pieces
 
-    return next(tar_pieces([(path, entry.name)]))
+    return next(tar_pieces([(path, entry.name)], adjust=_own_by_root))
+
+
+def _own_by_root(entry: tarfile.TarInfo) -> None:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""

@@ -140,7 +140,7 @@ def read_outputs(parsed: Parsed) -> list[Output]:
 def read_caches(texts: list[str]) -> list[dict[str, Any]]:
     """``--cache-from`` and ``--cache-to``: a reference, or ``type=…,…``."""
     found: list[dict[str, Any]] = []
-    for text in texts:
+    for text in _rejoined(texts):
         if "=" not in text.partition(",")[0]:
             found += [{"Type": "registry", "Attributes": {"ref": each}} for each in text.split(",") if each]
             continue
@@ -150,6 +150,18 @@ def read_caches(texts: list[str]) -> list[dict[str, Any]]:
             raise CommandFailure(f"type required form> {text}")
         found.append({"Type": kind, "Attributes": fields})
     return found
+
+
+def _rejoined(texts: list[str]) -> list[str]:
+    """Descriptions whose fields the flag's commas have torn apart: Docker's flag is a list of names."""
+    whole: list[str] = []
+    for text in texts:
+        begins = "=" not in text or not whole or "=" not in whole[-1] or (text.startswith("type=") and "type=" in whole[-1])
+        if begins:
+            whole.append(text)
+        else:
+            whole[-1] += f",{text}"
+    return whole
 
 
 def read_attestations(parsed: Parsed) -> dict[str, dict[str, str]]:

@@ -236,7 +236,7 @@ def _take_output(session: Session, output: Output, response: Response) -> None:
             session.out.write_bytes(piece)
         session.out.flush()
         return
-    into_folder = output.type == "local" or output.attributes.get("tar") == "false"
+    into_folder = output.type in ("local", "cache") or output.attributes.get("tar") == "false"
     if into_folder:
         from carrack.cli.images.build_outputs import unpack
 

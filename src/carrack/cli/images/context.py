@@ -7,11 +7,10 @@ import subprocess
 import tarfile
 import tempfile
 
-from carrack.cli.archives import tar_pieces
 from carrack.cli.failure import CommandFailure
 from carrack.cli.files import os_error_text, read_file
 from carrack.cli.images.archive import read_pieces
-from carrack.cli.images.ignore import IgnoreRules, read_ignore
+from carrack.cli.images.build_folder import IGNORE, BuildFolder, ignore_file_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,25 +82,27 @@ def _from_folder(argument: str, dockerfile: str, stdin_fd: int) -> BuildContext:
     folder = context_folder(argument)
     if dockerfile == "-":
         extra = b"".join(read_pieces(stdin_fd))
-        return _with_dockerfile(folder, extra)
+        return with_dockerfile(folder, extra)
     path, name = dockerfile_of(folder, dockerfile)
     if name.startswith(".." + os.sep):
         try:
-            return _with_dockerfile(folder, read_file(path))
+            return with_dockerfile(folder, read_file(path))
         except OSError as error:
             raise CommandFailure(f"unable to open Dockerfile: {os_error_text(error)}") from None
-    rules = read_ignore(folder, name)
-    return BuildContext(tar_pieces(_entries(folder, rules), adjust=_own_by_root), name)
+    folder_without = BuildFolder(folder, ignore_file_of(folder, path), (name, IGNORE))
+    return BuildContext(folder_without.whole_tar(), name)
 
 
-def _with_dockerfile(folder: str, content: bytes) -> BuildContext:
-    """A folder's context with a Dockerfile that is not in it, under a name nothing else has."""
+def with_dockerfile(folder: str, content: bytes) -> BuildContext:
+    """A folder's context with a Dockerfile that is not in it, under a name nothing else has and that the ignore file names."""
     name = f".dockerfile.{os.urandom(10).hex()}"
-    rules = read_ignore(folder, "")
+    kept = BuildFolder(folder, ignore_file_of(folder, ""), (IGNORE,))
+    ignore = f"{kept.ignore_text}\n{name}\n".encode("utf-8", "surrogateescape")
 
     def pieces() -> Iterator[bytes]:
         yield _entry(name, content)
-        yield from tar_pieces(_entries(folder, rules), adjust=_own_by_root)
+        yield _entry(IGNORE, ignore)
+        yield from kept.whole_tar(without=IGNORE)
 
     return BuildContext(pieces(), name)
 
@@ -111,27 +112,6 @@ def _entry(name: str, content: bytes) -> bytes:
     entry.size, entry.mode = len(content), 0o600
     padding = -len(content) % tarfile.BLOCKSIZE
     return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape") + content + bytes(padding)
-
-
-def _own_by_root(entry: tarfile.TarInfo) -> None:
-    entry.uid = entry.gid = 0
-    entry.uname = entry.gname = ""
-
-
-def _entries(folder: str, rules: IgnoreRules, inside: str = "") -> Iterator[tuple[str, str]]:
-    """(path, name) of what travels, folders before what is in them."""
-    try:
-        names = sorted(os.listdir(os.path.join(folder, inside)))
-    except OSError as error:
-        raise CommandFailure(f"error checking context: can't stat '{error.filename}'") from None
-    for name in names:
-        relative = f"{inside}/{name}" if inside else name
-        path = os.path.join(folder, relative)
-        ignored = rules.ignores(relative)
-        if not ignored:
-            yield path, relative
-        if os.path.isdir(path) and not os.path.islink(path) and (not ignored or rules.has_exceptions):
-            yield from _entries(folder, rules, relative)
 
 
 def _from_stream(pieces: Iterator[bytes], dockerfile: str) -> BuildContext:

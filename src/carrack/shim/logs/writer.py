@@ -3,8 +3,7 @@
 A record holds whole lines: the beginning of an unfinished line is held (at most PARTIAL_BYTES) until its end comes, it grows
 overlong, or the output ends. The buffer that was read into is written from directly; nothing is copied but what is held.
 
-Docker's mode=non-blocking puts a ring between a container and a slow driver. These drivers write to files, where the kernel's page
-cache is that buffer, and larger than any ring: the mode changes nothing here.
+Docker's mode=non-blocking puts a ring (`ring.py`) before any of them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,134 @@
+"""What a finished build gives: images, archives, trees, caches, with the statements that were asked for. Blocking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from carrack.build import exporters
+from carrack.build.attest import Attestor
+from carrack.build.cache_export import CacheExporter
+from carrack.build.cancellation import Cancellation
+from carrack.build.exchange import INLINE
+from carrack.build.image_export import ImageExporter, ImageWish
+from carrack.build.plan import Plan
+from carrack.build.request import BuildRequest, CacheReference, Export
+from carrack.build.solver import Result
+from carrack.build.stacks import Stacks
+from carrack.build.workshop import BuildWorkshop
+from carrack.content import ContentStore
+from carrack.images.image import Image
+
+CACHE = "cache"
+"""The type of an output that is the build's cache, as a layout for the client (``--cache-to type=local``)."""
+_INLINE_ARGUMENT = "BUILDKIT_INLINE_CACHE"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A build whose steps are done."""
+
+    request: BuildRequest
+    plan: Plan
+    results: Mapping[str, Result]
+    workshop: BuildWorkshop
+    dockerfile: bytes
+    epoch_seconds: int | None
+    cancel: Cancellation
+    started_nanoseconds: int = field(default_factory=time.time_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What one export came to."""
+
+    image: str = ""
+    names: tuple[str, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+class Delivery:
+    """Carries exports out."""
+
+    def __init__(
+        self, images: ImageExporter, files: exporters.FileExporter, caches: CacheExporter, content: ContentStore, stacks: Stacks
+    ) -> None:
+        self._images = images
+        self._files = files
+        self._caches = caches
+        self._content = content
+        self._stacks = stacks
+
+    def export(self, export: Export, build: Finished) -> Delivered:
+        """One output. Raises InvalidParameter, SystemFailure, Cancelled."""
+        request, cancel = build.request, build.cancel
+        vertex = build.plan.target.vertex
+        if vertex is not None:
+            build.workshop.need(build.results[vertex.digest].chain_id, cancel)
+        if export.type == CACHE:
+            reference = CacheReference("local", export.attributes)
+            self._caches.export(reference, build.plan, build.results, request.credentials, cancel, export.target_fd)
+            return Delivered()
+        exporters.check(export)
+        if export.type in exporters.TREES:
+            self._files.tree(export, build.plan, build.results, build.epoch_seconds, cancel)
+            return Delivered()
+        wish = self._wish(export, build)
+        if export.target_fd >= 0:
+            image = self._files.archive(export, build.plan, build.results, wish, cancel)
+        else:
+            image = self._images.export(build.plan, build.results, wish, cancel)
+        return Delivered(str(image.id), wish.names, _metadata(image, wish.names))
+
+    def send_caches(self, build: Finished) -> None:
+        """Every ``--cache-to`` that goes to a registry. Raises InvalidParameter, Unauthorized, Unavailable."""
+        for reference in build.request.cache_to:
+            if reference.type != "inline":
+                self._caches.export(reference, build.plan, build.results, build.request.credentials, build.cancel)
+
+    def _wish(self, export: Export, build: Finished) -> ImageWish:
+        request, attributes = build.request, export.attributes
+        named = (name for name in attributes.get("name", "").split(",") if name)
+        inline = any(each.type == "inline" for each in request.cache_to) or request.build_arguments.get(_INLINE_ARGUMENT) == "1"
+        extra = {INLINE: msgspec.Raw(self._caches.inline(build.plan, build.results))} if inline else {}
+        return ImageWish(
+            names=tuple(dict.fromkeys((*request.names, *named))),
+            compression=attributes.get("compression", "gzip"),
+            level=int(attributes["compression-level"]) if "compression-level" in attributes else None,
+            force_compression=attributes.get("force-compression") == "true",
+            epoch_seconds=build.epoch_seconds,
+            rewrite_timestamps=attributes.get("rewrite-timestamp", "true") == "true",
+            annotations=request.annotations,
+            attest=self._attestor(build) if request.attestations else None,
+            extra_config=extra,
+        )
+
+    def _attestor(self, build: Finished) -> Attestor:
+        vertex = build.plan.target.vertex
+        chain = build.results[vertex.digest].chain_id if vertex is not None else None
+        return Attestor(
+            content=self._content,
+            files=build.workshop.equipment.files,
+            request=build.request,
+            plan=build.plan,
+            tree=lambda: self._stacks.of(chain),
+            dockerfile=build.dockerfile,
+            sources=build.workshop.sources,
+            started_nanoseconds=build.started_nanoseconds,
+            epoch_seconds=build.epoch_seconds,
+            cancel=build.cancel,
+        )
+
+
+def _metadata(image: Image, names: tuple[str, ...]) -> dict[str, object]:
+    """What buildx writes to ``--metadata-file``."""
+    descriptor = image.descriptor
+    return {
+        "containerimage.config.digest": str(image.id),
+        "containerimage.descriptor": {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size},
+        "containerimage.digest": descriptor.digest,
+        **({"image.name": ",".join(names)} if names else {}),
+    }

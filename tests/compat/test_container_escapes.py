@@ -1,0 +1,248 @@
+"""What a hostile container or image cannot do to the host through the engine: one test for each class of known escapes.
+
+The host's side of each is a folder that a container knows the path of and has no way to: nothing of it may come out, nothing may
+appear in it. A container that swaps links does so all the time while the engine works.
+"""
+
+import io
+import os
+import stat
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.rig.engine import CommandLine
+from tests.rig.waiting import until
+
+SECRET = "the host's own"
+RACE_SECONDS = 1.5
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder of the host with a secret in it."""
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "host"
+    folder.mkdir()
+    (folder / "secret").write_text(SECRET)
+    return folder
+
+
+@contextmanager
+def swapping(cli: CommandLine, outside: Path, *flags: str) -> Iterator[str]:
+    """A container that makes /a a folder and a link to the host's folder in turns, without a pause."""
+    script = (
+        "mkdir /real; echo inside >/real/secret; touch /ready;"
+        f" while :; do mv /real /a; mv /a /real; ln -s {outside} /a; ln -sfn / /a/up 2>/dev/null; rm -f /a; done"
+    )
+    cli.ok("run", "-d", "--name", "swap", *flags, "busybox", "sh", "-c", script)
+    until(lambda: cli("exec", "swap", "ls", "/ready").code == 0, "the swapping to begin")
+    yield "swap"
+    cli.ok("rm", "-f", "swap")
+
+
+def archive(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as made:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = 4
+            made.addfile(entry, io.BytesIO(b"evil"))
+    return buffer.getvalue()
+
+
+def put(cli: CommandLine, name: str, path: str, content: bytes, query: str = "") -> int:
+    headers = {"Content-Type": "application/x-tar"}
+    return cli.engine.api("PUT", f"/containers/{name}/archive?path={path}{query}", content, headers=headers).status
+
+
+def untouched(outside: Path) -> bool:
+    return os.listdir(outside) == ["secret"] and (outside / "secret").read_text() == SECRET
+
+
+# CVE-2018-15664, CVE-2019-10152, CVE-2021-41089, CVE-2026-41568, CVE-2026-42306
+@pytest.mark.observes("GET /containers/{id}/archive", "PUT /containers/{id}/archive")
+def test_a_swapped_link_leads_no_copy_out_of_the_container(cli: CommandLine, outside: Path) -> None:
+    with swapping(cli, outside) as name:
+        ends = time.monotonic() + RACE_SECONDS
+        answers: set[int] = set()
+        while time.monotonic() < ends:
+            found = cli.engine.api("GET", f"/containers/{name}/archive?path=/a/secret")
+            assert SECRET.encode() not in found.body
+            answers |= {
+                found.status,
+                put(cli, name, "/a", archive("planted")),
+                put(cli, name, "/", archive("a/planted", "a/up/etc/x")),
+            }
+        assert answers & {200}
+    assert untouched(outside)
+    assert not Path("/etc/x").exists()
+
+
+@pytest.mark.observes("GET /containers/{id}/archive", "PUT /containers/{id}/archive", "docker cp")
+def test_a_link_to_a_path_of_the_host_means_that_path_in_the_container(cli: CommandLine, outside: Path) -> None:
+    for verb, flags in (("run", ["-d"]), ("create", [])):
+        cli.ok(verb, *flags, "--name", verb, "busybox", "sleep", "1000")
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as made:
+            for link, target in (("to-host", str(outside)), ("up", "../../../../../.." + str(outside))):
+                entry = tarfile.TarInfo(link)
+                entry.type, entry.linkname = tarfile.SYMTYPE, target
+                made.addfile(entry)
+        assert put(cli, verb, "/", buffer.getvalue()) == 200
+        for link in ("to-host", "up"):
+            assert cli.engine.api("GET", f"/containers/{verb}/archive?path=/{link}/secret").status == 404
+            assert put(cli, verb, f"/{link}", archive("planted")) == 404
+    assert untouched(outside)
+
+
+@pytest.mark.observes("GET /containers/{id}/export", "POST /commit", "GET /containers/{id}/changes")
+def test_a_swapped_link_brings_nothing_of_the_host_into_an_export_or_an_image(cli: CommandLine, outside: Path) -> None:
+    with swapping(cli, outside) as name:
+        ends = time.monotonic() + RACE_SECONDS
+        while time.monotonic() < ends:
+            assert SECRET.encode() not in cli.engine.api("GET", f"/containers/{name}/export").body
+            cli.engine.api("GET", f"/containers/{name}/changes")
+            cli.engine.api("GET", "/containers/json?size=1")
+        image = cli.ok("commit", "--pause=false", name)
+        assert SECRET.encode() not in cli.output("save", image)
+
+
+# CVE-2019-14271, CVE-2026-41567
+@pytest.mark.observes("PUT /containers/{id}/archive")
+def test_nothing_that_lies_in_a_container_is_executed_or_loaded_by_a_copy(cli: CommandLine) -> None:
+    script = """
+        mkdir -p /usr/bin /lib/x86_64-linux-gnu /usr/lib/python3.11/encodings
+        for p in xz unxz gzip gunzip unpigz pigz bzip2 zstd tar; do
+            printf '#!/bin/sh\\ntouch /executed\\n' >/usr/bin/$p; chmod 755 /usr/bin/$p; cp /usr/bin/$p /bin/$p
+        done
+        for l in nss_files nss_compat nss_systemd; do cp /bin/busybox /lib/x86_64-linux-gnu/lib$l.so.2; done
+        for m in cp437 idna latin_1; do echo "open('/executed','w')" >/usr/lib/python3.11/encodings/$m.py; done
+        sleep 1000"""
+    cli.ok("run", "-d", "--name", "trap", "--user", "root", "busybox", "sh", "-c", script)
+    until(lambda: cli("exec", "trap", "ls", "/usr/lib/python3.11/encodings/latin_1.py").code == 0, "the traps to be set")
+    for mode in ("w:gz", "w:bz2", "w:xz"):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode=mode) as made:
+            made.addfile(tarfile.TarInfo("caf\u00e9"), io.BytesIO())
+        assert put(cli, "trap", "/", buffer.getvalue(), "&copyUIDGID=1") == 200
+    cli.engine.api("GET", "/containers/trap/archive?path=/usr")
+    assert cli("exec", "trap", "ls", "/executed").code == 1
+
+
+# CVE-2021-21285, CVE-2026-47262
+@pytest.mark.observes("docker exec --user", "PUT /containers/{id}/archive")
+def test_an_endless_user_file_costs_the_daemon_nothing(cli: CommandLine) -> None:
+    cli.ok("run", "-d", "--name", "huge", "--user", "1234", "busybox", "sleep", "1000")
+    cli.ok(
+        "exec",
+        "-u",
+        "0",
+        "huge",
+        "sh",
+        "-c",
+        "truncate -s 20G /etc/group; mkfifo /etc/passwd.fifo; mv /etc/passwd.fifo /etc/passwd",
+    )
+    begun = time.monotonic()
+    cli("exec", "-u", "nobody", "huge", "true")
+    put(cli, "huge", "/tmp", archive("x"), "&copyUIDGID=1")
+    assert cli.ok("exec", "huge", "echo", "alive") == "alive"
+    assert time.monotonic() - begun < 20
+
+
+# CVE-2024-40635, CVE-2026-46680
+@pytest.mark.observes("docker run --user")
+@pytest.mark.parametrize("user", ["4294967296", "2147483648", "0x0", "-1", "1:4294967296"])
+def test_a_number_that_overflows_never_becomes_root(cli: CommandLine, user: str) -> None:
+    assert cli("run", "--rm", "--user", user, "busybox", "id", "-u").code != 0
+
+
+# CVE-2022-23648, CVE-2021-43816, CVE-2026-53489
+@pytest.mark.observes("docker run --volume")
+def test_an_images_volume_that_is_a_link_fills_the_volume_with_nothing_of_the_host(cli: CommandLine, outside: Path) -> None:
+    cli.ok("run", "--name", "maker", "busybox", "ln", "-s", str(outside), "/data")
+    cli.ok("commit", "--change", "VOLUME /data", "maker", "evil:1")
+    shown = cli("run", "--rm", "evil:1", "sh", "-c", "find / -name secret -type f -exec cat {} + 2>/dev/null")
+    assert SECRET not in shown.stdout + shown.stderr
+    assert untouched(outside)
+
+
+# the class of CVE-2022-1227, CVE-2023-0778, CVE-2025-9566, CVE-2026-55686: paths that an image names
+@pytest.mark.observes("docker run --workdir")
+def test_a_working_directory_that_is_a_link_stays_inside(cli: CommandLine, outside: Path) -> None:
+    cli.ok("run", "--name", "maker", "busybox", "ln", "-s", f"../../../../../..{outside}", "/work")
+    cli.ok("commit", "--change", "WORKDIR /work", "maker", "evil:1")
+    shown = cli("run", "--rm", "evil:1", "sh", "-c", "cat secret; touch planted")
+    assert SECRET not in shown.stdout
+    assert untouched(outside)
+
+
+@pytest.mark.peer_lacks("knows no subpath of a volume")
+@pytest.mark.observes("docker run --mount")
+def test_a_subpath_of_a_volume_that_is_a_link_leads_nowhere_else(cli: CommandLine, outside: Path) -> None:
+    cli.ok("run", "--rm", "-v", "shared:/v", "busybox", "ln", "-s", str(outside), "/v/link")
+    wanted = "type=volume,source=shared,target=/x,volume-subpath=link"
+    shown = cli("run", "--rm", "--mount", wanted, "busybox", "sh", "-c", "cat /x/secret; touch /x/planted")
+    assert SECRET not in shown.stdout
+    cli("create", "--name", "rest", "--mount", wanted, "busybox", "true")
+    assert SECRET.encode() not in cli.engine.api("GET", "/containers/rest/archive?path=/x").body
+    assert untouched(outside)
+
+
+@pytest.mark.observes("docker run --health-cmd")
+def test_a_health_check_runs_inside_and_its_output_is_bounded(cli: CommandLine, outside: Path) -> None:
+    check = f"cat {outside}/secret; head -c 3000000 /dev/zero | tr '\\0' x; exit 1"
+    cli.ok(
+        "run",
+        "-d",
+        "--name",
+        "sick",
+        "--health-cmd",
+        check,
+        "--health-interval",
+        "200ms",
+        "--health-retries",
+        "1",
+        "busybox",
+        "sleep",
+        "99",
+    )
+    health = "{{json .State.Health}}"
+    until(lambda: "unhealthy" in cli.ok("inspect", "-f", "{{.State.Health.Status}}", "sick"), "the check to fail")
+    shown = cli.ok("inspect", "-f", health, "sick")
+    assert SECRET not in shown
+    assert len(shown) < 100_000
+
+
+# CVE-2021-21284, CVE-2021-41091, CVE-2020-15257
+@pytest.mark.observes("docker run --network")
+def test_no_other_user_of_the_host_gets_at_the_engines_files_or_sockets(cli: CommandLine) -> None:
+    if cli.engine.kind == "dockerd":
+        pytest.skip("about where Carrack keeps things")
+    cli.ok("run", "-d", "--name", "c1", "--log-driver", "json-file", "busybox", "sh", "-c", "echo private; sleep 1000")
+    data_root = cli.engine.data_root
+    for folder in (data_root, data_root / "containers", data_root / "layers"):
+        assert stat.S_IMODE(folder.stat().st_mode) & 0o007 == 0, folder
+    log = Path(cli.ok("inspect", "-f", "{{.LogPath}}", "c1"))
+    assert stat.S_IMODE(log.stat().st_mode) & 0o007 == 0
+    for socket in (cli.engine.exec_root / "shims").glob("*.sock"):
+        assert stat.S_IMODE(socket.stat().st_mode) & 0o077 == 0
+    shown = cli.ok("run", "--rm", "--network", "host", "busybox", "cat", "/proc/net/unix")
+    assert not [line for line in shown.splitlines() if "@" in line and "carrack" in line]
+
+
+@pytest.mark.observes("docker logs")
+def test_a_log_file_that_was_replaced_by_a_link_is_not_written_through(cli: CommandLine, outside: Path) -> None:
+    if cli.engine.kind == "dockerd":
+        pytest.skip("about where Carrack keeps things")
+    cli.ok("run", "--name", "c1", "busybox", "echo", "first")
+    log = Path(cli.ok("inspect", "-f", "{{.LogPath}}", "c1"))
+    log.unlink()
+    log.symlink_to(outside / "secret")
+    cli("start", "-a", "c1")
+    assert SECRET not in cli("logs", "c1").stdout
+    assert untouched(outside)

@@ -1,0 +1,60 @@
+"""One sick container is nobody else's trouble: with its shim standing still, everything about the others goes on as ever."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig.engine import CommandLine
+from tests.rig.json_stream import JsonStream
+
+NORMAL_SECONDS = 3.0
+"""A busy test machine's idea of at once; what waits for a shim waits ten times as long."""
+
+
+@pytest.fixture
+def sick(cli: CommandLine, engine_kind: str) -> Iterator[CommandLine]:
+    """Two running containers, `sick` with its shim stopped, and `well`."""
+    if engine_kind != "carrackd":
+        pytest.skip("about our own shims")
+    for name in ("sick", "well"):
+        cli.ok("run", "-d", "--name", name, "busybox", "sleep", "1000")
+    pid = cli.ok("inspect", "-f", "{{.State.Pid}}", "sick")
+    shim = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(shim, signal.SIGSTOP)
+    yield cli
+    os.kill(shim, signal.SIGCONT)
+
+
+@pytest.mark.observes("docker ps", "docker inspect", "docker events", "docker top", "docker logs")
+def test_lists_and_other_containers_do_not_wait_for_a_shim_that_stands_still(sick: CommandLine) -> None:
+    begun = time.monotonic()
+    assert set(sick.ok("ps", "--format", "{{.Names}}").split()) == {"sick", "well"}
+    assert sick.ok("inspect", "-f", "{{.State.Status}}", "well") == "running"
+    assert sick.ok("inspect", "-f", "{{.State.Status}}", "sick") == "running"
+    with JsonStream(sick.engine.socket, "/events") as events:
+        sick.ok("exec", "well", "true")
+        assert events.next()["Action"].startswith("exec_create")
+    sick.ok("ps", "-as")
+    sick.ok("top", "well")
+    sick.ok("logs", "well")
+    sick.ok("run", "--rm", "busybox", "true")
+    assert time.monotonic() - begun < 2 * NORMAL_SECONDS
+
+
+@pytest.mark.observes("docker stats", "docker cp", "docker diff", "docker export", "docker commit", "docker pause")
+def test_what_needs_no_shim_works_for_the_sick_container_itself(sick: CommandLine, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    for name in ("well", "sick"):
+        reply = sick.engine.api("GET", f"/containers/{name}/stats?stream=0&one-shot=1")
+        assert reply.json["pids_stats"]["current"] == 1
+    sick.ok("cp", "sick:/etc/passwd", str(tmp_path))
+    sick.ok("diff", "sick")
+    assert len(sick.output("export", "sick")) > 100_000
+    sick.ok("pause", "sick")
+    sick.ok("commit", "sick")
+    sick.ok("unpause", "sick")
+    assert time.monotonic() - begun < 2 * NORMAL_SECONDS

@@ -1,0 +1,100 @@
+"""`ssh://`: docker and carrack reach a daemon through a real sshd on loopback, started for the test on a port of its own."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig.commands import Result, run
+from tests.rig.engine import Engine, carrack_program, docker_program
+from tests.rig.ports import FreePort
+from tests.rig.waiting import until
+
+pytestmark = [pytest.mark.root, pytest.mark.peer_lacks("the peer's loopback is in a namespace of its own")]
+
+
+class FarHost:
+    """An sshd that lets root in with one key, and what a login finds on its PATH."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.port = folder, port
+        for name in ("host", "user"):
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]).ok()
+        shutil.copy(folder / "user.pub", folder / "authorized_keys")
+        self.programs = folder / "bin"
+        self.programs.mkdir()
+        self.near = folder / "near"
+        self.near.mkdir()
+        options = (
+            f"-F none -i {folder}/user -o UserKnownHostsFile={folder}/known -o StrictHostKeyChecking=accept-new -o LogLevel=ERROR"
+        )
+        (self.near / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh {options} "$@"\n')
+        (self.near / "ssh").chmod(0o755)
+        self._sshd: subprocess.Popen[bytes] | None = None
+
+    def start(self, engine: Engine) -> None:
+        config = self.folder / "sshd_config"
+        config.write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder}/host\n"
+            f"AuthorizedKeysFile {self.folder}/authorized_keys\n"
+            f"PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\n"
+            f"SetEnv PATH={self.programs}:/usr/bin:/bin DOCKER_HOST=unix://{engine.socket}\n"
+        )
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on its empty folder
+        with (self.folder / "log").open("wb") as log:
+            self._sshd = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(config)], stderr=log)
+        until(lambda: run(["ssh-keyscan", "-p", str(self.port), "127.0.0.1"]).stdout, "sshd to answer")
+
+    def provide(self, name: str, program: str) -> None:
+        """Install a program on the far host, under that name."""
+        (self.programs / name).unlink(missing_ok=True)
+        (self.programs / name).symlink_to(program)
+
+    def call(self, program: str, *words: str, stdin: bytes = b"") -> Result:
+        """Run a client here, with the far daemon as its own."""
+        env = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
+        env |= {"DOCKER_HOST": f"ssh://root@127.0.0.1:{self.port}", "PATH": f"{self.near}:/usr/bin:/bin", "HOME": str(self.folder)}
+        return run([program, *words], stdin=stdin, env={**env, "DOCKER_CONFIG": str(self.folder)})
+
+    def close(self) -> None:
+        if self._sshd is not None:
+            self._sshd.terminate()
+            self._sshd.wait(timeout=10)
+
+
+@pytest.fixture
+def far(engine: Engine, tmp_path: Path, free_port: FreePort) -> Iterator[FarHost]:
+    host = FarHost(tmp_path, free_port())
+    try:
+        host.start(engine)
+        yield host
+    finally:
+        host.close()
+
+
+@pytest.mark.observes("docker run --interactive")
+@pytest.mark.parametrize("client", ["docker", "carrack"])
+def test_a_client_reaches_the_daemon_by_ssh(far: FarHost, client: str) -> None:
+    program = docker_program() if client == "docker" else carrack_program()
+    far.provide("docker" if client == "docker" else "carrack", carrack_program())  # install --as-docker, or a plain install
+    assert far.call(program, "version", "--format", "{{.Server.Os}}").ok() == "linux"
+    assert far.call(program, "run", "--rm", "-i", "busybox", "sh", "-c", "cat; echo after", stdin=b"given\n").ok() == "given\nafter"
+    assert far.call(program, "run", "--rm", "busybox", "sh", "-c", "exit 9").code == 9
+    big = far.call(program, "run", "--rm", "-i", "busybox", "sh", "-c", "wc -c; head -c 3000000 /dev/zero", stdin=b"x" * 3_000_000)
+    assert big.ok().startswith("3000000\n")
+    assert len(big.stdout) == 3_000_008
+
+
+def test_carracks_client_takes_dockers_program_where_there_is_no_other(far: FarHost) -> None:
+    far.provide("docker", docker_program())
+    assert far.call(carrack_program(), "run", "--rm", "busybox", "echo", "in").ok() == "in"
+
+
+def test_a_host_that_has_neither_program_is_told_in_one_line(far: FarHost) -> None:
+    refused = far.call(carrack_program(), "version", "--format", "{{.Server.Os}}")
+    assert refused.code == 1
+    assert "Traceback" not in refused.stderr
+    assert "docker: not found" in refused.stderr

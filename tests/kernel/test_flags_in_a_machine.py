@@ -1,0 +1,129 @@
+"""The flags of `run` on cgroup v2 alone, on Debian's kernel 6.1 with AppArmor: the tests of tests/compat, run inside a machine.
+
+A short form runs always (about a minute); with --full every test of flags runs there. What only such a machine has, a file system
+with project quotas and AppArmor, is seen here too.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Images
+from tests.rig.engine import ROOT, docker_program
+from tests.rig.vm import Vm
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(3000)]
+PROGRAMS = {"PATH": f"{ROOT}/.venv/bin:/opt/client:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+MODULES = (
+    "test_run_flags.py",
+    "test_run_more_flags.py",
+    "test_run_resources.py",
+    "test_run_devices_and_mounts.py",
+    "test_run_platform_and_network_flags.py",
+    "test_container_defaults.py",
+    "test_health_and_restarts.py",
+    "test_other_runtimes.py",
+    "test_user_namespaces.py",
+    "test_run_explain.py",
+    "test_many_cycles.py",
+)
+SHORT = (
+    "test_run_resources.py::test_update_changes_the_limits_of_a_running_container",
+    "test_run_resources.py::test_what_version_2_has_not_is_discarded_with_a_warning",
+    "test_run_resources.py::test_the_speed_of_a_device_is_the_kernels_throttle",
+    "test_run_flags.py::test_a_process_past_its_memory_is_killed_and_so_recorded",
+    "test_run_flags.py::test_cap_add_gives_a_power",
+    "test_run_more_flags.py::test_a_device_cgroup_rule_opens_what_mknod_made",
+    "test_run_more_flags.py::test_a_cgroup_namespace_of_its_own_hides_the_hosts_tree",
+    "test_run_platform_and_network_flags.py::test_a_paused_container_stands_still_and_goes_on",
+)
+LIBRARIES = ("libyajl.so.2",)
+"""What crun needs and the machine has not."""
+
+
+@pytest.fixture(scope="module")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The docker client with crun and runc; and an ext4 that counts projects."""
+    folder = tmp_path_factory.mktemp("disks")
+    programs = [docker_program(), *filter(None, (shutil.which(name, path="/usr/bin:/usr/sbin") for name in ("crun", "runc")))]
+    libraries = [os.path.realpath(path) for name in LIBRARIES for path in Path("/usr/lib").glob(f"*/{name}")]
+    client, quota = folder / "client", folder / "quota"
+    plain = ("-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet")
+    subprocess.run(["mksquashfs", *programs, *libraries, str(client), *plain], check=True, stdout=subprocess.DEVNULL)
+    with quota.open("wb") as file:
+        file.truncate(256 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota", str(quota)], check=True)
+    return [client, quota]
+
+
+@pytest.fixture(scope="module")
+def machine(disks: list[Path]) -> Iterator[Vm]:
+    """A machine without systemd, its /tmp on a disk: 6.1 cannot shift the owners of a tmpfs."""
+    with Vm(systemd=False, memory_mb=1500, disks=disks) as vm:
+        prepare = "modprobe -a loop bfq; mkdir -p /opt/client /quota /var/tmp/disk; chmod 1777 /var/tmp/disk"
+        mounts = "mount --bind /var/tmp/disk /tmp; mount -t squashfs /dev/vdc /opt/client; mount -o prjquota /dev/vdd /quota"
+        libraries = "for file in /opt/client/lib*; do cp $file /usr/lib/x86_64-linux-gnu/; done; ldconfig"
+        vm.run(f"{prepare} && {mounts} && {libraries}").ok()
+        assert vm.run("stat -fc %T /sys/fs/cgroup").ok() == "cgroup2fs"
+        yield vm
+
+
+def test_flags_have_their_effect_on_version_2(machine: Vm, request: pytest.FixtureRequest) -> None:
+    full = request.config.getoption("--full")
+    chosen = " ".join(f"tests/compat/{name}" for name in (MODULES if full else SHORT))
+    pytest_ = f"pytest -q -rf -p no:cacheprovider --basetemp /tmp/inside --client docker {chosen}"
+    done = machine.run(f"cd {ROOT} && {pytest_}", env=PROGRAMS, timeout_seconds=2900)
+    print(done.stdout)
+    assert done.code == 0, done.stdout[-20000:]
+
+
+@pytest.fixture(scope="module")
+def engine_inside(machine: Vm, images: Images) -> Iterator[Vm]:
+    """The machine with a daemon whose data-root has project quotas."""
+    with machine.start(["carrackd", "--data-root", "/quota/carrack"], env=PROGRAMS) as daemon:
+        machine.run("until carrack version; do sleep 0.1; done", env=PROGRAMS)
+        machine.run("carrack load", stdin=images.base_archive, env=PROGRAMS).ok()
+        yield machine
+        daemon.signal(15)
+        assert daemon.wait() == 0, daemon.stderr
+
+
+@pytest.mark.observes("docker run --storage-opt")
+@pytest.mark.parametrize("flags", ["", "--mount type=image,source=busybox,target=/image"])
+def test_a_layer_of_limited_size_is_full_when_it_is_full(engine_inside: Vm, flags: str) -> None:
+    write = "dd if=/dev/zero bs=1M"
+    script = f"{write} of=/big count=20; stat -c %s /big; rm /big; {write} of=/small count=4 && echo fits"
+    words = f"carrack run --rm --storage-opt size=8m {flags} busybox sh -c '{script}'"
+    done = engine_inside.run(words, env=PROGRAMS)
+    size, verdict = done.stdout.split()
+    assert int(size) <= 8 << 20
+    assert verdict == "fits"
+    assert "quota exceeded" in done.stderr.lower() or "no space left" in done.stderr.lower()
+    unlimited = "carrack run --rm busybox sh -c 'dd if=/dev/zero of=/big bs=1M count=20 && echo fits'"
+    assert engine_inside.run(unlimited, env=PROGRAMS).ok() == "fits"
+
+
+@pytest.mark.observes("docker run --security-opt")
+def test_apparmor_confines_a_container_by_default(engine_inside: Vm) -> None:
+    def inside(script: str, *flags: str) -> str:
+        done = engine_inside.run(["carrack", "run", "--rm", *flags, "busybox", "sh", "-c", script], env=PROGRAMS)
+        return f"{done.stdout}{done.stderr}".strip()
+
+    label = "cat /proc/self/attr/current"
+    assert inside(label) == "carrack-default (enforce)"
+    assert inside(label, "--security-opt", "apparmor=unconfined") == "unconfined"
+    assert inside(label, "--security-opt", "apparmor=docker-default") == "carrack-default (enforce)"
+    assert inside(label, "--privileged") == "unconfined"
+    admin = ("--cap-add", "SYS_ADMIN")
+    assert "denied" in inside("mount -t tmpfs none /tmp", *admin).lower()
+    assert inside("mount -t tmpfs none /tmp && echo mounted", *admin, "--security-opt", "apparmor=unconfined") == "mounted"
+    unmasked = ("--security-opt", "systempaths=unconfined")
+    assert "denied" in inside("echo 1 > /proc/sys/vm/drop_caches", *unmasked).lower()
+    assert "unable to apply apparmor profile" in inside("true", "--security-opt", "apparmor=no-such-profile")
+    engine_inside.run("carrack run -d --name held busybox sleep 1000", env=PROGRAMS).ok()
+    assert engine_inside.run(f"carrack exec held {label}", env=PROGRAMS).ok() == "carrack-default (enforce)"
+    engine_inside.run("carrack rm -f held", env=PROGRAMS).ok()
