@@ -94,6 +94,7 @@ def main() -> int:
                 build(cli, small)
                 settle(options.gap)
                 cached.add(kind, build(cli, small))
+                build(senders[kind], large)  # the prune before the cold build took what was known of it
                 (large / "d0" / "f1").write_text(f"changed {turn}")
                 settle(options.gap)
                 resend.add(kind, build(senders[kind], large))

@@ -20,6 +20,7 @@ import msgspec
 
 from carrack.build.cache_key import Key, Part, difference
 from carrack.errors import NotFound
+from carrack.kernel.placement import spread_children
 from carrack.oci.descriptor import Descriptor
 from carrack.oci.digest import Digest
 from carrack.snapshots import Snapshotter
@@ -79,6 +80,7 @@ class BuildCache:
         self._lock = threading.Lock()
         self._held: Counter[str] = Counter()
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread_children(root)
 
     # ── find and keep ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -82,6 +82,8 @@ class Session:
             endpoint.hint = (
                 f"\nA Docker daemon listens at unix://{DOCKER_SOCKET}: set DOCKER_HOST=unix://{DOCKER_SOCKET} to use it."
             )
+        elif not host and not os.path.exists(endpoint.path):
+            endpoint.hint = _how_to_start()
         return endpoint
 
     def context_name(self) -> str:
@@ -108,3 +110,10 @@ class Session:
             return given.text(flag) if given.changed(flag) else os.path.join(directory, name)
 
         return TlsFiles(file("tlscacert", "ca.pem"), file("tlscert", "cert.pem"), file("tlskey", "key.pem"), verify=verify)
+
+
+def _how_to_start() -> str:
+    """For a machine on which nobody listens at the default address."""
+    if os.path.exists("/opt/carrack/current"):
+        return " Start it: systemctl start carrackd" if os.path.isdir("/run/systemd/system") else " Start it: carrackd &"
+    return ""

@@ -170,11 +170,26 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def _whose(path: str) -> str:
+    """What a user must be to be let in."""
+    import grp
+    import os
+
+    try:
+        group = grp.getgrgid(os.stat(path).st_gid).gr_name
+    except (OSError, KeyError):
+        return ""
+    if group in ("root", "wheel"):
+        return " (use sudo)"
+    return f" (use sudo, or become a member of the group {group}: usermod -aG {group} USER, and log in again)"
+
+
 def _unreachable(endpoint: Endpoint, error: OSError) -> ConnectionFailed:
     if error.errno in (errno.EACCES, errno.EPERM):
         dialled = f"dial unix {endpoint.path}: connect: permission denied"
         return ConnectionFailed(
             f"permission denied while trying to connect to the Carrack daemon socket at {endpoint.text}: {dialled}"
+            f"{_whose(endpoint.path)}"
         )
     return ConnectionFailed(
         f"Cannot connect to the Carrack daemon at {endpoint.text}. Is the carrack daemon running?{endpoint.hint}"

@@ -35,15 +35,27 @@ def main() -> int:
         return 0
     if os.geteuid() != 0:
         return _fail("carrackd needs root: start it with sudo, or as a service")
+    if _kernel() < (5, 12):
+        return _fail(f"carrackd needs Linux 5.12 or later, this is {os.uname().release}: boot a newer kernel")
     from carrack.daemon.run import run
 
     try:
         run(config, arguments)
     except CarrackError as error:
         return _fail(error.message)
+    except OSError as error:  # the process's root
+        if config.debug:
+            raise
+        return _fail(f"cannot go on: {f'{error.filename}: ' if error.filename else ''}{error.strerror} (--debug shows where)")
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _kernel() -> tuple[int, ...]:
+    """Major and minor; a release that does not begin with numbers is not judged."""
+    words = os.uname().release.split(".")[:2]
+    return tuple(int(word) for word in words) if all(word.isdecimal() for word in words) else (99,)
 
 
 def _fail(message: str) -> int:

@@ -5,8 +5,10 @@ One request at a time per connection; threads share the idle ones. What comes ba
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
+import socket
 import ssl
 import threading
 from collections.abc import Generator, Iterator, Mapping
@@ -193,7 +195,7 @@ class Transport:
             raise CertificateRefused(f"{redacted(url)}: {_reason(error)}") from error
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise TransportFailure(f"{redacted(url)}: {_reason(error)}") from error
+            raise TransportFailure(f"{redacted(url)}: {_reason(error)}{_by_way(url, error)}") from error
 
     def _take(self, key: _Key) -> http.client.HTTPConnection | None:
         with self._lock:
@@ -205,6 +207,16 @@ def redacted(url: str) -> str:
     """A URL without its query and its user: either may carry a secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _by_way(url: str, error: Exception) -> str:
+    """For who has to set the proxy right: which one was used, or that none was where nothing could be reached at all."""
+    parts = urlsplit(url)
+    proxy = getproxies_environment().get(parts.scheme)
+    if proxy and not proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return f" (by way of the proxy {redacted(proxy if '://' in proxy else f'http://{proxy}')})"
+    unreachable = isinstance(error, socket.gaierror | TimeoutError) or getattr(error, "errno", 0) == errno.ENETUNREACH
+    return ' (behind a proxy? say so in daemon.json: "proxies")' if unreachable else ""
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from carrack.engine.live import HeldAttach, HeldWait
 from carrack.engine.log_options import plan as log_plan
 from carrack.engine.rooms import Rooms
 from carrack.engine.roots import root_of
-from carrack.errors import CarrackError, InvalidParameter
+from carrack.errors import CarrackError, Conflict, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import CpuLimits, Resources
@@ -46,6 +46,7 @@ class Launch:
 def prepare(container: Container, rooms: Rooms, namespace_of: specification.Places) -> Launch:
     """Addresses, ports and files, and the order. Raises the kinds of those rooms, with everything undone."""
     launch = Launch()
+    _check_shared_memory(container, rooms)
     try:
         container.link_environment = links.environment(container, rooms.table)
         _take_addresses(container, rooms, launch)
@@ -79,6 +80,15 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
         undo(container, rooms, launch)
         raise
     return launch
+
+
+def _check_shared_memory(container: Container, rooms: Rooms) -> None:
+    """IPC is joined only where it was made to be shared. Raises Conflict."""
+    kind, _, ref = container.host_config.ipc_mode.partition(":")
+    if kind == "container" and rooms.table.get(ref).host_config.ipc_mode != "shareable":
+        raise Conflict(
+            f"can't join IPC of container {ref}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+        )
 
 
 def _root(container: Container, rooms: Rooms) -> tuple[Mount, ...]:

@@ -197,9 +197,9 @@ class _Copier:
         chosen_in: SourceTree | None = None,
     ) -> None:
         """One entry that is no directory, in the place of whatever has its name."""
-        self._make_room(parent_fd, name, path)
         several = status.st_nlink > 1 and stat.S_ISREG(status.st_mode)
         if several and (first := self._links.get((status.st_dev, status.st_ino))) is not None:
+            self._make_room(parent_fd, name, path)
             os.link(first, name, dst_dir_fd=parent_fd, follow_symlinks=False)
             self._count(0)
             return
@@ -208,10 +208,15 @@ class _Copier:
                 chosen_in.open(source_path, _READ & ~os.O_NOFOLLOW) if chosen_in else os.open(source_path, _READ, dir_fd=source_fd)
             )
             try:
-                target = os.open(name, _CREATE, 0o600, dir_fd=parent_fd)
+                mode = self._changed_mode(stat.S_IMODE(status.st_mode), is_directory=False)
+                try:
+                    target = os.open(name, _CREATE, mode, dir_fd=parent_fd)
+                except FileExistsError:
+                    self._make_room(parent_fd, name, path)
+                    target = os.open(name, _CREATE, mode, dir_fd=parent_fd)
                 try:
                     copy_content(source, target, status.st_size)
-                    self._facts(status, source, target)
+                    self._facts(status, source, target, made_with=mode)
                 finally:
                     os.close(target)
             finally:
@@ -220,6 +225,7 @@ class _Copier:
                 self._links[status.st_dev, status.st_ino] = path
             self._count(status.st_size)
             return
+        self._make_room(parent_fd, name, path)
         owner = self._owner_of(status)
         if stat.S_ISLNK(status.st_mode):
             link = _read_link(source_path, source_fd, chosen_in)
@@ -232,11 +238,14 @@ class _Copier:
         os.utime(name, ns=(status.st_mtime_ns, status.st_mtime_ns), dir_fd=parent_fd, follow_symlinks=False)
         self._count(0)
 
-    def _facts(self, status: os.stat_result, source: int, target: int) -> None:
-        """Owner first: a change of it clears set-uid bits and file capabilities."""
-        os.fchown(target, *self._owner_of(status))
+    def _facts(self, status: os.stat_result, source: int, target: int, made_with: int = -1) -> None:
+        """Owner first: a change of it clears set-uid bits and file capabilities. What we made with this mode is root's."""
+        owner = self._owner_of(status)
+        if made_with < 0 or owner != (0, 0):
+            os.fchown(target, *owner)
         copy_attributes(source, target)
-        os.fchmod(target, self._changed_mode(stat.S_IMODE(status.st_mode), is_directory=stat.S_ISDIR(status.st_mode)))
+        if made_with < 0 or made_with & 0o7000:
+            os.fchmod(target, self._changed_mode(stat.S_IMODE(status.st_mode), is_directory=stat.S_ISDIR(status.st_mode)))
         os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
     # ── places ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────

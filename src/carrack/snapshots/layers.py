@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from carrack.errors import Conflict, NotFound, SystemFailure
+from carrack.kernel.placement import spread_children
 from carrack.oci.digest import Digest, chain_id
 from carrack.snapshots.snapshotter import Layer, Usage
 from carrack.snapshots.trash import Trash
@@ -39,6 +40,7 @@ class LayerStore:
         self._trash = trash
         for root in (layers_root, containers_root):
             root.mkdir(mode=0o710, parents=True, exist_ok=True)
+            spread_children(root)
 
     def has(self, chain_id: Digest) -> bool:
         return bool(self._database.read("SELECT 1 FROM layers WHERE chain_id = ?", (str(chain_id),)))

@@ -33,8 +33,12 @@ class DataRootLock:
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
             raise Unavailable(f"data-root {data_root} is in use by another daemon (pid {holder or 'unknown'})") from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(self._fd)
+            raise SystemFailure(f"cannot write to data-root {data_root}: {error.strerror}") from error
 
     def release(self) -> None:
         """Give the data-root back. Idempotent. The file stays: removing it would let two daemons lock two files."""

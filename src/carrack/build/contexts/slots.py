@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from carrack.errors import SystemFailure
+from carrack.kernel.placement import spread_children
 from carrack.oci.mount import Mount
 
 KEPT_BYTES = 4 << 30
@@ -61,6 +62,7 @@ class Slots:
         self._idle: list[Slot] = []
         """The least recently used first."""
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread_children(root)
         self._look_around()
 
     def take(self, key: str) -> Slot | None:

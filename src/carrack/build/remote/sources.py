@@ -16,6 +16,7 @@ from carrack.build.remote.git import Git, remove_checkout
 from carrack.build.remote.git_url import GitAddress, is_git, parse_git_url
 from carrack.build.trees import WorkerTrees
 from carrack.errors import InvalidParameter, SystemFailure
+from carrack.kernel.placement import spread_children
 from carrack.oci.digest import Digest
 
 _FILE_MODE = 0o600
@@ -30,6 +31,7 @@ class Remotes:
         self.downloads = Downloads(root / "downloads")
         self._checkouts = root / "checkouts"
         self._checkouts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread_children(self._checkouts)
         self._git = Git(trees, self._workspace)
         self._clean_up()
 
