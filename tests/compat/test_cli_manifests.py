@@ -112,6 +112,24 @@ def shown(result: Result) -> tuple[int, str, str]:
     return result.code, result.stdout, result.stderr.replace("carrack", "docker")
 
 
+@pytest.mark.observes(
+    "docker manifest annotate",
+    "docker manifest annotate --arch",
+    "docker manifest annotate --os",
+    "docker manifest annotate --os-features",
+    "docker manifest annotate --os-version",
+    "docker manifest annotate --variant",
+    "docker manifest create",
+    "docker manifest create --amend",
+    "docker manifest create --insecure",
+    "docker manifest inspect",
+    "docker manifest inspect --insecure",
+    "docker manifest inspect --verbose",
+    "docker manifest push",
+    "docker manifest push --insecure",
+    "docker manifest push --purge",
+    "docker manifest rm",
+)
 def test_a_list_is_made_looked_at_and_pushed_as_docker_does_it(hub: Hub, tmp_path: Path) -> None:
     homes = {program: tmp_path / Path(program).name for program in (str(DOCKER), carrack_program())}
     for line in STORY:

@@ -33,6 +33,8 @@ KNOWN_FILTERS = (
     "private",
     "mutable",
     "immutable",
+    "label",
+    "label!",
 )
 _PART_OF_DISK = 10
 """The default ceiling is one part in this many of the disk."""
@@ -192,6 +194,10 @@ class Collector:
                 return lambda kept: kept.record.kind == value
             case "description":
                 return lambda kept: value in kept.record.description
+            case "label":  # of `system prune`, which asks every kind of object the same: no record of the cache has labels
+                return lambda _kept: False
+            case "label!":
+                return lambda _kept: True
             case "inuse":
                 return lambda kept: kept.in_use == _is_true(value)
             case "shared":

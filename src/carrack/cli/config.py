@@ -57,6 +57,7 @@ class Config:
         from carrack.cli.render.indent import indent
         from carrack.client.codec import encode
 
+        self.document.setdefault("auths", {})  # as Docker's command leaves it
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         write_atomically(os.path.realpath(self.path), indent(encode(self.document, sort=True), "\t").encode(), mode=0o600)
 

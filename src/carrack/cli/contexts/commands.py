@@ -20,6 +20,7 @@ from carrack.errors import CarrackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from carrack.cli.flags import Parsed
@@ -113,14 +114,21 @@ def _list(session: Session, parsed: Parsed) -> None:
         )
 
 
+def _read_pairs(text: str) -> dict[str, str]:
+    """`key=value,…` of --docker. Raises ValueError with Docker's text."""
+    config: dict[str, str] = {}
+    for field in split_csv(text):
+        key, equals, value = field.partition("=")
+        if not equals:
+            raise ValueError(f"{field} must be formatted as key=value")
+        config[key] = value
+    return config
+
+
 def _docker_config(parsed: Parsed) -> dict[str, str]:
     config: dict[str, str] = {}
-    for text in parsed.value("docker"):
-        for field in split_csv(text):
-            key, equals, value = field.partition("=")
-            if not equals:
-                raise CommandFailure(f"{field} must be formatted as key=value")
-            config[key] = value
+    for pairs in parsed.value("docker"):
+        config.update(pairs)
     unknown = [f"unrecognized config key: {key}" for key in config if key not in _KEYS]
     if unknown:
         raise CommandFailure("unable to create docker endpoint config: " + "\n".join(unknown))
@@ -133,7 +141,10 @@ def _endpoint(session: Session, config: dict[str, str]) -> tuple[dict[str, Any],
         return dict(source["Endpoints"]["docker"]), _tls_of(session, config["from"])
     try:
         skip = read_bool(config.get("skip-tls-verify") or "false")
-        parse_endpoint(config.get("host") or DEFAULT_HOST)
+        host = config.get("host") or DEFAULT_HOST
+        if not host.partition("://")[2]:
+            raise ValueError(f"unable to apply docker endpoint options: unable to parse docker host `{host}`")
+        parse_endpoint(host)
     except (ValueError, CarrackError) as error:
         raise CommandFailure(f"unable to create docker endpoint config: {error}") from None
     return {**({"Host": config["host"]} if config.get("host") else {}), "SkipTLSVerify": skip}, tls_content(config)
@@ -245,7 +256,7 @@ def _inspect(session: Session, parsed: Parsed) -> None:
         files = store.tls_files(name) if name != "default" else []
         document["TLSMaterial"] = {"docker": files} if files else {}
         document["Storage"] = place if name != "default" else {"MetadataPath": memory, "TLSPath": memory}
-        return codec.encode(document).encode()
+        return codec.encode(document, escape_html=True).encode()
 
     inspect_each(session.out, parsed.arguments or [session.context_name()], parsed.text("format"), fetch)
 
@@ -279,6 +290,27 @@ def _export(session: Session, parsed: Parsed) -> None:
     session.err.line(f'Written file "{target}"')
 
 
+def _files_of(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """(path, content) of the files of a tar or zip archive. Raises TarError, ValueError."""
+    if content.startswith(b"PK"):
+        import zipfile
+
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                for entry in archive.infolist():
+                    if not entry.is_dir() and entry.file_size <= _MAX_ARCHIVE_BYTES:
+                        yield entry.filename, archive.read(entry)
+        except zipfile.BadZipFile as error:
+            raise ValueError(str(error)) from None
+        return
+    # Docker's command writes archives without their end
+    with tarfile.open(fileobj=io.BytesIO(content + bytes(4 * tarfile.BLOCKSIZE))) as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.isfile() else None
+            if file is not None:
+                yield member.name, file.read()
+
+
 def _import(session: Session, parsed: Parsed) -> None:
     name, source = parsed.arguments
     check_name(name)
@@ -294,18 +326,16 @@ def _import(session: Session, parsed: Parsed) -> None:
     document: dict[str, Any] | None = None
     tls: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            for entry in tar:
-                file = tar.extractfile(entry) if entry.isfile() else None
-                if file is None:
-                    continue
-                if entry.name == "meta.json":
-                    document = codec.decode(file.read())
-                elif entry.name.startswith("tls/docker/") and os.path.basename(entry.name) in ("ca.pem", "cert.pem", "key.pem"):
-                    tls[os.path.basename(entry.name)] = file.read()
-                else:
-                    raise CommandFailure(f"invalid context: unexpected path in archive: {entry.name}")
-    except (tarfile.TarError, ValueError) as error:
+        for path, file in _files_of(content):
+            if path == "meta.json":
+                document = codec.decode(file)
+            elif path.startswith("tls/docker/") and path.removeprefix("tls/docker/") in ("ca.pem", "cert.pem", "key.pem"):
+                tls[os.path.basename(path)] = file
+            else:
+                raise CommandFailure(f"invalid context: unexpected path in archive: {path}")
+    except tarfile.TarError:
+        raise CommandFailure("archive/tar: invalid tar header") from None
+    except ValueError as error:
         raise CommandFailure(f"invalid context: {error}") from None
     if document is None:
         raise CommandFailure("invalid context: no metadata found")
@@ -341,7 +371,7 @@ COMMANDS = (
         _create,
         at_least=1,
         at_most=1,
-        checks={"docker": str},
+        checks={"docker": _read_pairs},
         flags=f"{_ENDPOINT_FLAGS}\n--from string Context to copy",
     ),
     Command(
@@ -351,7 +381,7 @@ COMMANDS = (
         _update,
         at_least=1,
         at_most=1,
-        checks={"docker": str},
+        checks={"docker": _read_pairs},
         flags=_ENDPOINT_FLAGS,
     ),
     Command("context use", "CONTEXT", "Choose the context to use from now on", _use, at_least=1, at_most=1),

@@ -130,4 +130,7 @@ def tls_content(config: dict[str, str]) -> dict[str, bytes]:
                 raise CommandFailure(
                     f"unable to create docker endpoint config: open {config[key]}: {(error.strerror or '').lower()}"
                 ) from None
+            if b"-----BEGIN " not in files[file]:
+                problem = f"failed to retrieve context tls info: {file} seems invalid"
+                raise CommandFailure(f"unable to create docker endpoint config: invalid docker endpoint options: {problem}")
     return files

@@ -29,7 +29,7 @@ def _login(session: Session, parsed: Parsed) -> None:
         session.err.line("WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
         session.err.flush()
         if parsed.flag("password-stdin"):
-            raise CommandFailure("--password and --password-stdin are mutually exclusive")
+            raise CommandFailure("conflicting options: cannot specify both --password and --password-stdin")
     if parsed.flag("password-stdin"):
         if not name:
             raise CommandFailure("Must provide --username with --password-stdin")
