@@ -110,6 +110,10 @@ class Networks:
     def _all_drivers(self) -> Sequence[Driver]:
         return (self._bridges, HostDriver(), NoneDriver(), MacvlanDriver(self._netlink), IpvlanDriver(self._netlink))
 
+    def tell_prune(self) -> None:
+        """The event that ends a prune; networks take no space."""
+        self._emit("network", "prune", "", {"reclaimed": "0"})
+
     def close(self, keep: bool = True) -> None:
         """Stop listening. `keep`: containers go on, everything stays; else every kernel object of the instance is removed."""
         if not self._is_open:
