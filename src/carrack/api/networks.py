@@ -18,6 +18,7 @@ from carrack.api.network_json import (
     NetworksPruned,
     request_of,
     resource,
+    status,
 )
 from carrack.api.pruning import Tell
 from carrack.api.router import Route
@@ -84,7 +85,10 @@ class Orders:
         scope = request.query.get("scope")
         if scope and scope != network.scope:
             raise NotFound(f"network {request.params['id']} not found")
-        return reply(self._resource(network, request.version, detailed=True))
+        shown = self._resource(network, request.version, detailed=True)
+        if at_least(request.version, "1.52"):
+            shown.Status = status(self._networks.subnet_use(network))
+        return reply(shown)
 
     def _resource(self, network: Network, version: str, *, detailed: bool) -> NetworkResource:
         return resource(network, self._networks.in_use(network) if detailed else (), version)

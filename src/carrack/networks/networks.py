@@ -242,6 +242,10 @@ class Networks:
         """The endpoints of a network."""
         return self._book.endpoints_in(network.id)
 
+    def subnet_use(self, network: Network) -> dict[str, tuple[int, int]]:
+        """For each subnet: how many of its addresses are taken, and how many can still be given away."""
+        return self._addresses.use(network.id)
+
     def address_use(self, network: Network, version: int) -> int:
         """How many of its addresses are in use, the gateway's included."""
         return self._addresses.used(network.id, version)
