@@ -35,6 +35,8 @@ from carrack.oci.platform import Platform
 from carrack.oci.reference import Reference
 
 _JSON = {"Content-Type": "application/json"}
+_READS_CONTAINER_CONFIG = "docker-compose/1."
+"""The User-Agent of Compose v1, which asks in the newest version, and recreates no container without a field that 1.45 dropped."""
 _TAR = {"Content-Type": "application/x-tar"}
 
 
@@ -115,6 +117,8 @@ class Queries:
         if with_parts and platform is not None:
             raise InvalidParameter("conflicting options: manifests and platform options cannot both be set")
         image = images.get(ref) if platform is None else images.variant(ref, platform)
+        if request.headers.get("user-agent").startswith(_READS_CONTAINER_CONFIG):
+            version = "1.44"
         return image_json.inspect(
             image,
             version,

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 import msgspec
 
@@ -409,11 +410,18 @@ class Networks:
         for endpoint in found:
             if endpoint.host_interface:
                 self._addresses.rest(endpoint)
-                if self._netlink.find_link(endpoint.host_interface) is None:
-                    self._addresses.link_gone(endpoint.host_interface)
+                self._watch.soon(partial(self._free_if_gone, endpoint.host_interface))
             else:
                 self._addresses.give_back(endpoint)
         self._records.remove_endpoints([endpoint.id for endpoint in found])
+
+    def _free_if_gone(self, link: str) -> None:
+        """A link may have gone before its addresses rested with it: then no report of that comes any more.
+
+        Connections that led to them are looked for among all of the host's, which takes longer than anybody should wait.
+        """
+        if self._netlink.find_link(link) is None:
+            self._addresses.link_gone(link)
 
     def rename(self, container_id: str, name: str) -> None:
         """The container has another name: its endpoints show it, and it is found by it."""
