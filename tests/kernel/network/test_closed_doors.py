@@ -22,6 +22,7 @@ from carrack.networks.firewall import TOKEN_SET
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions, bridge_name
 from tests.kernel.network.lab import MACHINE4, OUTSIDE4, Lab, reach, silent
+from tests.kernel.network.test_names import eventually
 
 pytestmark = pytest.mark.root
 
@@ -477,5 +478,6 @@ def test_a_failed_plug_leaves_no_link(lab: Lab) -> None:
         networks.plug(endpoint, place)
     assert lab.kernel.find_link(endpoint.host_interface) is None
     networks.release("clash")
+    assert eventually(lambda: networks.address_use(networks.get("bridge"), 4) == 1), "the gateway's is left"
     assert lab.start(networks, "next").endpoint.ipv4 == "172.17.0.2"
     os.close(place)
