@@ -114,7 +114,6 @@ logs --until 1h up
 logs --details up
 logs nope
 logs
-logs up gone
 logs --tail nonsense up
 logs --since nonsense up
 exec up echo hi
