@@ -145,6 +145,10 @@ def uses_own_network(container: Container) -> bool:
     return mode != "host" and not mode.startswith("container:")
 
 
+_PREDEFINED = ("bridge", "host", "none")
+"""Networks in which containers have no names."""
+
+
 def describe_endpoint(container: Container, endpoint: Endpoint) -> None:
     """Write what came of one network into the record, as inspect shows it."""
     settings = container.networks.setdefault(endpoint.network_name, EndpointSettings())
@@ -157,6 +161,9 @@ def describe_endpoint(container: Container, endpoint: Endpoint) -> None:
     settings.global_ipv6_address = endpoint.ipv6
     settings.global_ipv6_prefix_len = endpoint.prefix6
     settings.mac_address = endpoint.mac
+    if endpoint.network_name not in _PREDEFINED:
+        names = (container.name, *(settings.aliases or ()), container.id[:12], container.config.hostname)
+        settings.dns_names = list(dict.fromkeys(name for name in names if name))
 
 
 def describe_endpoints(container: Container, launch: Launch) -> None:

@@ -111,6 +111,10 @@ class Networks:
     def _all_drivers(self) -> Sequence[Driver]:
         return (self._bridges, HostDriver(), NoneDriver(), MacvlanDriver(self._netlink), IpvlanDriver(self._netlink))
 
+    def tell_prune(self) -> None:
+        """The event that ends a prune; networks take no space."""
+        self._emit("network", "prune", "", {"reclaimed": "0"})
+
     def close(self, keep: bool = True) -> None:
         """Stop listening. `keep`: containers go on, everything stays; else every kernel object of the instance is removed."""
         if not self._is_open:
@@ -238,6 +242,10 @@ class Networks:
     def in_use(self, network: Network) -> Sequence[Endpoint]:
         """The endpoints of a network."""
         return self._book.endpoints_in(network.id)
+
+    def subnet_use(self, network: Network) -> dict[str, tuple[int, int]]:
+        """For each subnet: how many of its addresses are taken, and how many can still be given away."""
+        return self._addresses.use(network.id)
 
     def address_use(self, network: Network, version: int) -> int:
         """How many of its addresses are in use, the gateway's included."""
