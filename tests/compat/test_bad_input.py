@@ -9,7 +9,7 @@ import pytest
 
 from tests.rig.carrackd import Carrackd
 from tests.rig.engine import CommandLine, Engine
-from tests.rig.leaks import CGROUP_ROOT, settled
+from tests.rig.leaks import CGROUP_ROOT
 
 JSON = {"Content-Type": "application/json"}
 MALFORMED = [b"{", b"[]", b'"text"', b'{"Image": 5}', b'{"Image": "busybox", "Env": "A=1"}', b"\xff\xfe", b"{}{}"]
@@ -24,7 +24,7 @@ def nothing_left(engine: Engine) -> Iterator[None]:
     assert not engine.api("GET", "/volumes").json["Volumes"]
     if isinstance(engine, Carrackd):
         before |= {f"cgroup {path / engine.cgroup}" for path in CGROUP_ROOT.iterdir()}
-        assert not settled(before, look=engine.traces)
+        assert not engine.left_since(before)
         folder = engine.data_root / "containers"
         assert not folder.is_dir() or not list(folder.iterdir())
 

@@ -78,7 +78,7 @@ def test_a_swapped_link_leads_no_copy_out_of_the_container(cli: CommandLine, out
                 put(cli, name, "/a", archive("planted")),
                 put(cli, name, "/", archive("a/planted", "a/up/etc/x")),
             }
-        assert answers & {200}
+        assert len(answers) > 1  # it was met in more than one shape
     assert untouched(outside)
     assert not Path("/etc/x").exists()
 
@@ -135,6 +135,7 @@ def test_nothing_that_lies_in_a_container_is_executed_or_loaded_by_a_copy(cli: C
 
 
 # CVE-2021-21285, CVE-2026-47262
+@pytest.mark.peer_lacks("reads it to its end")
 @pytest.mark.observes("docker exec --user", "PUT /containers/{id}/archive")
 def test_an_endless_user_file_costs_the_daemon_nothing(cli: CommandLine) -> None:
     cli.ok("run", "-d", "--name", "huge", "--user", "1234", "busybox", "sleep", "1000")

@@ -268,7 +268,7 @@ class TestImport:
         assert found.layers[0].media_type.endswith("tar+gzip")
 
     def test_a_failed_import_leaves_nothing(self, house: House) -> None:
-        with pytest.raises(DataCorrupt):
+        with pytest.raises(InvalidParameter, match="unexpected end"):
             house.images.import_(pieces(BASE[:1000]))
         assert house.remains() == []
 

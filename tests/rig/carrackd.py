@@ -59,6 +59,14 @@ class Carrackd(Engine):
         found |= {f"link {path.name} on {self.bridge}" for path in Path(f"/sys/class/net/{self.bridge}/brif").glob("*")}
         return found | {f"process {pid}" for pid in self.instance_processes()}
 
+    def left_since(self, before: set[str]) -> set[str]:
+        """The traces beyond `before`, once things have settled; without the processes that answer names, which stay once needed."""
+
+        def look() -> set[str]:
+            return {trace for trace in self.traces() if not _answers_names(trace)}
+
+        return settled(before, look=look)
+
     def instance_processes(self) -> set[int]:
         """Processes that name the instance's folder, hold a socket in it (the zygote and woken shims do), or sit in its control
         groups; and the parents of those, shims asleep, which hold nothing."""
@@ -108,6 +116,14 @@ class Carrackd(Engine):
             with suppress(OSError):
                 folder.rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _answers_names(trace: str) -> bool:
+    kind, _, pid = trace.partition(" ")
+    try:
+        return kind == "process" and b"carrack.networks.dns.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def shim_above(process: Path) -> set[int]:

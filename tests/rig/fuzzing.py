@@ -227,8 +227,15 @@ ARCHIVES = (
 )  # fmt: skip
 
 
-def fire(path: Path, shot: Shot, *, seconds: float = 30.0) -> Hit:
-    """Send a request on a connection of its own; read the head, and the body as far as it comes at once. Raises TimeoutError."""
+_MOMENT_SECONDS, _PATIENCE_SECONDS = 0.05, 20.0
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+def fire(path: Path, shot: Shot, *, seconds: float = 30.0, until: bytes = b"") -> Hit:
+    """Send a request on a connection of its own; read the head, and of a stream what comes at once, or up to some bytes.
+
+    Raises TimeoutError when there is no head.
+    """
     lines = [f"{shot.method} {shot.target} HTTP/1.1", "Host: d", *shot.headers]
     if shot.body or shot.method in ("POST", "PUT"):
         lines.append(f"Content-Length: {len(shot.body)}")
@@ -247,25 +254,23 @@ def fire(path: Path, shot: Shot, *, seconds: float = 30.0) -> Hit:
             arrived += piece
         head, _, body = arrived.partition(b"\r\n\r\n")
         status = int(head.split(b" ", 2)[1])
-        body += _rest(client, head.lower(), body, shot.method)
+        if shot.method != "HEAD":
+            body = _whole(client, head.lower(), body, until)
         return Hit(status, head.decode("latin-1"), body)
 
 
-def _rest(client: socket.socket, head: bytes, body: bytes, method: str) -> bytes:
-    """The rest of a body whose length is known; of any other what comes within a moment."""
-    rest = b""
+def _whole(client: socket.socket, head: bytes, body: bytes, until: bytes) -> bytes:
+    """A body whose length is known; of any other what comes without a pause, or, when some bytes are waited for, up to them."""
     marker = b"content-length: "
-    if method == "HEAD":
-        return rest
     if marker in head:
         length = int(head.partition(marker)[2].split(b"\r\n")[0])
-        while len(body) + len(rest) < length and (piece := client.recv(65536)):
-            rest += piece
-        return rest
-    client.settimeout(0.05)
+        while len(body) < length and (piece := client.recv(65536)):
+            body += piece
+        return body
+    client.settimeout(_PATIENCE_SECONDS if until else _MOMENT_SECONDS)
     try:
-        while len(rest) < 1 << 20 and (piece := client.recv(65536)):
-            rest += piece
+        while len(body) < 8 << 20 and body[-5:] != _LAST_CHUNK and not (until and until in body) and (piece := client.recv(65536)):
+            body += piece
     except (TimeoutError, ConnectionError):
         pass
-    return rest
+    return body

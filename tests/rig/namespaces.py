@@ -79,16 +79,16 @@ class Neighbour(HeldNamespace):
         net = f"198.18.{low // 256}"
         self.host_address = f"{net}.{low % 256 + 1}"
         self.address = f"{net}.{low % 256 + 2}"
-        self._link = f"ctw{number % 65536}x{os.getpid() % 10000}"
+        self.link = f"ctw{number % 65536}x{os.getpid() % 10000}"
         host = list(host_prefix)
-        run([*host, "ip", "link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", str(self.pid)]).ok()
-        run([*host, "ip", "address", "add", f"{self.host_address}/30", "dev", self._link]).ok()
-        run([*host, "ip", "link", "set", self._link, "up"]).ok()
+        run([*host, "ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", str(self.pid)]).ok()
+        run([*host, "ip", "address", "add", f"{self.host_address}/30", "dev", self.link]).ok()
+        run([*host, "ip", "link", "set", self.link, "up"]).ok()
         self.run("ip", "address", "add", f"{self.address}/30", "dev", "eth0").ok()
         self.run("ip", "link", "set", "eth0", "up").ok()
         self.run("ip", "route", "add", "default", "via", self.host_address).ok()
         self._host_prefix = host
 
     def close(self) -> None:
-        run([*self._host_prefix, "ip", "link", "delete", self._link])
+        run([*self._host_prefix, "ip", "link", "delete", self.link])
         super().close()

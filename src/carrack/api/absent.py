@@ -7,7 +7,7 @@ from carrack.api.router import Route
 from carrack.errors import InvalidParameter, NotFound, Unavailable
 from carrack.http import Reply, Request
 
-_MANAGER_ROUTES = (
+MANAGER_ROUTES = (
     ("GET", "/swarm"), ("POST", "/swarm/update"), ("GET", "/swarm/unlockkey"), ("POST", "/swarm/unlock"),
     ("GET", "/services"), ("POST", "/services/create"), ("GET", "/services/{id}"), ("DELETE", "/services/{id}"),
     ("POST", "/services/{id}/update"), ("GET", "/services/{id}/logs"),
@@ -30,7 +30,7 @@ _PLUGIN_ROUTES = (
 def routes() -> list[Route]:
     """The routes of swarm managers, of plugins and of BuildKit's sessions."""
     return [
-        *(Route(method, pattern, _not_a_manager) for method, pattern in _MANAGER_ROUTES),
+        *(Route(method, pattern, _not_a_manager) for method, pattern in MANAGER_ROUTES),
         Route("POST", "/swarm/leave", _not_in_a_swarm),
         Route("GET", "/plugins", _no_plugins),
         *(Route(method, pattern, _no_such_plugin) for method, pattern in _PLUGIN_ROUTES),

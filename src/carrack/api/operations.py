@@ -99,6 +99,7 @@ GET /_ping | Whether the daemon is there | | - | 200 text
 HEAD /_ping | Whether the daemon is there | | - | 200 nothing
 GET /version | Versions | | - | 200 object
 GET /info | The daemon and its host | | - | 200 object
+OPTIONS /{{anyroute}} | Whether the daemon is there | | - | 200 nothing
 GET /events | What happens, as it happens | since until filters:f | - | 200 lines
 GET /system/df | What is kept on disk | type:a verbose:b | - | 200 object
 GET /openapi.json | This description (Carrack's own) | | - | 200 object

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from carrack.api.status import error_response, status_of
 from carrack.api.versions import MAX_VERSION, MIN_VERSION, at_least, check
 from carrack.errors import CarrackError, NotFound, SystemFailure
-from carrack.http import Reply, Request, Response
+from carrack.http import Reply, Request
 
 log = logging.getLogger("carrack.api")
 
@@ -100,8 +100,6 @@ class Api:
             path = re.sub("/{2,}", "/", path)
         found = self._match(request, path, prefix[1] if prefix else self._max_version)
         if found is None:
-            if request.method == "OPTIONS":
-                return _options
             raise NotFound("page not found")
         if prefix:
             check(prefix[1], self._min_version, self._max_version)
@@ -109,7 +107,11 @@ class Api:
         return found.handler
 
     def _match(self, request: Request, path: str, version: str) -> Route | None:
-        for pattern, route in self._table.get((request.method, _noun(path)), ()):
+        candidates: list[tuple[re.Pattern[str], Route]] = [
+            *self._table.get((request.method, _noun(path)), ()),
+            *self._table.get((request.method, ""), ()),
+        ]
+        for pattern, route in candidates:
             match = pattern.fullmatch(path)
             # a version out of bounds is told so by `check`, whatever it has
             if match is not None and (route.serves(version) or not self._is_served(version)):
@@ -132,8 +134,6 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def _noun(path: str) -> str:
-    return path[1:].partition("/")[0]
-
-
-async def _options(request: Request) -> Response:
-    return Response(200)
+    """The first segment, by which routes are found; empty for a pattern that may be anything."""
+    noun = path[1:].partition("/")[0]
+    return "" if noun.startswith("{") else noun

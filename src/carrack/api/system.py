@@ -52,6 +52,9 @@ def routes(
     async def ping(request: Request) -> Response:
         return Response(200, b"OK", _PING_HEADERS | ({"Content-Length": "0"} if request.method == "HEAD" else {}))
 
+    async def options(request: Request) -> Response:
+        return Response(200)
+
     async def version(request: Request) -> Response:
         return reply(version_json(backend.version(), product, min_version, max_version))
 
@@ -63,6 +66,7 @@ def routes(
         Route("HEAD", "/_ping", ping),
         Route("GET", "/version", version),
         Route("GET", "/info", info),
+        Route("OPTIONS", "/{anyroute:path}", options),
     ]
 
 

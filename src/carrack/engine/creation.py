@@ -39,6 +39,8 @@ def check(create: CreateRequest, platform: str, machine: Machine) -> list[str]:
     specification.security(create.host_config.security_opt)
     specification.capability_names(create.host_config)
     specification.limits(create.host_config)
+    for rule in create.host_config.device_cgroup_rules or []:
+        specification.parse_rule(rule)
     _check_modes(create.host_config)
     restarts_wanted(create.labels or {})
     warnings += apparmor.warnings_for(create.host_config)
@@ -56,6 +58,7 @@ def draft(
             f"does not match the specified platform ({Platform.parse(platform)})"
         )
     storage_options.check(create.host_config.storage_opt or {}, rooms)
+    _check_donors(create.host_config, rooms)
     remapping.check(create.host_config, rooms.settings.remap)
     rooms.settings.runtimes.check(create.host_config.runtime)
     config = ContainerConfig(**{field: getattr(create, field) for field in _CONFIG_FIELDS})
@@ -182,6 +185,17 @@ def _links(create: CreateRequest, rooms: Rooms) -> dict[str, str]:
         endpoints[host.network_mode] = msgspec.structs.replace(settings, links=settings.links or texts)
         create.networking_config.endpoints_config = endpoints
     return {}
+
+
+def _check_donors(host: HostConfig, rooms: Rooms) -> None:
+    """The containers whose namespaces are to be joined are there; that of a network is the start's affair, as with dockerd."""
+    for mode in (host.pid_mode, host.ipc_mode):
+        kind, _, ref = mode.partition(":")
+        if kind == "container":
+            try:
+                rooms.table.get(ref)
+            except NotFound as error:
+                raise InvalidParameter(error.message) from error  # a 404 would have the command line pull the image
 
 
 def _networks(create: CreateRequest, rooms: Rooms) -> dict[str, EndpointSettings]:

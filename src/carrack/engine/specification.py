@@ -333,7 +333,7 @@ def _device_rules(host: HostConfig) -> list[DeviceRule]:
     for mapping in host.devices or []:
         for device in _host_devices(mapping.path_on_host, mapping.path_in_container or mapping.path_on_host):
             rules.append(DeviceRule(True, device.type, device.major, device.minor, mapping.cgroup_permissions or "rwm"))
-    rules.extend(_parse_rule(rule) for rule in host.device_cgroup_rules or [])
+    rules.extend(parse_rule(rule) for rule in host.device_cgroup_rules or [])
     return rules
 
 
@@ -371,8 +371,8 @@ def _host_devices(source: str, target: str) -> list[Device]:
     ]
 
 
-def _parse_rule(text: str) -> DeviceRule:
-    """``c 1:3 rwm`` with ``*`` for any number."""
+def parse_rule(text: str) -> DeviceRule:
+    """A `--device-cgroup-rule`: ``c 1:3 rwm``, with ``*`` for any number. Raises InvalidParameter."""
     words = text.split()
     try:
         kind, numbers, access = words

@@ -63,7 +63,6 @@ class Pull:
         """Have the image here. Raises NotFound, Unauthorized, Unavailable, DataCorrupt, InvalidParameter, Cancelled."""
         name = self._reference
         wanted = name.tag or str(name.digest)
-        self._tell(Progress(f"Pulling from {name.path}", id=wanted, sentence=True))
         before = self._store.index.named(name)
         try:
             repository, (target, content) = self._registries.find(
@@ -71,6 +70,7 @@ class Pull:
             )
         except (NotFound, Forbidden, Unauthorized) as error:
             raise _not_pulled(name, error, self._credentials) from error
+        self._tell(Progress(f"Pulling from {name.path}", id=wanted, sentence=True))
         with self._store.assembling() as lease:
             image = self._fetch(repository, lease, target, content)
         after = image.config_digest

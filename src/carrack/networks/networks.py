@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 import msgspec
 
@@ -59,7 +60,7 @@ class Networks:
         self._emit = emit
         self._book = Book()
         self._shaping = threading.Lock()  # one network is made or removed at a time
-        service = NameService(options.run_directory) if options.run_directory is not None else None
+        service = NameService(options.run_directory, table_name(instance)) if options.run_directory is not None else None
         self._naming = Naming(self._book, service, options.dns)
         self._recording: dict[str, Future[None]] = {}
         """Records of endpoints on their way to the disk: `plug` waits for them."""
@@ -109,6 +110,10 @@ class Networks:
 
     def _all_drivers(self) -> Sequence[Driver]:
         return (self._bridges, HostDriver(), NoneDriver(), MacvlanDriver(self._netlink), IpvlanDriver(self._netlink))
+
+    def tell_prune(self) -> None:
+        """The event that ends a prune; networks take no space."""
+        self._emit("network", "prune", "", {"reclaimed": "0"})
 
     def close(self, keep: bool = True) -> None:
         """Stop listening. `keep`: containers go on, everything stays; else every kernel object of the instance is removed."""
@@ -237,6 +242,10 @@ class Networks:
     def in_use(self, network: Network) -> Sequence[Endpoint]:
         """The endpoints of a network."""
         return self._book.endpoints_in(network.id)
+
+    def subnet_use(self, network: Network) -> dict[str, tuple[int, int]]:
+        """For each subnet: how many of its addresses are taken, and how many can still be given away."""
+        return self._addresses.use(network.id)
 
     def address_use(self, network: Network, version: int) -> int:
         """How many of its addresses are in use, the gateway's included."""
@@ -401,11 +410,18 @@ class Networks:
         for endpoint in found:
             if endpoint.host_interface:
                 self._addresses.rest(endpoint)
-                if self._netlink.find_link(endpoint.host_interface) is None:
-                    self._addresses.link_gone(endpoint.host_interface)
+                self._watch.soon(partial(self._free_if_gone, endpoint.host_interface))
             else:
                 self._addresses.give_back(endpoint)
         self._records.remove_endpoints([endpoint.id for endpoint in found])
+
+    def _free_if_gone(self, link: str) -> None:
+        """A link may have gone before its addresses rested with it: then no report of that comes any more.
+
+        Connections that led to them are looked for among all of the host's, which takes longer than anybody should wait.
+        """
+        if self._netlink.find_link(link) is None:
+            self._addresses.link_gone(link)
 
     def rename(self, container_id: str, name: str) -> None:
         """The container has another name: its endpoints show it, and it is found by it."""

@@ -32,8 +32,9 @@ def _pool(base: str, size: int) -> AddressPool:
 DEFAULT_ADDRESS_POOLS: tuple[AddressPool, ...] = (
     *(_pool(f"172.{second}.0.0/16", 16) for second in range(17, 32)),
     _pool("192.168.0.0/16", 20),
+    _pool("10.128.0.0/9", 24),
 )
-"""Docker's own, in Docker's order. Documented by dockerd(8), `--default-address-pool`."""
+"""Docker's own, in Docker's order (dockerd(8), `--default-address-pool`), which give 31 networks; and one more behind them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import os
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -43,11 +44,20 @@ class Watch:
         self._gone = gone
         self._changed = changed
         self._look = look
+        self._soon: deque[Callable[[], None]] = deque()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="network-watch", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def soon(self, action: Callable[[], None]) -> None:
+        """Have the thread do something that nobody waits for; at once where there is no thread any more."""
+        if self._closed.is_set() or self._thread.ident is None:
+            action()
+            return
+        self._soon.append(action)
+        os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """Stop listening; returns when the thread has ended. Idempotent."""
@@ -73,6 +83,10 @@ class Watch:
             if time.monotonic() - looked > _LOOK_SECONDS:
                 self._guarded(self._look)
                 looked = time.monotonic()
+            if self._wake in ready:
+                os.eventfd_read(self._wake)
+                while self._soon:
+                    self._guarded(self._soon.popleft())
             if self._links.fileno() in ready:
                 self._hear_links()
             if self._ruleset.fileno() in ready:

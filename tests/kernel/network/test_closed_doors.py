@@ -22,6 +22,7 @@ from carrack.networks.firewall import TOKEN_SET
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions, bridge_name
 from tests.kernel.network.lab import MACHINE4, OUTSIDE4, Lab, reach, silent
+from tests.kernel.network.test_names import eventually
 
 pytestmark = pytest.mark.root
 
@@ -47,11 +48,11 @@ def route_loopback_out(place: int) -> None:
     netns.inside(place, lambda: sysctl.write(1, "net", "ipv4", "conf", "eth0", "route_localnet"))
 
 
-def send_to_loopback(lab: Lab, box_place: int, port: int) -> bool:
+def send_to_loopback(lab: Lab, box_place: int, port: int, *, patience_seconds: float = 0.4) -> bool:
     """From a container, by a route of its own making: a packet to the machine's 127.0.0.1. Whether it was answered or arrived."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind(("127.0.0.1", port))
-        listener.settimeout(0.4)
+        listener.settimeout(patience_seconds)
         route_loopback_out(box_place)
 
         def send() -> None:
@@ -77,7 +78,7 @@ def test_the_attack_on_loopback_works_without_the_guard(lab: Lab) -> None:
     box = lab.start(networks, "attacker")
     networks._watch.close()  # nobody repairs the table now
     lab.nft.run("flush chain inet carrack loopback_guard")
-    assert send_to_loopback(lab, box.place, 6000)
+    assert send_to_loopback(lab, box.place, 6000, patience_seconds=10)
 
 
 def test_a_port_published_on_127_0_0_1_is_unreachable_from_outside_and_from_containers(lab: Lab) -> None:
@@ -477,5 +478,6 @@ def test_a_failed_plug_leaves_no_link(lab: Lab) -> None:
         networks.plug(endpoint, place)
     assert lab.kernel.find_link(endpoint.host_interface) is None
     networks.release("clash")
+    assert eventually(lambda: networks.address_use(networks.get("bridge"), 4) == 1), "the gateway's is left"
     assert lab.start(networks, "next").endpoint.ipv4 == "172.17.0.2"
     os.close(place)

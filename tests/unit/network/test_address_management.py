@@ -77,13 +77,14 @@ def test_the_first_default_pool_is_dockers() -> None:
     assert str(choose_subnet(DEFAULT_ADDRESS_POOLS, [], [])) == "172.17.0.0/16"
 
 
-def test_the_default_pools_hold_thirty_one_networks() -> None:
+def test_behind_dockers_thirty_one_default_networks_there_are_more() -> None:
     taken: list[IPv4Network] = []
     for _ in range(31):
         taken.append(choose_subnet(DEFAULT_ADDRESS_POOLS, taken, []))
     assert str(taken[-1]) == "192.168.240.0/20"
+    assert str(choose_subnet(DEFAULT_ADDRESS_POOLS, taken, [])) == "10.128.0.0/24"
     with pytest.raises(NotFound, match="all predefined address pools have been fully subnetted"):
-        choose_subnet(DEFAULT_ADDRESS_POOLS, taken, [])
+        choose_subnet(DEFAULT_ADDRESS_POOLS[:16], taken, [])
 
 
 def test_a_subnet_that_overlaps_a_route_is_passed_over() -> None:
@@ -124,3 +125,12 @@ def test_a_pool_that_contradicts_itself_is_refused(pool: IpamConfig, complaint: 
     with pytest.raises(InvalidParameter) as refused:
         checked_pool(pool)
     assert complaint in refused.value.message
+
+
+def test_a_subnet_says_how_full_it_is() -> None:
+    allocator = AddressAllocator(ip_network("10.1.0.0/24"), reserved=[ip_address("10.1.0.1")])
+    assert (allocator.in_use(), allocator.available()) == (3, 253)
+    allocator.take()
+    assert (allocator.in_use(), allocator.available()) == (4, 252)
+    part = AddressAllocator(ip_network("10.1.0.0/24"), within=ip_network("10.1.0.128/25"), reserved=[ip_address("10.1.0.1")])
+    assert (part.in_use(), part.available()) == (3, 127)
