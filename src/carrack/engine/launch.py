@@ -333,10 +333,18 @@ def _read(path: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """In place, because a container of an earlier start may have the file mounted; made world-readable."""
+    """In place, because a container of an earlier start may have the file mounted; made world-readable.
+
+    Shortened after the write, not before: ext4 puts a file that was emptied and written on the disk at once (auto_da_alloc), which
+    a container that joins a network would wait for.
+    """
+    content = text.encode()
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            os.pwrite(fd, content, 0)
+            os.ftruncate(fd, len(content))
+        finally:
+            os.close(fd)
     except OSError as error:
         raise CarrackError(f"cannot write {path}: {error.strerror}") from error
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(text)

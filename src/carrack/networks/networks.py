@@ -60,7 +60,7 @@ class Networks:
         self._emit = emit
         self._book = Book()
         self._shaping = threading.Lock()  # one network is made or removed at a time
-        service = NameService(options.run_directory) if options.run_directory is not None else None
+        service = NameService(options.run_directory, table_name(instance)) if options.run_directory is not None else None
         self._naming = Naming(self._book, service, options.dns)
         self._recording: dict[str, Future[None]] = {}
         """Records of endpoints on their way to the disk: `plug` waits for them."""
