@@ -224,6 +224,8 @@ def read_query(request: Request) -> BuildRequest:
         raise InvalidParameter("squash is only supported with experimental mode")
     if query.get("isolation") not in ("", "default"):
         raise InvalidParameter(f"unsupported isolation: {query.get('isolation')}")
+    if query.get("securityopt") not in ("", "[]", "null"):
+        raise InvalidParameter("The daemon on this platform does not support setting security options on build")
     names = tuple(query.all("t"))
     for name in names:
         new_name(name)
