@@ -11,6 +11,7 @@ import posixpath
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -200,6 +201,13 @@ class Builder:
             bool(request.no_cache),
             Imports(self._images, self.equipment.cache, caches) if caches else None,
         )
+        of_image = frozenset(step.vertex.digest for step in plan.target.history if step.vertex is not None)
+        lease = ExitStack()
+        if epoch is None and any(
+            export.type in ("image", "docker", "moby") and not export.attributes for export in request.exports
+        ):
+            workshop.pack_for_image = self._delivery.packer(lease)
+            workshop.of_image = of_image
         try:
             targets = [plan.target.vertex] if plan.target.vertex is not None else []
             targets += [step.vertex for step in plan.target.history if step.vertex is not None]
@@ -217,6 +225,7 @@ class Builder:
             return Outcome(image.image, image.names, warnings)
         finally:
             workshop.release()
+            await self._solver.look(lease.close)
 
     async def close(self) -> None:
         """Take back every build, wait until they have ended, and let the threads go."""
