@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from carrack.build.bases import Bases, images_of, with_triggers
 from carrack.build.cache import BuildCache
@@ -39,7 +38,6 @@ from carrack.oci.platform import machine
 
 log = logging.getLogger("carrack.build")
 
-T = TypeVar("T")
 _DOCKERFILE_LIMIT_BYTES = 16 << 20
 _IGNORE_LIMIT_BYTES = 4 << 20
 _EPOCH = "SOURCE_DATE_EPOCH"
@@ -90,10 +88,6 @@ class Builder:
         self._importer = importer
         self._registries = registries
         self._running: dict[Cancellation, asyncio.Task[Outcome]] = {}
-
-    async def step(self, function: Callable[[], T]) -> T:
-        """Run blocking work of a transport in a thread of the builder."""
-        return await self._solver.step(function)
 
     @property
     def cache(self) -> BuildCache:
