@@ -204,6 +204,9 @@ class BuildWorkshop:
         """A staging directory as a layer over `parent`; when it holds nothing, the parent itself."""
         snapshots = self.equipment.snapshots
         try:
+            if not os.listdir(staging):  # nothing to pack, and no worker needed to say so
+                snapshots.abandon(staging)
+                return parent, 0
             packed = self._packed(vertex, staging, cancel)
             if not packed.entries:
                 snapshots.abandon(staging)
