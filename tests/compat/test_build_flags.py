@@ -37,14 +37,11 @@ def output(cli: CommandLine, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-FLAGS = (
+@pytest.mark.observes(
     "docker build --memory", "docker build --memory-swap", "docker build --cpu-shares", "docker build --cpu-period",
     "docker build --cpu-quota", "docker build --cpuset-cpus", "docker build --cpuset-mems", "docker build --cgroup-parent",
     "docker build --add-host", "docker build --ulimit", "docker build --shm-size", "docker build --network",
 )  # fmt: skip
-
-
-@pytest.mark.observes(*FLAGS)
 def test_what_steps_may_use_and_see(cli: CommandLine, tmp_path: Path) -> None:
     words = "--memory 64m --memory-swap 64m --cpu-shares 512 --cpu-period 50000 --cpu-quota 25000 --cpuset-cpus 0 --cpuset-mems 0"
     words += " --cgroup-parent /under-this --add-host some.host:192.0.2.9 --ulimit nofile=777:777 --shm-size 1m --network none"
