@@ -158,3 +158,19 @@ def test_a_user_without_numbers_is_refused_at_the_start(make_engine: MakeEngine,
         engine.start()
     assert message in engine.log_tail()
     engine.process = None
+
+
+@pytest.mark.observes("docker cp", "docker commit", "docker diff")
+def test_copies_and_commits_speak_of_the_containers_own_numbers(remapped: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("text")
+    os.chown(tmp_path / "given", 1000, 1000)
+    for verb, flags in (("run", ["-d"]), ("create", [])):
+        remapped.ok(verb, *flags, "--name", verb, "-v", "/vol", "busybox", "sleep", "1000")
+        for target in ("/", "/vol"):
+            remapped.ok("cp", str(tmp_path / "given"), f"{verb}:{target}")
+        remapped.ok("cp", "-a", f"{verb}:/given", str(tmp_path / verb))
+        assert (tmp_path / verb).read_text() == "text"
+        assert remapped.ok("diff", verb).splitlines()[0] == "A /given"
+        remapped.ok("commit", verb, f"kept-{verb}:1")
+        assert remapped.ok("run", "--rm", f"kept-{verb}:1", "stat", "-c", "%u", "/given") == "1000"
+    assert remapped.ok("exec", "run", "stat", "-c", "%u", "/given", "/vol/given").split() == ["1000", "1000"]

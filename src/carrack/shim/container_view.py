@@ -55,9 +55,13 @@ def enter(view: View, fds: list[int], *, writes: bool) -> int:
 def _of_a_running_one(view: View, pidfd: int) -> tuple[int, _Taken]:
     """The root as the container has it, and what stands at the places of its mounts: taken from inside its own namespace."""
     try:
-        process.setns(pidfd, process.CLONE_NEWNS)
+        process.setns(pidfd, process.CLONE_NEWNS | (process.CLONE_NEWUSER if view.user_namespace else 0))
     except ProcessLookupError:
         raise Unavailable("the container has just ended") from None
+    if view.user_namespace:
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
     inside = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     tree = mount.clone_tree("/")
     taken: _Taken = []
