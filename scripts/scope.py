@@ -168,7 +168,9 @@ def command_rows(seen: set[str]) -> Iterator[Row]:
     for command, flags in docker_flags().items():
         ours = carrack_flags(command)
         if ours is None:
-            yield Row(command, "no")
+            yield Row(
+                command, "no", "Docker's own command line lost it in release 29" if command.startswith("docker trust ") else ""
+            )
             continue
         if not engine_has(NEEDS.get(command) or GROUP_NEEDS.get(command.split()[1])):
             yield Row(command, "no", "the client has it, the daemon refuses it")

@@ -23,6 +23,7 @@ from tests.rig.ports import FreePort, free_ports
 from tests.rig.slots import slot
 
 MARKERS = (
+    "only_full(reason): takes minutes; run with --full alone",
     "both_clients: runs with the docker command line and with carrack",
     "docker_since(major): the docker command line before that release does not offer this; carrack runs it always",
     "peer_lacks(reason): the dockerd we compare with is too old for this",
@@ -50,6 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def remove_tree(folder: str) -> None:
     """By rm, which no depth of directories stops."""
     subprocess.run(["rm", "-rf", folder], check=False)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full"):
+        long = [item for item in items if item.get_closest_marker("only_full")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import tarfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.rig.engine import CommandLine, Engine, carrack_program
 from tests.rig.git_server import git_server
+from tests.rig.waiting import until
 from tests.rig.web_server import Page, web_server
 
 SAY = "FROM busybox\nCOPY . /in\n"
@@ -265,6 +267,31 @@ def test_a_flag_that_says_nothing_is_refused_by_name(carrack: CommandLine, folde
     refused = carrack("build", *flags, str(folder))
     assert refused.code != 0
     assert text in refused.stderr
+
+
+@pytest.mark.peer_lacks("it lends no agents")
+@pytest.mark.observes("docker build")
+def test_an_agent_is_lent_connection_by_connection(carrack: CommandLine, engine: Engine, folder: Path, tmp_path: Path) -> None:
+    """The step finds a socket where SSH_AUTH_SOCK says; whoever speaks to it speaks to the client's agent."""
+    write(folder, Dockerfile='FROM busybox\nRUN --mount=type=ssh test -S "$SSH_AUTH_SOCK" && echo began && sleep 600\n')
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "agent"))
+        agent.listen()
+        with carrack.pipes("build", "--ssh", f"default={tmp_path}/agent", str(folder)) as pipes:
+            pipes.expect("began\\n")
+            (door,) = (engine.exec_root / "build").iterdir()
+            for _ in range(3):
+                with socket.socket(socket.AF_UNIX) as step:
+                    step.connect(str(door))
+                    step.sendall(b"list")
+                    served, _ = agent.accept()
+                    with served:
+                        assert served.recv(100) == b"list"
+                        served.sendall(b"no keys")
+                        assert step.recv(100) == b"no keys"
+            pipes.signal(signal.SIGINT)
+            assert pipes.wait() != 0
+    until(lambda: not list((engine.exec_root / "build").iterdir()) or None, "the agent's door is gone")
 
 
 # ── what it looks like ───────────────────────────────────────────────────────────────────────────────────────────────────────

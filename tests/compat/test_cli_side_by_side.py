@@ -113,8 +113,6 @@ logs --since 1h up
 logs --until 1h up
 logs --details up
 logs nope
-logs
-logs up gone
 logs --tail nonsense up
 logs --since nonsense up
 exec up echo hi

@@ -68,10 +68,10 @@ def buildah(home: Path) -> Tool:
 
 
 @pytest.fixture
-def image(podman: Tool, tmp_path: Path) -> str:
-    """The id of an image that podman has."""
-    write_layout(tmp_path / "layout", "amd64")
-    return podman("pull", "-q", f"oci:{tmp_path}/layout:v1").splitlines()[-1]
+def image(podman: Tool, home: Path) -> str:
+    """The id of an image that podman has. (It makes a name of the path, which may therefore have no capitals.)"""
+    write_layout(home / "layout", "amd64")
+    return podman("pull", "-q", f"oci:{home}/layout:v1").splitlines()[-1]
 
 
 def stored(registry: LiveRegistry, name: str, tag: str) -> tuple[str, dict[str, object]]:

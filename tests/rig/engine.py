@@ -99,6 +99,9 @@ class Engine(ABC):
         for row in self.api("GET", "/images/json?all=1").json:
             if row["Id"] not in keep_images:
                 self.api("DELETE", f"/images/{row['Id']}?force=1")
+                continue
+            for name in set(row["RepoTags"] or ()) - {"busybox:latest"}:
+                self.api("DELETE", f"/images/{name}")
 
     @abstractmethod
     def own_processes(self) -> set[int]:

@@ -15,11 +15,11 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from carrack.api import pruning
 from carrack.api.blocking import BlockingReader, in_thread
 from carrack.api.build_events import EventStream
 from carrack.api.build_sessions import PREFIX, BuildSessions, pieces
 from carrack.api.build_stream import ClassicStream
-from carrack.api.json import reply
 from carrack.api.router import Route
 from carrack.api.versions import at_least
 from carrack.build.builder import Builder
@@ -31,7 +31,7 @@ from carrack.build.progress import Event
 from carrack.build.request import ALL_STAGES, BuildRequest, CacheReference
 from carrack.engine.filters import Filters
 from carrack.errors import CarrackError, DataCorrupt, InvalidParameter
-from carrack.http import Request, Response, StreamResponse
+from carrack.http import Reply, Request, Response, StreamResponse
 from carrack.images.images import new_name
 from carrack.oci.platform import Platform
 
@@ -72,20 +72,26 @@ def routes(
     """Every route of the builder."""
     build = Build(builder, contexts, sessions)
 
-    async def prune(request: Request) -> Response:
+    async def prune(request: Request) -> Reply:
         query = request.query
         filters = Filters.parse(query.get("filters"))
         keep = query.get("reserved-space") or query.get("keep-storage")
-        pruning = Pruning(
+        wanted = Pruning(
             all=query.flag("all"),
             keep_bytes=_number(keep, "keep-storage"),
             ceiling_bytes=_number(query.get("max-used-space"), "max-used-space"),
             free_bytes=_number(query.get("min-free-space"), "min-free-space"),
             filters={name: filters.get(name) for name in filters},
         )
-        removed, freed = await in_thread(collector.prune, pruning)
-        emit("builder", "prune", "", {"reclaimed": str(freed)})
-        return reply({"CachesDeleted": [record.id for record in removed] or None, "SpaceReclaimed": freed})
+
+        async def work(tell: pruning.Tell) -> object:
+            removed, freed = await in_thread(collector.prune, wanted)
+            emit("builder", "prune", "", {"reclaimed": str(freed)})
+            for record in removed:
+                tell(record.id)
+            return {"CachesDeleted": [record.id for record in removed] or None, "SpaceReclaimed": freed}
+
+        return await pruning.prune(request, work)
 
     return [
         Route("POST", "/build", build.build),

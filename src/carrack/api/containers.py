@@ -11,10 +11,11 @@ from typing import Protocol
 
 import msgspec
 
-from carrack.api import container_json
+from carrack.api import container_json, pruning
 from carrack.api.create_request import adapt, check_legacy, decode_create
 from carrack.api.json import BODY_LIMIT_BYTES, read, reply, require_json
 from carrack.api.moments import parse_timestamp
+from carrack.api.pruning import Tell
 from carrack.api.router import Route
 from carrack.api.sessions import give_chunked, give_raw
 from carrack.api.status import status_of
@@ -58,7 +59,7 @@ class ContainerBackend(Protocol):
     async def attach(self, ref: str, options: AttachOptions) -> Session: ...
     async def wait(self, ref: str, condition: WaitCondition) -> Session: ...
     async def logs(self, ref: str, options: LogOptions) -> Session | AsyncIterator[bytes]: ...
-    async def prune(self, filters: Filters) -> Pruned: ...
+    async def prune(self, filters: Filters, tell: Tell) -> Pruned: ...
     def links(self, container: Container) -> Names | None: ...
     def link_names(self) -> dict[str, Names]: ...
     def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]: ...
@@ -211,9 +212,14 @@ class Orders:
         )
         return NO_CONTENT
 
-    async def prune(self, request: Request) -> Response:
-        pruned = await self._backend.prune(Filters.parse(request.query.get("filters")))
-        return reply({"ContainersDeleted": pruned.deleted or None, "SpaceReclaimed": pruned.reclaimed_bytes})
+    async def prune(self, request: Request) -> Reply:
+        filters = Filters.parse(request.query.get("filters")).accept("label", "label!", "until")
+
+        async def work(tell: Tell) -> object:
+            pruned = await self._backend.prune(filters, tell)
+            return {"ContainersDeleted": pruned.deleted or None, "SpaceReclaimed": pruned.reclaimed_bytes}
+
+        return await pruning.prune(request, work)
 
 
 class Streams:

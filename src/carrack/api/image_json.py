@@ -181,6 +181,11 @@ def removals(records: Sequence[Removal]) -> list[Json]:
     return [{"Untagged": record.name} if isinstance(record, Untagged) else {"Deleted": record.id} for record in records]
 
 
+def gone(record: Removal) -> str:
+    """What a prune's progress says went."""
+    return record.name if isinstance(record, Untagged) else record.id
+
+
 def pruned(report: Pruned) -> Json:
     """What a prune removed."""
     return {"ImagesDeleted": removals(report.records) or None, "SpaceReclaimed": report.reclaimed_bytes}

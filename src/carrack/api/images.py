@@ -11,18 +11,20 @@ from typing import Protocol
 
 import msgspec
 
-from carrack.api import image_json
+from carrack.api import image_json, pruning
 from carrack.api.blocking import BlockingReader, in_steps, in_thread
 from carrack.api.json import encode, reply
+from carrack.api.pruning import Tell
 from carrack.api.router import Route
 from carrack.api.versions import at_least
 from carrack.engine.filters import Filters
 from carrack.errors import CarrackError, InvalidParameter, Unavailable
-from carrack.http import Request, Response, StreamResponse
+from carrack.http import Reply, Request, Response, StreamResponse
 from carrack.images.attestations import Attestation
 from carrack.images.fetch_url import fetch_url
 from carrack.images.image import Image
 from carrack.images.images import HistoryLine, Images, Pruned
+from carrack.images.listing import PRUNE_KNOWN, check_known
 from carrack.images.parts import ManifestSummary, identity_of
 from carrack.images.progress import Progress
 from carrack.images.remove import Removal
@@ -170,9 +172,15 @@ class Orders:
         )
         return reply(image_json.removals(records))
 
-    async def prune(self, request: Request) -> Response:
-        report: Pruned = await in_thread(self._images.prune, _filters(request))
-        return reply(image_json.pruned(report))
+    async def prune(self, request: Request) -> Reply:
+        filters = _filters(request)
+        check_known(filters, PRUNE_KNOWN)
+
+        async def work(tell: Tell) -> object:
+            report: Pruned = await in_thread(self._images.prune, filters, lambda gone: tell(image_json.gone(gone)))
+            return image_json.pruned(report)
+
+        return await pruning.prune(request, work)
 
 
 class Streams:

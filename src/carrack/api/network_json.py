@@ -43,6 +43,21 @@ class EndpointResource(msgspec.Struct):
     IPv6Address: str
 
 
+class SubnetStatus(msgspec.Struct):
+    """How full a subnet is."""
+
+    IPsInUse: int
+    DynamicIPsAvailable: int
+
+
+class IpamStatus(msgspec.Struct, omit_defaults=True):
+    Subnets: dict[str, SubnetStatus] = {}
+
+
+class NetworkStatus(msgspec.Struct):
+    IPAM: IpamStatus
+
+
 class NetworkResource(msgspec.Struct):
     """A network, in the order in which Docker writes it."""
 
@@ -62,6 +77,8 @@ class NetworkResource(msgspec.Struct):
     Containers: dict[str, EndpointResource]
     Options: dict[str, str]
     Labels: dict[str, str]
+    Status: NetworkStatus | msgspec.UnsetType = msgspec.UNSET
+    """Inspect alone has it, since 1.52."""
 
 
 class NetworkCreate(msgspec.Struct):
@@ -125,6 +142,13 @@ def resource(network: Network, endpoints: Sequence[Endpoint], version: str) -> N
         Options=network.options,
         Labels=network.labels,
     )
+
+
+def status(use: dict[str, tuple[int, int]]) -> NetworkStatus:
+    """How full a network's subnets are; numbers no larger than Go's uint64 holds, as in Docker."""
+    largest = 2**64 - 1
+    subnets = {subnet: SubnetStatus(in_use, min(available, largest)) for subnet, (in_use, available) in use.items()}
+    return NetworkStatus(IpamStatus(subnets))
 
 
 def _pool(pool: IpamConfig) -> IpamPool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from carrack.api import pruning
 from carrack.api.blocking import in_thread
 from carrack.api.json import read, reply
 from carrack.api.network_json import (
@@ -17,14 +18,16 @@ from carrack.api.network_json import (
     NetworksPruned,
     request_of,
     resource,
+    status,
 )
+from carrack.api.pruning import Tell
 from carrack.api.router import Route
 from carrack.api.until import parse_until
 from carrack.api.versions import at_least
 from carrack.engine.config import EndpointSettings
 from carrack.engine.filters import Filters
 from carrack.errors import CarrackError, InvalidParameter, NotFound, Unavailable
-from carrack.http import Request, Response
+from carrack.http import Reply, Request, Response
 from carrack.networks.network import Network
 from carrack.networks.networks import Networks
 
@@ -82,7 +85,10 @@ class Orders:
         scope = request.query.get("scope")
         if scope and scope != network.scope:
             raise NotFound(f"network {request.params['id']} not found")
-        return reply(self._resource(network, request.version, detailed=True))
+        shown = self._resource(network, request.version, detailed=True)
+        if at_least(request.version, "1.52"):
+            shown.Status = status(self._networks.subnet_use(network))
+        return reply(shown)
 
     def _resource(self, network: Network, version: str, *, detailed: bool) -> NetworkResource:
         return resource(network, self._networks.in_use(network) if detailed else (), version)
@@ -107,13 +113,16 @@ class Orders:
         """Ours alone: who can reach each published port, and why."""
         return reply(await in_thread(self._networks.exposures))
 
-    async def prune(self, request: Request) -> Response:
+    async def prune(self, request: Request) -> Reply:
         filters = Filters.parse(request.query.get("filters")).accept(*_PRUNE_FILTERS)
         until = prune_until(filters)
-        removed = await in_thread(self._prune, filters, until)
-        return reply(NetworksPruned([*removed] or None))
 
-    def _prune(self, filters: Filters, until: int | None) -> Sequence[str]:
+        async def work(tell: Tell) -> object:
+            return NetworksPruned([*await in_thread(self._prune, filters, until, tell)] or None)
+
+        return await pruning.prune(request, work)
+
+    def _prune(self, filters: Filters, until: int | None, tell: Tell) -> Sequence[str]:
         removed = []
         for network in self._networks.list():
             too_young = until is not None and network.created_nanoseconds > until
@@ -124,6 +133,8 @@ class Orders:
             except CarrackError:
                 continue  # somebody uses it by now
             removed.append(network.name)
+            tell(network.name)
+        self._networks.tell_prune()
         return removed
 
 

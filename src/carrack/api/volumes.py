@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import msgspec
 
+from carrack.api import pruning
 from carrack.api.blocking import BlockingReader, in_own_thread, in_steps, in_thread
 from carrack.api.json import decode, read, reply
 from carrack.api.moments import rfc3339
 from carrack.api.networks import found_in, labels_allow
+from carrack.api.pruning import Tell
 from carrack.api.router import Route
 from carrack.api.versions import at_least
 from carrack.engine.disk_usage import VolumeShare
 from carrack.engine.filters import Filters
 from carrack.engine.volume_content import VolumeContents
 from carrack.errors import InvalidParameter, Unavailable
-from carrack.http import Request, Response, StreamResponse
+from carrack.http import Reply, Request, Response, StreamResponse
 from carrack.volumes.volume import Volume
 from carrack.volumes.volumes import Volumes
 
@@ -172,14 +174,19 @@ class Orders:
     async def update(self, request: Request) -> Response:
         raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
-    async def prune(self, request: Request) -> Response:
+    async def prune(self, request: Request) -> Reply:
         """Before 1.42 every unused volume goes, since then only anonymous ones unless `all` is asked for."""
         filters = Filters.parse(request.query.get("filters")).accept(*_PRUNE_FILTERS)
         everything = filters.flag("all", default=not at_least(request.version, "1.42"))
-        removed, reclaimed = await in_thread(
-            self._volumes.prune, lambda volume: (everything or volume.anonymous) and labels_allow(volume.labels, filters)
-        )
-        return reply(VolumesPruned([*removed] or None, reclaimed))
+
+        def wanted(volume: Volume) -> bool:
+            return (everything or volume.anonymous) and labels_allow(volume.labels, filters)
+
+        async def work(tell: Tell) -> object:
+            removed, reclaimed = await in_thread(self._volumes.prune, wanted, tell)
+            return VolumesPruned([*removed] or None, reclaimed)
+
+        return await pruning.prune(request, work)
 
 
 def matches(volume: Volume, filters: Filters) -> bool:

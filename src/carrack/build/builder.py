@@ -32,7 +32,7 @@ from carrack.build.progress import Built, Planned, Tell, Told, Warned
 from carrack.build.request import BuildRequest
 from carrack.build.solver import Solver, VertexFailed
 from carrack.build.workshop import BuildWorkshop, Equipment
-from carrack.errors import Cancelled, CarrackError, InvalidParameter, NotFound
+from carrack.errors import Cancelled, CarrackError, Forbidden, InvalidParameter, NotFound
 from carrack.images.images import Images
 from carrack.oci.platform import machine
 
@@ -76,8 +76,10 @@ class Builder:
         importer: CacheImporter,
         registries: BaseImages,
         tidy: Callable[[], object] = lambda: None,
+        entitlements: frozenset[str] = frozenset(),
     ) -> None:
-        """`tidy` is called, in a thread, after each build."""
+        """`tidy` is called, in a thread, after each build; `entitlements` are the rights that a client may ask for."""
+        self._entitlements = entitlements
         self._solver = solver
         self._tidy = tidy
         self._tidying: asyncio.Task[object] | None = None
@@ -120,6 +122,8 @@ class Builder:
 
     async def _build(self, request: BuildRequest, tell: Tell, cancel: Cancellation) -> Outcome:
         look = self._solver.look
+        for right in sorted(request.surroundings.allowed - self._entitlements):
+            raise Forbidden(f"{right} is not allowed: this daemon's builder.entitlements do not grant it")
         content, ignore = await look(lambda: _files_of(request))
         file = _read(request, content)
         warnings = _lint(file)

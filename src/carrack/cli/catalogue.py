@@ -87,6 +87,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "df": _S + "usage",
         "dial-stdio": _S + "dial",
         "events": _S + "events",
+        "fsck": "carrack.cli.programs",
         "info": _S + "info",
         "manpages": "carrack.cli.reference",
         "prune": _S + "prune",

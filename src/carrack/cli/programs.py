@@ -79,6 +79,12 @@ def _setup(verb: str, summary: str) -> Command:
 
 COMMANDS = (
     _Everything(
+        "system fsck",
+        "[OPTIONS]",
+        "Find and remove what no record of a data-root names (its own options: --help)",
+        _become("carrack.daemon.fsck"),
+    ),
+    _Everything(
         "doctor",
         "[OPTIONS]",
         "Examine whether containers can run here (its own options: --help)",

@@ -28,6 +28,7 @@ from carrack.build.trees import WorkerTrees
 from carrack.build.workshop import Equipment
 from carrack.content import ContentStore
 from carrack.daemon.build_registry import RegistryCaches
+from carrack.daemon.builder_settings import BuilderSettings
 from carrack.engine.build_steps import BuildSteps
 from carrack.engine.disk_usage import CacheRecord
 from carrack.engine.rooms import Rooms
@@ -73,7 +74,13 @@ class BuildHouse:
 
 
 def open_builder(
-    database: Database, content: ContentStore, rooms: Rooms, puller: Puller, trash: Trash, zygote_socket: str, ceiling_bytes: int
+    database: Database,
+    content: ContentStore,
+    rooms: Rooms,
+    puller: Puller,
+    trash: Trash,
+    zygote_socket: str,
+    settings: BuilderSettings,
 ) -> BuildHouse:
     """Put the builder together and clear away what a killed one left. Blocking."""
     data_root = rooms.directories.data_root
@@ -112,7 +119,7 @@ def open_builder(
         unpack=unpack,
     )
     exporter = ImageExporter(rooms.images, content, cache, files)
-    collector = Collector(cache, ceiling_bytes, beside=(slots, remotes.downloads))
+    collector = Collector(cache, settings.ceiling_bytes, beside=(slots, remotes.downloads))
     registry = RegistryCaches(puller, content)
     delivery = Delivery(
         exporter,
@@ -122,7 +129,9 @@ def open_builder(
         equipment.stacks,
     )
     importer = CacheImporter(rooms.images, registry)
-    builder = Builder(Solver(), equipment, rooms.images, delivery, importer, _Registries(puller), collector.collect)
+    builder = Builder(
+        Solver(), equipment, rooms.images, delivery, importer, _Registries(puller), collector.collect, settings.entitlements
+    )
     reception = Reception(slots, files, remotes, snapshots.free_bytes)
     sessions = BuildSessions(reception, rooms.directories.exec_root / "build")
     return BuildHouse(builder, reception, sessions, collector)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from carrack.api.versions import MAX_VERSION, MIN_VERSION, at_least
+from carrack.daemon import builder_settings
+from carrack.daemon.builder_settings import BuilderSettings
 from carrack.engine.config import Ulimit
 from carrack.engine.defaults import ContainerDefaults
 from carrack.errors import InvalidParameter
@@ -35,6 +37,7 @@ class Option:
 
 
 OPTIONS = (
+    Option("builder", "document", "Ceiling of the build cache, and rights of builds (in the configuration file only)"),
     Option("default-cgroupns-mode", "text", "Cgroup namespace of containers that name none: host or private"),
     Option("default-ipc-mode", "text", "IPC namespace of containers that name none: private or shareable"),
     Option("default-shm-size", "text", "Size of /dev/shm in containers that name none (default 64m)"),
@@ -60,7 +63,6 @@ _CONTAINERD, _SWARM = "there is no containerd", "there is no swarm yet"
 _FIREWALL = "Carrack's firewall is one nftables table of its own, which is always on"
 FIXED: Mapping[str, tuple[str, tuple[object, ...], str]] = {
     "authorization-plugins": ("list", ([],), "authorization plugins are not supported yet"),
-    "builder": ("document", ({},), "the build cache has a ceiling of its own"),
     "containerd": ("text", ("",), _CONTAINERD),
     "containerd-namespace": ("text", ("",), _CONTAINERD),
     "containerd-plugins-namespace": ("text", ("",), _CONTAINERD),
@@ -113,6 +115,7 @@ class Further:
     max_download_attempts: int = 5
     metrics_addr: str = ""
     min_api_version: str = MIN_VERSION
+    builder: BuilderSettings = field(default_factory=BuilderSettings)
 
 
 def read(fields: Mapping[str, object]) -> Further:
@@ -120,7 +123,10 @@ def read(fields: Mapping[str, object]) -> Further:
     for name, (_, allowed, why) in FIXED.items():
         if name in fields and fields[name] not in allowed:
             raise InvalidParameter(f"{name} cannot be {_shown(fields[name])}: {why}")
+    document = fields.get("builder", {})
+    assert isinstance(document, dict)
     return Further(
+        builder=builder_settings.read(document),
         container_defaults=_container_defaults(fields),
         init_path=_init_path(str(fields.get("init-path", ""))),
         experimental=bool(fields.get("experimental", False)),

@@ -230,7 +230,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     )
     about = System(rooms, facts)
     watching = Watching(life)
-    building = await in_thread(open_builder, database, content, rooms, puller, trash, zygote.socket_path, 0)
+    building = await in_thread(open_builder, database, content, rooms, puller, trash, zygote.socket_path, config.further.builder)
     served = [
         *containers.routes(orders),
         *container_stats.routes(watching),

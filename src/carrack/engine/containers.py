@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import msgspec
 
@@ -197,8 +197,8 @@ class Containers:
         await in_thread(self._rooms.networks.rename, container.id, new)
         self._life.tell(container, "rename", {"oldName": f"/{old}"})
 
-    async def prune(self, filters: Filters) -> Pruned:
-        """Remove every container that does not run."""
+    async def prune(self, filters: Filters, tell: Callable[[str], None] = lambda gone: None) -> Pruned:
+        """Remove every container that does not run; `tell` hears of each."""
         filters.accept("label", "label!", "until")
         pruned = Pruned()
         until = until_nanoseconds(filters)
@@ -208,12 +208,13 @@ class Containers:
                 continue
             if "label!" in filters and filters.matches_labels(container.config.labels, "label!"):
                 continue
-            size = (await self.sizes(container.id)).rw_bytes
             try:
+                size = (await self.sizes(container.id)).rw_bytes
                 await self.remove(container.id, force=False, volumes=False, link=False)
             except (Conflict, NotFound):
                 continue
             pruned.deleted.append(container.id)
+            tell(container.id)
             pruned.reclaimed_bytes += size
         self._rooms.events.emit("container", "prune", "", {"reclaimed": str(pruned.reclaimed_bytes)})
         return pruned

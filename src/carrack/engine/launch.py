@@ -145,6 +145,10 @@ def uses_own_network(container: Container) -> bool:
     return mode != "host" and not mode.startswith("container:")
 
 
+_PREDEFINED = ("bridge", "host", "none")
+"""Networks in which containers have no names."""
+
+
 def describe_endpoint(container: Container, endpoint: Endpoint) -> None:
     """Write what came of one network into the record, as inspect shows it."""
     settings = container.networks.setdefault(endpoint.network_name, EndpointSettings())
@@ -157,6 +161,9 @@ def describe_endpoint(container: Container, endpoint: Endpoint) -> None:
     settings.global_ipv6_address = endpoint.ipv6
     settings.global_ipv6_prefix_len = endpoint.prefix6
     settings.mac_address = endpoint.mac
+    if endpoint.network_name not in _PREDEFINED:
+        names = (container.name, *(settings.aliases or ()), container.id[:12], container.config.hostname)
+        settings.dns_names = list(dict.fromkeys(name for name in names if name))
 
 
 def describe_endpoints(container: Container, launch: Launch) -> None:
@@ -326,10 +333,18 @@ def _read(path: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """In place, because a container of an earlier start may have the file mounted; made world-readable."""
+    """In place, because a container of an earlier start may have the file mounted; made world-readable.
+
+    Shortened after the write, not before: ext4 puts a file that was emptied and written on the disk at once (auto_da_alloc), which
+    a container that joins a network would wait for.
+    """
+    content = text.encode()
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            os.pwrite(fd, content, 0)
+            os.ftruncate(fd, len(content))
+        finally:
+            os.close(fd)
     except OSError as error:
         raise CarrackError(f"cannot write {path}: {error.strerror}") from error
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(text)

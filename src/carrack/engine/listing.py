@@ -85,6 +85,8 @@ def _tests(containers: list[Container], filters: Filters) -> Iterable[Callable[[
         yield lambda c: any(pattern.search(f"/{c.name}") or pattern.search(c.name) for pattern in compiled)
     if "label" in filters:
         yield lambda c: filters.matches_labels(c.config.labels)
+    if annotations := filters.get("annotation"):
+        yield lambda c: all(_has_annotation(c, wanted) for wanted in annotations)
     if statuses := filters.get("status"):
         for status in statuses:
             if status not in [known.value for known in Status]:
@@ -100,8 +102,6 @@ def _tests(containers: list[Container], filters: Filters) -> Iterable[Callable[[
             if health not in ("none", "starting", "healthy", "unhealthy"):
                 raise InvalidParameter(f"unrecognised filter value for health: {health}")
         yield lambda c: (c.state.health.status if c.state.health is not None else "none") in healths
-    if "annotation" in filters:
-        yield lambda c: filters.matches_labels(c.host_config.annotations, "annotation")
     if networks := filters.get("network"):
         yield lambda c: any(n in networks or s.network_id in networks for n, s in c.networks.items())
     if volumes := filters.get("volume"):
@@ -132,6 +132,12 @@ def _publishes(ports: set[tuple[int, str]]) -> Callable[[Container], bool]:
 
 def _exposes(ports: set[tuple[int, str]]) -> Callable[[Container], bool]:
     return lambda c: any((p.container_port, p.protocol) in ports for p in c.ports)
+
+
+def _has_annotation(container: Container, wanted: str) -> bool:
+    key, equals, value = wanted.partition("=")
+    have = container.host_config.annotations or {}
+    return key in have and (not equals or have[key] == value)
 
 
 def _descends(ancestors: Iterable[str], images: Callable[[str], set[str]] | None) -> Callable[[Container], bool]:

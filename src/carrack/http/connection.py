@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from carrack.errors import Cancelled, CarrackError, SystemFailure
-from carrack.http.framing import BrokenFraming, HeadTooLarge, Inbox
+from carrack.http.framing import Body, BrokenFraming, HeadTooLarge, Inbox
 from carrack.http.head import Head, parse_head
 from carrack.http.request import Exchange, HandedOver, Handler, Observer, PeerCredentials, Reply, Request
 from carrack.http.response import FileResponse, Response, StreamResponse, date, has_no_body, render_head
@@ -28,6 +28,7 @@ from carrack.http.sending import Outgoing, credentials, send_file
 
 log = logging.getLogger("carrack.http")
 
+_SMALL_BYTES, _GATHERED_BYTES = 16 << 10, 128 << 10
 DROPPED_BODY_LIMIT = 256 << 10
 """An unread body up to this size is read and dropped so that the connection can go on; beyond, it is closed."""
 LINGER_SECONDS = 0.5
@@ -152,6 +153,8 @@ class Connection(asyncio.Protocol):
         while True:
             piece = body.next(self._inbox)
             if piece is not None:
+                if len(piece) < _SMALL_BYTES:
+                    piece = self._gathered(piece, body)
                 self._resume_below_mark()
                 return piece
             if body.finished:
@@ -167,6 +170,14 @@ class Connection(asyncio.Protocol):
                 await self._more(self._limits.body_seconds)
             except TimeoutError:
                 raise BrokenFraming("the request's body did not come in time") from None
+
+    def _gathered(self, piece: bytes, body: Body) -> bytes:
+        """A small piece and what has already come behind it: some clients send a tar in chunks of one block each."""
+        pieces, size = [piece], len(piece)
+        while size < _GATHERED_BYTES and (more := body.next(self._inbox)) is not None:
+            pieces.append(more)
+            size += len(more)
+        return b"".join(pieces)
 
     async def hand_over(self, head: bytes) -> HandedOver:
         relay = cast("Callable[[], int] | None", self._transport.get_extra_info("relay"))

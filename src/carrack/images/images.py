@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -208,7 +208,7 @@ class Images:
         target = self.target(ref, self.get(ref))
         return attestations.attestations(self.store, target, platform, types, with_statements=with_statements)
 
-    def prune(self, filters: listing.Filters | None = None) -> Pruned:
+    def prune(self, filters: listing.Filters | None = None, tell: Callable[[Removal], None] = lambda gone: None) -> Pruned:
         """Remove images without a tag, or with ``dangling=false`` all that no container uses. Raises InvalidParameter."""
         filters = filters or {}
         listing.check_known(filters, listing.PRUNE_KNOWN)
@@ -222,9 +222,12 @@ class Images:
             if not listing.all_pass(tests, image) or self.store.in_use(image.id):
                 continue
             try:
-                records += remove.remove_image(self.store, image.id)
+                gone = remove.remove_image(self.store, image.id)
             except (Conflict, NotFound):
                 continue  # built upon, taken into use, or gone meanwhile
+            records += gone
+            for record in gone:
+                tell(record)
         reclaimed = max(0, before - self._kept_bytes())
         self.store.emit("image", "prune", "", {"reclaimed": str(reclaimed)})
         return Pruned(tuple(records), reclaimed)

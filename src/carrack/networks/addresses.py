@@ -43,6 +43,15 @@ class Addresses:
                 allocator = allocator_for(pool)
                 self._allocators.setdefault((network.id, allocator.subnet.version), []).append(allocator)
 
+    def use(self, network_id: str) -> dict[str, tuple[int, int]]:
+        """For each subnet of a network: how many of its addresses are taken, and how many can still be given away."""
+        with self._changed:
+            return {
+                str(allocator.subnet): (allocator.in_use(), allocator.available())
+                for version in (4, 6)
+                for allocator in self._allocators.get((network_id, version), ())
+            }
+
     def remove_network(self, network_id: str) -> None:
         with self._changed:
             for version in (4, 6):

@@ -39,7 +39,7 @@ class AddressAllocator:
     def __init__(self, subnet: Prefix, *, within: Prefix | None = None, reserved: Iterable[Address] = ()) -> None:
         self.subnet = subnet
         area = within or subnet
-        self._next = int(area.network_address)
+        self._first = self._next = int(area.network_address)
         self._last = int(area.broadcast_address)
         self._make = IPv4Address if subnet.version == 4 else IPv6Address
         self._returned: list[int] = []
@@ -90,6 +90,15 @@ class AddressAllocator:
             self._used.discard(number)
             if number < self._next:
                 heapq.heappush(self._returned, number)
+
+    def in_use(self) -> int:
+        """How many addresses of the subnet nobody can be given: those in use, the gateway's, and those that are no host's."""
+        return len(self._used | self._edges)
+
+    def available(self) -> int:
+        """How many are left to be given away."""
+        taken = sum(1 for number in self._used | self._edges if self._first <= number <= self._last)
+        return self._last - self._first + 1 - taken
 
     def used(self) -> int:
         """How many addresses are in use."""

@@ -25,6 +25,7 @@ from carrack.networks.dns.control import (
     Answer,
     Done,
     Drop,
+    Guard,
     Hello,
     Order,
     Put,
@@ -63,7 +64,8 @@ _LAUNCH = (
 class NameService:
     """The names process of one instance, as `Networks` orders it. Blocking, thread-safe."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, table: str) -> None:
+        self._table = table
         # An older process goes on answering its containers while a newer one, of another version, answers those that follow.
         self._path = directory / f"names-{VERSION}.sock"
         self._turn = threading.Lock()
@@ -204,6 +206,7 @@ class NameService:
 
     def _tell_everything(self) -> None:
         """Put every name, and have the process open again what it does not serve though it should."""
+        self._try(Guard(self._table))
         for container in self._known.values():
             self._try(Put(container))
         told = self._try(Retain(tuple(self._known), tuple(self._relayed)))

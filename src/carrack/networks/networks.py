@@ -60,7 +60,7 @@ class Networks:
         self._emit = emit
         self._book = Book()
         self._shaping = threading.Lock()  # one network is made or removed at a time
-        service = NameService(options.run_directory) if options.run_directory is not None else None
+        service = NameService(options.run_directory, table_name(instance)) if options.run_directory is not None else None
         self._naming = Naming(self._book, service, options.dns)
         self._recording: dict[str, Future[None]] = {}
         """Records of endpoints on their way to the disk: `plug` waits for them."""
@@ -110,6 +110,10 @@ class Networks:
 
     def _all_drivers(self) -> Sequence[Driver]:
         return (self._bridges, HostDriver(), NoneDriver(), MacvlanDriver(self._netlink), IpvlanDriver(self._netlink))
+
+    def tell_prune(self) -> None:
+        """The event that ends a prune; networks take no space."""
+        self._emit("network", "prune", "", {"reclaimed": "0"})
 
     def close(self, keep: bool = True) -> None:
         """Stop listening. `keep`: containers go on, everything stays; else every kernel object of the instance is removed."""
@@ -238,6 +242,10 @@ class Networks:
     def in_use(self, network: Network) -> Sequence[Endpoint]:
         """The endpoints of a network."""
         return self._book.endpoints_in(network.id)
+
+    def subnet_use(self, network: Network) -> dict[str, tuple[int, int]]:
+        """For each subnet: how many of its addresses are taken, and how many can still be given away."""
+        return self._addresses.use(network.id)
 
     def address_use(self, network: Network, version: int) -> int:
         """How many of its addresses are in use, the gateway's included."""

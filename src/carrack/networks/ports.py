@@ -23,6 +23,8 @@ _KINDS = {
     "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
 }
 _EPHEMERAL_TRIES = 16
+_EPHEMERAL_RANGE = (49152, 65536)
+"""Dynamic ports (RFC 6335)."""
 _LEAVING_SECONDS = 2.0
 
 
@@ -104,6 +106,8 @@ def candidates(binding: PortBinding) -> Iterator[int]:
     if text in ("", "0"):
         if binding.preferred_port:
             yield binding.preferred_port
+        if binding.protocol == "sctp" and not _has_sctp():
+            yield from range(*_EPHEMERAL_RANGE)  # the kernel gives none of a protocol that it has not
         yield from (0 for _ in range(_EPHEMERAL_TRIES))
         return
     first_text, _, last_text = text.partition("-")
@@ -114,6 +118,14 @@ def candidates(binding: PortBinding) -> Iterator[int]:
     if not 0 < first <= last <= 65535:
         raise InvalidParameter(f"invalid host port: {text}")
     yield from range(first, last + 1)
+
+
+def _has_sctp() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
+    except OSError as error:
+        return error.errno != errno.EPROTONOSUPPORT
+    return True
 
 
 def bind(protocol: Protocol, host_ip: str, port: int) -> socket.socket:
@@ -176,6 +188,10 @@ def _hold_on(
             try:
                 holder = bind(binding.protocol, address, port)
             except OSError as error:
+                if binding.protocol == "sctp" and port and error.errno == errno.EPROTONOSUPPORT:
+                    # A host without SCTP of its own: nobody else can have the port, and translation needs no socket.
+                    held.append(HeldPort(binding.container_port, binding.protocol, address, port))
+                    continue
                 what = f"{shown(address, port)}/{binding.protocol}"
                 refusal = PortRefused(f"failed to bind host port {what}: {os.strerror(error.errno or 0).lower()}")
                 refusal.leaving = error.errno == errno.EADDRINUSE and table.is_leaving(binding.protocol, port)

@@ -273,7 +273,7 @@ class Volumes:
         if name in self._volumes:
             raise Conflict(f"{what}: volume {name} already exists")
 
-    def prune(self, wanted: Callable[[Volume], bool]) -> tuple[Sequence[str], int]:
+    def prune(self, wanted: Callable[[Volume], bool], tell: Callable[[str], None] = lambda gone: None) -> tuple[Sequence[str], int]:
         """Remove the local volumes that nobody has and that are `wanted`; return their names and how many bytes that freed.
 
         Volumes with mount options stay: what they show is not ours (as Docker has it).
@@ -289,6 +289,7 @@ class Volumes:
                 log.warning("volume %s is not pruned: %s", volume.name, error.message)
                 continue
             removed.append(volume.name)
+            tell(volume.name)
             reclaimed += size
         self._emit("volume", "prune", "", {"reclaimed": str(reclaimed)})
         return removed, reclaimed

@@ -176,7 +176,7 @@ class FakeEngine:
         self.asked.append(("update", wanted))
         return []
 
-    async def prune(self, filters: Filters) -> Pruned:
+    async def prune(self, filters: Filters, tell: Callable[[str], None]) -> Pruned:
         return Pruned([c.id for c in self.containers.values() if not c.state.running], 77)
 
     async def attach(self, ref: str, options: AttachOptions) -> Session:

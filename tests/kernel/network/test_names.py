@@ -19,6 +19,7 @@ import pytest
 
 from carrack.kernel import netns
 from carrack.networks.creation import NetworkRequest
+from carrack.networks.dns.control import Drop
 from carrack.networks.endpoint import EndpointWish
 from carrack.networks.networks import Networks
 from carrack.networks.options import NetworkOptions
@@ -426,3 +427,39 @@ def test_a_thousand_questions_are_answered_quickly(pair: tuple[Box, Box]) -> Non
             asker.send(question("web", A, number))
             assert read_answer(asker.recv(512)) == (0, [web.endpoint.ipv4])
         assert time.perf_counter() - started < 15, "on a shared machine; alone it takes a tenth of a second"
+
+
+def test_when_both_die_under_a_daemon_it_starts_another_and_opens_the_sockets_again(
+    lab: Lab, networks: Networks, pair: tuple[Box, Box]
+) -> None:
+    web, client = pair
+    places = {box.id: box.place for box in pair}
+    networks.reconcile({box.id for box in pair}, lambda container_id: os.dup(places[container_id]))
+    primary = names_process(lab)
+    for process in (*children(primary), primary):
+        os.kill(process, signal.SIGKILL)
+
+    def answered() -> bool:
+        try:
+            return ask(client.place, "web", patience=0.2) == (0, [web.endpoint.ipv4])
+        except OSError:
+            return False
+
+    assert eventually(answered)
+
+
+def test_a_look_now_and_then_finds_what_no_report_told(lab: Lab, networks: Networks, pair: tuple[Box, Box]) -> None:
+    """A bridge that was set down, and a name that the process lost."""
+    web, client = pair
+    places = {box.id: box.place for box in pair}
+    networks.reconcile({box.id for box in pair}, lambda container_id: os.dup(places[container_id]))
+    bridge = lab.kernel.get_link(networks.get("red").bridge)
+    lab.kernel.set_link(bridge.index, up=False)
+    service = networks._naming._service
+    assert service is not None
+    service._try(Drop(web.id))
+    assert ask(client.place, "web.red")[1] == []
+    networks._upkeep.look()
+    assert lab.kernel.get_link(bridge.name).up
+    assert ask(client.place, "web.red") == (0, [web.endpoint.ipv4])
+    assert ask(web.place, "client") == (0, [client.endpoint.ipv4])

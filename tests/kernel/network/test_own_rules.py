@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from carrack.networks.endpoint import PortBinding
 from carrack.networks.networks import Networks
 from carrack.networks.options import NetworkOptions
 from tests.kernel.network.lab import MACHINE4, MACHINE6, OUTSIDE4, Box, Lab, reach, silent
-from tests.kernel.network.test_names import eventually
+from tests.kernel.network.test_names import eventually, names_process
 
 pytestmark = pytest.mark.root
 
@@ -152,6 +154,29 @@ def test_after_a_flush_everything_is_back_within_a_second(lab: Lab) -> None:
     assert time.monotonic() - started < 1
     assert without_token(safe_list(lab)) == without_token(wanted)
     assert reach(lab.outside, MACHINE4, 8080) == OUTSIDE4
+
+
+def test_a_flush_is_undone_while_the_daemon_is_away_too(lab: Lab, tmp_path: Path) -> None:
+    """The names process has the table as it was left, the user's rules included; so has its spare."""
+    networks = lab.open(NetworkOptions(run_directory=tmp_path))
+    box = serving(lab, networks)
+    rule(lab, "ip saddr 192.0.2.1 drop")
+    lab.shut(networks, keep=True)
+    for kill in (False, True):
+        if kill:
+            os.kill(names_process(lab), signal.SIGKILL)
+            assert reach(None, "::1", 8080)
+        lab.nft.run("flush ruleset")
+        assert eventually(lambda: "elements" in safe_list(lab))
+        assert reach(lab.outside, MACHINE4, 8080) == OUTSIDE4
+        assert reach(None, "127.0.0.1", 8081)
+        assert "192.0.2.1" in lab.nft.run("list chain inet carrack user")
+    networks = lab.open(NetworkOptions(run_directory=tmp_path))
+    other = lab.start(networks, "other", ports=[PortBinding(80, host_port="9090")])
+    lab.echo(other.place, 80)
+    assert reach(lab.outside, MACHINE4, 9090) == OUTSIDE4, "the daemon's own changes are not undone"
+    networks.unplug(box.endpoint)
+    assert silent([(lab.outside, MACHINE4, 8080, "tcp")])
 
 
 def safe_list(lab: Lab) -> str:

@@ -207,3 +207,13 @@ def test_capabilities_in_full_are_refused_in_the_one_version_that_had_them() -> 
     create_request.check_legacy(body, "1.41")
     with pytest.raises(InvalidParameter, match="Capabilities is no longer supported"):
         create_request.check_legacy(body, "1.40")
+
+
+def test_annotations_narrow_a_list() -> None:
+    from carrack.engine.filters import Filters
+    from carrack.engine.listing import select
+
+    def shown(*wanted: str) -> int:
+        return len(select([record()], Filters({"annotation": wanted}), all=True, limit=0))
+
+    assert [shown("k"), shown("k=v"), shown("k=w"), shown("other"), shown("k", "k=v")] == [1, 1, 0, 0, 1]

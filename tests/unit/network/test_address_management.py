@@ -125,3 +125,12 @@ def test_a_pool_that_contradicts_itself_is_refused(pool: IpamConfig, complaint: 
     with pytest.raises(InvalidParameter) as refused:
         checked_pool(pool)
     assert complaint in refused.value.message
+
+
+def test_a_subnet_says_how_full_it_is() -> None:
+    allocator = AddressAllocator(ip_network("10.1.0.0/24"), reserved=[ip_address("10.1.0.1")])
+    assert (allocator.in_use(), allocator.available()) == (3, 253)
+    allocator.take()
+    assert (allocator.in_use(), allocator.available()) == (4, 252)
+    part = AddressAllocator(ip_network("10.1.0.0/24"), within=ip_network("10.1.0.128/25"), reserved=[ip_address("10.1.0.1")])
+    assert (part.in_use(), part.available()) == (3, 127)

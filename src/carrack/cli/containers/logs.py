@@ -1,4 +1,4 @@
-"""`carrack logs`."""
+"""`carrack logs`: of one container as Docker prints them, of several with the name in front of each line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _logs(session: Session, parsed: Parsed) -> None:
-    container = session.engine.json("GET", container_path(parsed.arguments[0], "/json"))
+    containers = [session.engine.json("GET", container_path(name, "/json")) for name in parsed.arguments]
     query: dict[str, str] = {"stdout": "1", "stderr": "1", "tail": parsed.text("tail")}
     for flag in ("since", "until"):
         if parsed.text(flag):
@@ -28,6 +28,12 @@ def _logs(session: Session, parsed: Parsed) -> None:
     for flag in ("follow", "timestamps", "details"):
         if parsed.flag(flag):
             query[flag] = "1"
+    if len(containers) > 1:
+        from carrack.cli.containers.several_logs import print_several
+
+        print_several(session, containers, query)
+        return
+    container = containers[0]
     with session.engine.request("GET", container_path(container["Id"], "/logs"), query) as response:
         print_stream(response, framed=not container["Config"]["Tty"])
 
@@ -48,11 +54,10 @@ def print_stream(response: Response, *, framed: bool) -> None:
 COMMANDS = (
     Command(
         "container logs",
-        "[OPTIONS] CONTAINER",
-        "Print the logs of a container",
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Print the logs of containers",
         _logs,
         at_least=1,
-        at_most=1,
         aliases="container logs, logs",
         flags="""
             --details bool    Print what the logging driver adds

@@ -1,6 +1,6 @@
 """The conversation between carrackd and the names process: the closed list of its messages, and how they travel.
 
-    carrackd ── Put · Serve (+ sockets) · Drop · Relay (+ socket) · Unrelay · Retain · Stop ──▶ names
+    carrackd ── Put · Serve (+ sockets) · Drop · Relay (+ socket) · Unrelay · Retain · Guard · Stop ──▶ names
              ◀────────────────────────────── Done | Refused ───────────────────────────────
     names    ── the same orders, as it obeyed them ──▶ its spare (spare.py)
 
@@ -87,6 +87,12 @@ class Retain(_Message, frozen=True, tag="retain"):
     relayed: tuple[str, ...] = ()
 
 
+class Guard(_Message, frozen=True, tag="guard"):
+    """Put this firewall table back when it is flushed while no carrackd is there."""
+
+    table: str
+
+
 class Stop(_Message, frozen=True, tag="stop"):
     """End the process."""
 
@@ -102,7 +108,7 @@ class Refused(_Message, frozen=True, tag="refused"):
     message: str
 
 
-Order = Hello | Put | Serve | Drop | Relay | Unrelay | Retain | Stop
+Order = Hello | Put | Serve | Drop | Relay | Unrelay | Retain | Guard | Stop
 Answer = Done | Refused
 
 

@@ -20,6 +20,7 @@ from carrack.networks.dns.control import (
     Answer,
     Done,
     Drop,
+    Guard,
     Hello,
     Order,
     Put,
@@ -36,6 +37,7 @@ from carrack.networks.dns.server import NameServer
 from carrack.networks.dns.spare import Holdings, Spare
 from carrack.networks.dns.table import NameTable
 from carrack.networks.relays import Relays
+from carrack.networks.table_guard import TableGuard
 
 _TALK_SECONDS = 5.0
 """How long a carrackd that stops in the middle of a message may keep everyone waiting."""
@@ -57,6 +59,7 @@ class Names:
         self._ends: dict[str, int] = {}
         """Pidfds that tell of a container's end, though no carrackd is there to say so."""
         self._spare: Spare | None = None
+        self._guard: TableGuard | None = None
 
     async def run(self, holdings: Holdings, starter: socket.socket | None) -> None:
         """Serve what is held until there is nothing left to serve. `starter`: the conversation with the carrackd that began us."""
@@ -69,6 +72,7 @@ class Names:
         self._loop.add_reader(self._listener, self._accept)
         if starter is not None:
             self._join(starter)
+        self._watch_table()
         await self._end.wait()
         if self._spare is not None:
             self._spare.tell(Stop())
@@ -90,6 +94,8 @@ class Names:
 
     def _renew_spare(self) -> None:
         holdings = Holdings()
+        if self._guard is not None:
+            holdings.note(Guard(self._guard.table), [])
         for container in self._server.table.all():
             holdings.note(Put(container), [])
         for container_id, fds in self._server.all():
@@ -114,6 +120,7 @@ class Names:
     def _join(self, connection: socket.socket) -> None:
         connection.settimeout(_TALK_SECONDS)
         self._connections.add(connection)
+        self._watch_table()
         self._loop.add_reader(connection, self._hear, connection)
 
     def _hear(self, connection: socket.socket) -> None:
@@ -126,7 +133,15 @@ class Names:
             self._loop.remove_reader(connection)
             self._connections.discard(connection)
             connection.close()
+            self._watch_table()
             self._consider_end()
+
+    def _watch_table(self) -> None:
+        """The firewall table is ours to watch while there is no carrackd."""
+        if self._guard is not None and not self._connections:
+            self._guard.begin()
+        elif self._guard is not None:
+            self._guard.end()
 
     def _consider_end(self) -> None:
         if not self._connections and not len(self._server) and not len(self._relays):
@@ -160,6 +175,10 @@ class Names:
                 for container_id in set(self._relays.container_ids()) - set(relayed):
                     self._relays.close(container_id)
                 return Done(tuple(who for who, _ in self._server.all()), self._relays.container_ids())
+            case Guard(table=table):
+                if self._guard is not None:
+                    self._guard.end()
+                self._guard = TableGuard(table)
             case Stop():
                 self._end.set()
         self._forget_ends()

@@ -21,6 +21,7 @@ from carrack.kernel.process import close_all_but
 from carrack.networks.dns.control import (
     Done,
     Drop,
+    Guard,
     Order,
     Put,
     Relay,
@@ -54,6 +55,8 @@ class Holdings:
             case Relay(container_id=container_id, relay=relay):
                 key = ("relay", container_id, *relay.key)
                 self._replace(key, order, fds or self._orders.pop(key, (order, []))[1])
+            case Guard():
+                self._replace(("guard",), order, fds)
             case Drop(container_id=container_id):
                 self._forget(lambda kind, who: kind != "relay" and who == container_id)
             case Unrelay(container_id=container_id):
@@ -71,7 +74,7 @@ class Holdings:
         self._orders[key] = (order, fds)
 
     def _forget(self, is_undone: Callable[[object, object], bool]) -> None:
-        for key in [key for key in self._orders if is_undone(key[0], key[1])]:
+        for key in [key for key in self._orders if key[1:] and is_undone(key[0], key[1])]:
             for fd in self._orders.pop(key)[1]:
                 os.close(fd)
 

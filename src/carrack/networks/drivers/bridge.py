@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import threading
 from collections.abc import Collection
 from ipaddress import ip_interface, ip_network
 
@@ -36,6 +37,7 @@ INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
 
 _GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _DIRECT = {"nat": "closed", "nat-unprotected": "open", "routed": "published", "isolated": "closed"}
+_GLANCE_SECONDS = 0.0005
 _BOOLEANS = ("1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False")
 
 
@@ -200,15 +202,36 @@ class BridgeDriver:
         self._set_port(network, endpoint)
 
     def unplug(self, network: Network, endpoint: Endpoint, namespace_fd: int = -1) -> None:
-        """Delete the pair by its end on the host."""
+        """Delete the pair by its end on the host; returns when both ends are out of sight.
+
+        The kernel answers a deletion only when nobody can hold the device any more (an RCU barrier, 15 ms and more); the pair has
+        left its namespaces long before, and that is what is waited for.
+        """
         link = self._netlink.find_link(endpoint.host_interface)
         if link is None:
             return
+        deletion = _Deletion(link.index)
+        deletion.start()
+        while deletion.error is None and self._netlink.find_link(endpoint.host_interface) is not None:
+            deletion.join(_GLANCE_SECONDS)
+        if deletion.error is not None and deletion.error.errno != errno.ENODEV:
+            raise SystemFailure(f"cannot remove interface {endpoint.host_interface}: {reason(deletion.error)}") from deletion.error
+
+
+class _Deletion(threading.Thread):
+    """Deletes a link, and has the wait for the kernel's answer to itself."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(name="link-deletion", daemon=True)
+        self._index = index
+        self.error: OSError | None = None
+
+    def run(self) -> None:
         try:
-            self._netlink.delete_link(link.index)
+            with Netlink() as kernel:
+                kernel.delete_link(self._index)
         except OSError as error:
-            if error.errno != errno.ENODEV:
-                raise SystemFailure(f"cannot remove interface {endpoint.host_interface}: {reason(error)}") from error
+            self.error = error
 
 
 def is_interface_name(name: str) -> bool:
