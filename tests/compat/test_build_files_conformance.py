@@ -364,3 +364,25 @@ def test_a_bind_mount_of_a_step_stays_in_its_tree(cli: CommandLine, folder: Path
     if result.code == 0:
         assert cli.ok("run", "--rm", "mounted", "cat", "/found") == ""
     assert (victim / "key").read_text() == "host"
+
+
+@pytest.mark.peer_lacks("its builder has no mounts")
+@pytest.mark.observes("POST /build")
+@pytest.mark.parametrize("kind", ["bind", "cache"])
+@pytest.mark.parametrize("link", ["/out", "/sub/out"])
+def test_a_mount_from_a_hostile_stage_stays_in_its_tree(
+    cli: CommandLine, folder: Path, tmp_path: Path, kind: str, link: str
+) -> None:
+    """CVE-2024-11218, CVE-2024-9675, CVE-2026-44517: a stage's links are no way to the host for the source of a mount."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "key").write_text("host")
+    (folder / "Dockerfile").write_text(
+        f"FROM busybox AS evil\nRUN mkdir -p /sub && ln -s {victim} {link}\nFROM busybox\n"
+        f"RUN --mount=type={kind},from=evil,source={link},target=/m,rw find /m -name key > /found; echo x > /m/key; true\n"
+    )
+    result = cli("build", "-t", "mounted", str(folder))
+    if result.code == 0:
+        assert cli.ok("run", "--rm", "mounted", "cat", "/found") == ""
+    assert (victim / "key").read_text() == "host"
+    assert os.listdir(victim) == ["key"]

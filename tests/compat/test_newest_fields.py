@@ -50,3 +50,11 @@ def test_a_list_shows_health_annotations_and_what_a_container_was_made_from(engi
     (old,) = engine.api("GET", "/v1.43" + query).json
     assert not {"Health", "ImageManifestDescriptor"} & set(old)
     assert json.dumps(old["HostConfig"]) == '{"NetworkMode": "bridge"}'
+
+
+@pytest.mark.observes("GET /info")
+def test_a_runtime_says_what_it_can_since_1_44(engine: Engine) -> None:
+    ours = engine.api("GET", "/info").json["Runtimes"]["carrack"]
+    features = json.loads(ours["status"]["org.opencontainers.runtime-spec.features"])
+    assert features["linux"]["seccomp"]["enabled"] is True
+    assert "status" not in engine.api("GET", "/v1.43/info").json["Runtimes"]["carrack"]

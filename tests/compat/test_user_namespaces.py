@@ -160,8 +160,22 @@ def test_a_user_without_numbers_is_refused_at_the_start(make_engine: MakeEngine,
     engine.process = None
 
 
+def test_copying_in_and_out_and_committing_keep_the_owners(remapped: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("brought")
+    remapped.ok("run", "-d", "--name", "box", "busybox", "sleep", "1000")
+    remapped.ok("cp", str(tmp_path / "given"), "box:/given")
+    assert remapped.ok("exec", "box", "sh", "-c", "stat -c %u /given; cat /given; chown app /given").split() == ["0", "brought"]
+    remapped.ok("cp", "box:/given", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_text() == "brought"
+    assert "A /given" in remapped.ok("diff", "box")
+    remapped.ok("commit", "box", "kept")
+    assert remapped.ok("run", "--rm", "kept", "stat", "-c", "%u", "/given") == "1000"
+    assert remapped.ok("run", "--rm", "--userns", "host", "kept", "stat", "-c", "%u", "/given") == "1000"
+    remapped.ok("rmi", "-f", "kept")
+
+
 @pytest.mark.observes("docker cp", "docker commit", "docker diff")
-def test_copies_and_commits_speak_of_the_containers_own_numbers(remapped: CommandLine, tmp_path: Path) -> None:
+def test_volumes_and_containers_at_rest_are_copied_by_the_same_numbers(remapped: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "given").write_text("text")
     os.chown(tmp_path / "given", 1000, 1000)
     for verb, flags in (("run", ["-d"]), ("create", [])):

@@ -17,7 +17,8 @@ from tests.rig.engine import ROOT, docker_program
 from tests.rig.vm import Vm
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3000)]
-PROGRAMS = {"PATH": f"{ROOT}/.venv/bin:/opt/client:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+PATH = f"{ROOT}/.venv/bin:/opt/client:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PROGRAMS = {"PATH": PATH, "CARRACK_TEST_PATIENCE": "6"}
 MODULES = (
     "test_run_flags.py",
     "test_run_more_flags.py",
@@ -36,9 +37,7 @@ SHORT = (
     "test_run_resources.py::test_what_version_2_has_not_is_discarded_with_a_warning",
     "test_run_resources.py::test_the_speed_of_a_device_is_the_kernels_throttle",
     "test_run_flags.py::test_a_process_past_its_memory_is_killed_and_so_recorded",
-    "test_run_flags.py::test_cap_add_gives_a_power",
     "test_run_more_flags.py::test_a_device_cgroup_rule_opens_what_mknod_made",
-    "test_run_more_flags.py::test_a_cgroup_namespace_of_its_own_hides_the_hosts_tree",
     "test_run_platform_and_network_flags.py::test_a_paused_container_stands_still_and_goes_on",
 )
 LIBRARIES = ("libyajl.so.2",)
@@ -93,11 +92,10 @@ def engine_inside(machine: Vm, images: Images) -> Iterator[Vm]:
 
 
 @pytest.mark.observes("docker run --storage-opt")
-@pytest.mark.parametrize("flags", ["", "--mount type=image,source=busybox,target=/image"])
-def test_a_layer_of_limited_size_is_full_when_it_is_full(engine_inside: Vm, flags: str) -> None:
+def test_a_layer_of_limited_size_is_full_when_it_is_full(engine_inside: Vm) -> None:
     write = "dd if=/dev/zero bs=1M"
     script = f"{write} of=/big count=20; stat -c %s /big; rm /big; {write} of=/small count=4 && echo fits"
-    words = f"carrack run --rm --storage-opt size=8m {flags} busybox sh -c '{script}'"
+    words = f"carrack run --rm --storage-opt size=8m busybox sh -c '{script}'"
     done = engine_inside.run(words, env=PROGRAMS)
     size, verdict = done.stdout.split()
     assert int(size) <= 8 << 20

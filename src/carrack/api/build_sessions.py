@@ -101,9 +101,11 @@ class BuildSessions:
     """The sessions of this daemon's clients. Lives on the event loop."""
 
     def __init__(self, reception: Reception, sockets: Path) -> None:
-        """`sockets` is a directory for the agents' sockets."""
+        """`sockets` is a directory for the agents' sockets; those that a killed daemon left are removed."""
         self._reception = reception
         self._sockets = sockets
+        for left in sockets.iterdir() if sockets.is_dir() else ():
+            left.unlink(missing_ok=True)
         self._by_id: dict[str, BuildSession] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()

@@ -18,7 +18,7 @@ BUILDER_VERSION = "1"
 """The classic builder: 2 would be BuildKit."""
 
 INFO = Shape(
-    Field("Runtimes.*.status", since="1.44"),
+    Field("Runtimes.*.status", since="1.44", omitted_empty="1.44"),
     *fields("AllowNondistributableArtifactsCIDRs AllowNondistributableArtifactsHostnames", inside="RegistryConfig", gone="1.49"),
     *fields("ContainerdCommit.Expected RuncCommit.Expected InitCommit.Expected", gone="1.49"),
     Field("DefaultAddressPools", omitted_empty="1.24"),

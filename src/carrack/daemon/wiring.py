@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ from carrack.images.store import Effort
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
 from carrack.runtime import cgroups
-from carrack.runtime.cgroups.features import probe
+from carrack.runtime.cgroups.features import Features, probe
 from carrack.shim import zygote_process
 from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
 from carrack.shim.workers import Job, begin_job, run_job
@@ -293,8 +294,17 @@ def _refuse(config: DaemonConfig) -> None:
         remapping.find(config.userns_remap)
 
 
+def _cgroup_features(config: DaemonConfig) -> Features:
+    """What cgroups can limit here. Where none can be made no container can start either, and that start says why."""
+    try:
+        return probe(f"/{config.cgroup_parent.strip('/')}/probe", cgroups.detect())
+    except OSError as error:
+        logging.getLogger("carrack.daemon").warning("no cgroup can be made: %s: %s", error.filename, error.strerror)
+        return Features()
+
+
 def _settings(config: DaemonConfig) -> Settings:
-    features = probe(f"/{config.cgroup_parent.strip('/')}/probe", cgroups.detect())
+    features = _cgroup_features(config)
     return Settings(
         instance=config.instance,
         cgroup_parent=config.cgroup_parent,

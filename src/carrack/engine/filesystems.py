@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from carrack.engine import remapping, roots
+from carrack.engine import roots
 from carrack.engine.container import Container, MountPoint
 from carrack.engine.lifecycle import Lifecycle
 from carrack.engine.live import Live
@@ -221,7 +221,6 @@ class Filesystems:
         init_fd = os.dup(live.init_fd)
         try:
             seen = _view(container) if with_mounts else View()
-            seen = replace(seen, user_namespace=remapping.applies(container.host_config, self._rooms.settings.remap))
             return await Work.begin(self._rooms.begin_job, replace(job, view=seen), [init_fd, *beside])
         finally:
             os.close(init_fd)

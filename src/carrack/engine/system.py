@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TypedDict
@@ -175,10 +177,20 @@ def warnings(hosts: Sequence[str] = (), *, encrypted: bool = True) -> list[str]:
     return found
 
 
+_FEATURES = "org.opencontainers.runtime-spec.features"
+
+
 def _runtimes(runtimes: Runtimes) -> dict[str, RuntimeProgram]:
     """Our own is in this daemon's shims; its command is named for those who want to call it."""
     others = {name: RuntimeProgram(program.path, list(program.arguments) or None) for name, program in runtimes.others.items()}
-    return {OURS: RuntimeProgram("carrack-oci"), **others}
+    return {OURS: RuntimeProgram("carrack-oci", status={_FEATURES: _own_features()}), **others}
+
+
+@cache
+def _own_features() -> str:
+    from carrack.runtime.command.describe import features_document
+
+    return json.dumps(features_document(), separators=(",", ":"))
 
 
 def _has_swap_account(layout: cgroups.Layout) -> bool:

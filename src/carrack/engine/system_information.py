@@ -66,6 +66,8 @@ class RuntimeProgram(msgspec.Struct):
 
     path: str
     runtime_args: list[str] | None = msgspec.field(default=None, name="runtimeArgs")
+    status: dict[str, str] | None = None
+    """What a runtime says of its features (runtime-spec `features.md`), as JSON text under the standard's key."""
 
 
 class DiscoveredDevice(_Document):

@@ -7,6 +7,7 @@ magic links in a /proc that somebody bound into the container are never followed
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -28,14 +29,16 @@ def enter(view: View, fds: list[int], *, writes: bool) -> int:
 
     Without `writes` nothing can be changed through it. Raises OSError; Unavailable when the container has ended meanwhile.
     """
+    pidfd = -1
     if view.rootfs:
         root, taken = _of_one_at_rest(view, writes=writes)
     else:
         pidfd = fds.pop(0)
         try:
             root, taken = _of_a_running_one(view, pidfd)
-        finally:
+        except BaseException:
             os.close(pidfd)
+            raise
     mount.set_attributes(root, propagation=mount.MS_PRIVATE)
     mount.set_attributes(root, add=_NO_DEVICES if writes else LOOK_ONLY)
     for (fd, _), wanted in zip(taken, view.mounts, strict=True):
@@ -48,6 +51,9 @@ def enter(view: View, fds: list[int], *, writes: bool) -> int:
         _attach(taken, makes_places=writes and bool(view.rootfs))
         if view.read_only and writes:
             mount.set_attributes(mount.AT_FDCWD, "/", add=mount.ATTR_RDONLY)
+        if pidfd >= 0:
+            _become_its_root(pidfd)
+            os.close(pidfd)
 
     return shut_in(root, furnish=furnish)
 
@@ -55,13 +61,9 @@ def enter(view: View, fds: list[int], *, writes: bool) -> int:
 def _of_a_running_one(view: View, pidfd: int) -> tuple[int, _Taken]:
     """The root as the container has it, and what stands at the places of its mounts: taken from inside its own namespace."""
     try:
-        process.setns(pidfd, process.CLONE_NEWNS | (process.CLONE_NEWUSER if view.user_namespace else 0))
+        process.setns(pidfd, process.CLONE_NEWNS)
     except ProcessLookupError:
         raise Unavailable("the container has just ended") from None
-    if view.user_namespace:
-        os.setgroups([])
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
     inside = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     tree = mount.clone_tree("/")
     taken: _Taken = []
@@ -69,6 +71,21 @@ def _of_a_running_one(view: View, pidfd: int) -> tuple[int, _Taken]:
         taken.append((_clone_below(inside, each.destination), each.destination))
     os.close(inside)
     return tree, taken
+
+
+def _become_its_root(pidfd: int) -> None:
+    """Where the container has a user namespace, be root there: owners then have the numbers that they have inside."""
+    try:
+        process.setns(pidfd, process.CLONE_NEWUSER)
+    except ProcessLookupError:
+        raise Unavailable("the container has just ended") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # it is in ours
+            raise
+        return
+    os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
 
 
 def _clone_below(root_fd: int, path: str) -> int:

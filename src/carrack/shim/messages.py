@@ -284,8 +284,6 @@ class View(msgspec.Struct, frozen=True, omit_defaults=True):
     """In the order in which they are mounted."""
     read_only: bool = False
     """The root may not be written."""
-    user_namespace: bool = False
-    """A running container has a user namespace of its own, by whose numbers its files are to be seen."""
 
 
 class ReadPath(_Message, frozen=True, tag="read-path"):

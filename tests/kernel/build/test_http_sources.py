@@ -134,3 +134,11 @@ def test_downloads_have_a_ceiling(zygote_socket: str, web: WebServer, tmp_path: 
     assert downloads.idle_bytes <= 5000
     assert downloads.prune() > 0
     assert downloads.idle_bytes == 0
+
+
+def test_what_a_killed_daemon_left_half_fetched_is_removed(tmp_path: Path) -> None:
+    from carrack.build.remote.downloads import Downloads
+
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/new-0123").write_bytes(b"half")
+    assert Downloads(tmp_path / "kept").idle_bytes == 0

@@ -27,6 +27,7 @@ from carrack.errors import InvalidParameter, NotFound, SystemFailure, Unavailabl
 KEPT_BYTES = 2 << 30
 _PIECE_BYTES = 1 << 18
 _TIMEOUT_SECONDS = 60
+_UNFINISHED = "new-"
 
 
 class _Facts(msgspec.Struct):
@@ -57,6 +58,8 @@ class Downloads:
         self._kept_bytes = kept_bytes
         self._lock = threading.Lock()
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for unfinished in root.glob(f"{_UNFINISHED}*"):
+            unfinished.unlink(missing_ok=True)
 
     def get(self, url: str, headers: Mapping[str, str], cancel: Cancellation) -> Downloaded:
         """What a URL gives now. Raises NotFound, InvalidParameter, Unavailable, Cancelled."""
@@ -128,7 +131,7 @@ class Downloads:
         self, url: str, headers: Message, response: http.client.HTTPResponse, cancel: Cancellation, *, keep: bool
     ) -> Downloaded:
         summing = hashlib.sha256()
-        temporary = self._root / f"new-{os.urandom(8).hex()}"
+        temporary = self._root / f"{_UNFINISHED}{os.urandom(8).hex()}"
         size = 0
         try:
             with temporary.open("xb") as file:

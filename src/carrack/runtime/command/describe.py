@@ -76,7 +76,13 @@ def example() -> RuntimeSpec:
 
 def features(store: Store, arguments: Arguments) -> int:
     """`features`: the runtime-spec's features document."""
-    document = {
+    sys.stdout.write(json.dumps(features_document(), indent=2) + "\n")
+    return 0
+
+
+def features_document() -> dict[str, Any]:
+    """What this runtime can do (runtime-spec `features.md`)."""
+    return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.0",
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
@@ -99,5 +105,3 @@ def features(store: Store, arguments: Arguments) -> int:
             "mountExtensions": {"idmap": {"enabled": False}},
         },
     }
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    return 0
