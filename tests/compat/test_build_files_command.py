@@ -300,25 +300,25 @@ def test_an_agent_is_lent_connection_by_connection(carrack: CommandLine, engine:
 @pytest.mark.peer_lacks("its progress has another form")
 @pytest.mark.observes("docker build")
 def test_programs_get_buildkits_status_as_json(carrack: CommandLine, folder: Path) -> None:
-    write(folder, Dockerfile="FROM busybox\nRUN echo said\n")
+    write(folder, Dockerfile="FROM busybox\nRUN echo to programs\n")
     lines = [json.loads(line) for line in carrack("build", "--progress", "rawjson", str(folder)).stderr.splitlines()]
     vertices = {vertex["digest"]: vertex for line in lines for vertex in line.get("vertexes", ())}
-    assert any(vertex["name"].endswith("RUN echo said") and "completed" in vertex for vertex in vertices.values())
+    assert any(vertex["name"].endswith("RUN echo to programs") and "completed" in vertex for vertex in vertices.values())
     from base64 import b64decode
 
-    assert any(b64decode(log["data"]) == b"said\n" for line in lines for log in line.get("logs", ()))
+    assert any(b64decode(log["data"]) == b"to programs\n" for line in lines for log in line.get("logs", ()))
 
 
 @pytest.mark.peer_lacks("its progress has another form")
 @pytest.mark.observes("docker build")
 def test_a_person_sees_steps_with_their_times(carrack: CommandLine, folder: Path) -> None:
-    write(folder, Dockerfile="FROM busybox\nRUN echo said\n")
+    write(folder, Dockerfile="FROM busybox\nRUN echo to a person\n")
     with carrack.terminal("build", str(folder)) as screen:
         assert screen.wait() == 0
         shown = screen.seen
     assert "[+] Building" in shown
     assert "FINISHED" in shown
-    assert "=> [2/2] RUN echo said" in shown
+    assert "=> [2/2] RUN echo to a person" in shown
 
 
 @pytest.mark.peer_lacks("its progress has another form")

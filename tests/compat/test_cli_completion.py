@@ -46,7 +46,7 @@ def candidates(recorder: Recorder, *words: str) -> tuple[list[str], int]:
     ("words", "wanted"),
     [
         (["st"], ["start", "stats", "stop", "stack"]),
-        (["network", ""], ["connect", "create", "disconnect", "inspect", "ls", "prune", "rm"]),
+        (["network", ""], ["connect", "create", "disconnect", "exposure", "inspect", "ls", "prune", "rm"]),
         (["stop", ""], ["asleep", "web", "worker"]),
         (["stop", "w"], ["web", "worker"]),
         (["stop", "web", "w"], ["worker"]),

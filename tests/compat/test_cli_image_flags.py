@@ -210,3 +210,39 @@ def test_a_registrys_index_is_searched(carrack: CommandLine) -> None:
         assert carrack.ok("search", *template, "--filter", "stars=4", f"{registry.host}/web") == ""
         assert carrack.ok("search", *template, "--filter", "stars=3", f"{registry.host}/web") != ""
         assert carrack("search", "--limit", "500", f"{registry.host}/web").code == 1
+
+
+@pytest.mark.peer_lacks("it pulls another platform for an experiment")
+@pytest.mark.observes("docker pull --platform", "docker push --platform")
+def test_one_platform_is_pulled_and_pushed(carrack: CommandLine) -> None:
+    house = Registry()
+    layers = [layer_of(entry("amd64", b"here")), layer_of(entry("arm64", b"there"))]
+    house.put_index("app", "1", Packed([layers[0]]), Packed([layers[1]], architecture="arm64"))
+    with house.serving() as registry:
+        carrack.ok("pull", "--platform", "linux/arm64", f"{registry.host}/app:1")
+        assert carrack.ok("image", "inspect", "-f", "{{.Architecture}}", f"{registry.host}/app:1") == "arm64"
+        missing = carrack("pull", "--platform", "linux/s390x", f"{registry.host}/app:1")
+        assert missing.code == 1
+        assert "linux/s390x" in missing.stderr
+        carrack.ok("tag", f"{registry.host}/app:1", f"{registry.host}/copy:1")
+        carrack.ok("push", "--platform", "linux/arm64", f"{registry.host}/copy:1")
+        media_type, content = house.manifests["copy", "1"]
+        assert "index" not in media_type
+        assert "config" in json.loads(content)
+
+
+@pytest.mark.observes("docker pull --disable-content-trust", "docker push --disable-content-trust")
+def test_content_trust_is_refused_and_never_ignored(engine: Engine) -> None:
+    """Docker's own servers for it are gone: an unchecked signature would be worse than none."""
+    carrack = CommandLine(engine, [carrack_program()])
+    for words in (("pull", "busybox"), ("push", "busybox"), ("create", "busybox")):
+        refused = carrack(words[0], "--disable-content-trust=false", words[1])
+        assert refused.code in (1, 125)
+        assert "content trust is not supported" in refused.stderr
+    assert carrack("pull", "--disable-content-trust", "UPPER").stderr.startswith("invalid reference format")
+
+
+@pytest.mark.observes("docker builder prune --keep-storage")
+def test_a_build_cache_may_keep_so_much(engine: Engine) -> None:
+    carrack = CommandLine(engine, [carrack_program()])
+    assert carrack.ok("builder", "prune", "-f", "--keep-storage", "5gb").endswith("0B")

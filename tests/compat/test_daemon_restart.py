@@ -238,3 +238,13 @@ def test_a_daemon_ends_well_while_what_it_removed_is_still_on_its_way(make_engin
     assert engine.stop() == 0
     assert engine.traces() == set()  # type: ignore[attr-defined]
     engine.start()
+
+
+def test_what_a_user_stopped_begins_with_the_daemon_only_by_the_policy_always(own: CommandLine) -> None:
+    for name in ("always", "unless-stopped"):
+        own.ok("run", "-d", "--name", name, "--restart", name, "busybox", "sleep", "1000")
+        own.ok("stop", "-t", "0", name)
+    own.engine.stop()
+    own.engine.start()
+    until(lambda: own.ok("inspect", "-f", "{{.State.Status}}", "always") == "running", "the container to come back")
+    assert own.ok("inspect", "-f", "{{.State.Status}}", "unless-stopped") == "exited"

@@ -506,6 +506,7 @@ class Lifecycle:
 
     def restart_soon(self, container: Container, live: Live) -> None:
         """Begin a container again that its policy wants to run; for the daemon's own start."""
+        container.stopped_by_user = False  # `always` does not mind
         container.state.status = Status.RESTARTING
         live.restart = self.spawn(self._restart(container, live, 0.0))
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 from carrack.networks.dns.control import RelaySpec
 
-_CHUNK_BYTES = 1 << 16
+_DATAGRAM_BYTES = 1 << 16
+_COPY_BYTES = 1 << 18
 _CONNECT_SECONDS = 10.0
 _ACCEPT_BATCH = 64
 _FULL_SECONDS = 0.1
@@ -122,7 +123,7 @@ class Relays:
     def _hear(self, port: _Port) -> None:
         for _ in range(_ACCEPT_BATCH):
             try:
-                data, source, _, client = port.socket.recvmsg(_CHUNK_BYTES, 64)
+                data, source, _, client = port.socket.recvmsg(_DATAGRAM_BYTES, 64)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
@@ -160,7 +161,7 @@ class Relays:
     def _answer(self, port: _Port, client: tuple[object, ...], flow: _Flow) -> None:
         for _ in range(_ACCEPT_BATCH):
             try:
-                data = flow.socket.recv(_CHUNK_BYTES)
+                data = flow.socket.recv(_DATAGRAM_BYTES)
                 port.socket.sendmsg([data], flow.source, 0, client)
             except OSError:
                 return
@@ -220,7 +221,7 @@ async def _converse(client: socket.socket, spec: RelaySpec) -> None:
 
 async def _copy(source: socket.socket, target: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    chunk = memoryview(bytearray(_CHUNK_BYTES))
+    chunk = memoryview(bytearray(_COPY_BYTES))
     while count := await loop.sock_recv_into(source, chunk):
         await loop.sock_sendall(target, chunk[:count])
     target.shutdown(socket.SHUT_WR)

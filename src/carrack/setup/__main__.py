@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     except CarrackError as error:
         _complain(error.message)
         return 2 if isinstance(error, InvalidParameter) else 1
+    except BrokenPipeError:  # whoever read us has read enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # for what is still buffered
+        return 0
     except OSError as error:
         _complain(f"{error.filename or 'cannot go on'}: {(error.strerror or str(error)).lower()}")
         return 1

@@ -22,6 +22,7 @@ from carrack.errors import SystemFailure
 from carrack.setup.places import PREFIX, PROGRAMS, program_text
 
 _COMPLETE = ".complete"
+_REQUIREMENTS = "carrack.requirements"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def find_source() -> Source:
         lock = tomllib.loads((checkout / "uv.lock").read_text(encoding="utf-8"))
         pins = (f"{each['name']}=={each['version']}" for each in lock["package"] if each["name"] != "carrack")
         return Source(package, tuple(project["dependencies"]), tuple(sorted(pins)))
-    record = package.parent / "carrack.requirements"
+    record = package.parent / _REQUIREMENTS
     if record.exists():  # a tree of our own
         requirements, _, constraints = record.read_text(encoding="utf-8").partition("\n--\n")
         return Source(package, tuple(requirements.splitlines()), tuple(constraints.splitlines()))
@@ -85,8 +86,51 @@ def build(source: Source, *, wheels: Path | None = None) -> Path:
 
 
 def _fill(target: Path, source: Source, wheels: Path | None) -> None:
-    _run([_system_python(), "-m", "venv", str(target)], "cannot make a Python environment: is python3-venv installed?")
+    record = "\n".join(source.requirements) + "\n--\n" + "\n".join(source.constraints) + "\n"
+    twin = _with_the_same_libraries(target, record)
+    pip = [] if twin is None else ["--without-pip"]
+    _run([_system_python(), "-m", "venv", *pip, str(target)], "cannot make a Python environment: is python3-venv installed?")
     python = target / "bin/python3"
+    site = next((target / "lib").glob("python3.*/site-packages"))
+    if twin is not None:
+        _share(twin, site)
+    else:
+        _download(python, target, source, wheels)
+    shutil.copytree(source.package, site / "carrack", ignore=shutil.ignore_patterns("__pycache__"))
+    (site / _REQUIREMENTS).write_text(record, encoding="utf-8")
+    _run([str(python), "-m", "compileall", "-q", str(site / "carrack")], "")
+    write_launcher(str(target / "bin/carrack"), source=str(site))
+    for name, module in PROGRAMS.items():
+        path = target / "bin" / name
+        path.write_text(program_text(str(python), module), encoding="utf-8")
+        path.chmod(0o755)
+    (target / _COMPLETE).touch()
+
+
+def _with_the_same_libraries(target: Path, record: str) -> Path | None:
+    """The libraries of another complete tree that was made of the same releases for the same Python."""
+    release = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for other in PREFIX.iterdir():
+        site = other / "lib" / release / "site-packages"
+        written = site / _REQUIREMENTS
+        is_whole = other != target and not other.is_symlink() and (other / _COMPLETE).exists() and written.exists()
+        if is_whole and written.read_text(encoding="utf-8") == record:
+            return site
+    return None
+
+
+def _share(theirs: Path, ours: Path) -> None:
+    """An upgrade that changes no library takes no time and no room: nobody writes to these files, so two trees may have them."""
+    for path in theirs.iterdir():
+        if path.name == "carrack" or path.name == _REQUIREMENTS:
+            continue
+        if path.is_dir():
+            shutil.copytree(path, ours / path.name, copy_function=os.link, symlinks=True)
+        else:
+            os.link(path, ours / path.name)
+
+
+def _download(python: Path, target: Path, source: Source, wheels: Path | None) -> None:
     constraints = target / "constraints.txt"
     constraints.write_text("\n".join(source.constraints) + "\n", encoding="utf-8")
     install = [str(python), "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--only-binary=:all:"]
@@ -96,18 +140,7 @@ def _fill(target: Path, source: Source, wheels: Path | None) -> None:
         "cannot get the Python libraries: behind a proxy set HTTPS_PROXY, behind your own authority PIP_CERT, without a network "
         "give --wheels",
     )
-    site = next((target / "lib").glob("python3.*/site-packages"))
-    shutil.copytree(source.package, site / "carrack", ignore=shutil.ignore_patterns("__pycache__"))
-    record = "\n".join(source.requirements) + "\n--\n" + "\n".join(source.constraints) + "\n"
-    (site / "carrack.requirements").write_text(record, encoding="utf-8")
     _run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "--disable-pip-version-check", "pip", "setuptools"], "")
-    _run([str(python), "-m", "compileall", "-q", str(site / "carrack")], "")
-    write_launcher(str(target / "bin/carrack"), source=str(site))
-    for name, module in PROGRAMS.items():
-        path = target / "bin" / name
-        path.write_text(program_text(str(python), module), encoding="utf-8")
-        path.chmod(0o755)
-    (target / _COMPLETE).touch()
 
 
 def _system_python() -> str:

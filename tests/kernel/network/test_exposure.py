@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from carrack.networks.creation import NetworkRequest
-from carrack.networks.drivers.bridge import GATEWAY_MODE, TRUSTED
+from carrack.networks.drivers.bridge import GATEWAY_MODE, HOST_BINDING, TRUSTED
 from carrack.networks.endpoint import PortBinding
 from carrack.networks.exposure import MACHINE, Exposure
 from carrack.networks.networks import Networks
@@ -98,3 +98,32 @@ def test_rules_of_the_user_and_other_firewalls_are_named(lab: Lab) -> None:
     because = only(networks).because
     assert "1 rules of the chain user are asked first" in because
     assert "unless inet ufw guard drops it" in because
+
+
+@pytest.mark.parametrize(
+    ("options", "network"),
+    [
+        (NetworkOptions(ip="127.0.0.1"), "bridge"),
+        (NetworkOptions(ip="127.0.0.1"), "own"),
+        (NetworkOptions(default_options={"bridge": {HOST_BINDING: "127.0.0.1"}}), "own"),
+    ],
+)
+def test_a_default_address_keeps_ports_from_the_outside(lab: Lab, options: NetworkOptions, network: str) -> None:
+    networks = lab.open(options)
+    networks.create(NetworkRequest(name="own"))
+    box = lab.start(networks, "web", network, ports=[PortBinding(80, host_port="8080")])
+    lab.echo(box.place, 80)
+    assert reach(None, "127.0.0.1", 8080)
+    assert silent([(lab.outside, MACHINE4, 8080, "tcp"), (lab.outside, MACHINE6, 8080, "tcp")])
+    assert only(networks).reached_from == (MACHINE,)
+
+
+def test_a_port_s_own_address_goes_before_the_default(lab: Lab) -> None:
+    networks = lab.open(NetworkOptions(ip="127.0.0.1"))
+    networks.create(NetworkRequest(name="open", options={HOST_BINDING: "0.0.0.0"}))
+    box = lab.start(networks, "web", ports=[PortBinding(80, host_ip=MACHINE4, host_port="8080")])
+    other = lab.start(networks, "other", "open", ports=[PortBinding(80, host_port="9090")])
+    for each in (box, other):
+        lab.echo(each.place, 80)
+    assert reach(lab.outside, MACHINE4, 8080)
+    assert reach(lab.outside, MACHINE4, 9090)

@@ -20,6 +20,8 @@ from carrack.networks.dns.table import ContainerNames, NameTable
 Peer = tuple[str, int]
 
 _BATCH = 64
+_REMEMBERED = 4096
+"""Questions whose answers are remembered."""
 _STREAM_IDLE_SECONDS = 10.0
 _STREAM_LIMIT = 32
 """TCP conversations of one container at once."""
@@ -50,6 +52,9 @@ class NameServer:
         self._forwarder = Forwarder(upstream_port)
         self._host_servers = servers or HostServers()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._answers: dict[tuple[str, bytes], bytes] = {}
+        """(container, question) → answer, both without identifier: of this generation of the table."""
+        self._generation = -1
 
     def __len__(self) -> int:
         return len(self._places)
@@ -96,11 +101,20 @@ class NameServer:
                 return
             except OSError:
                 continue  # an ICMP error of an earlier answer: the asker has gone
-            answer = self._answer(place.container_id, data, None)
+            remembered = self._remembered(place.container_id, data)
+            answer = remembered or self._answer(place.container_id, data, None)
             if isinstance(answer, bytes):
                 _send(place.datagrams, answer, peer)
             elif answer is not None:
                 self._spawn(self._hand_on(place, data, answer, peer))
+
+    def _remembered(self, container_id: str, data: bytes) -> bytes | None:
+        """The answer to a question that was asked before in the same words, and has but one answer."""
+        if self._generation != self.table.generation or len(self._answers) > _REMEMBERED:
+            self._answers.clear()
+            self._generation = self.table.generation
+        found = self._answers.get((container_id, data[2:]))
+        return data[:2] + found if found is not None else None
 
     def _answer(self, container_id: str, data: bytes, limit: int | None) -> bytes | tuple[Query, ContainerNames] | None:
         """What the table says; or who asks, when others must be asked; None: nothing is answered."""
@@ -119,7 +133,10 @@ class NameServer:
             if name:
                 return message.respond(query, message.NO_ERROR, [(message.PTR, message.encode_name(name))], limit=limit)
         elif (found := self._records(asker, query)) is not None:
-            return message.respond(query, message.NO_ERROR, found, limit=limit)
+            answer = message.respond(query, message.NO_ERROR, found, limit=limit)
+            if len(found) <= 1 and limit is None:  # several take turns
+                self._answers[(container_id, data[2:])] = answer[2:]
+            return answer
         return query, asker
 
     def _records(self, asker: ContainerNames, query: Query) -> list[tuple[int, bytes]] | None:

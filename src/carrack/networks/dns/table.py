@@ -49,10 +49,13 @@ class NameTable:
         self._addresses: dict[tuple[str, str], str] = {}
         """(network, address) → the first name of who has it."""
         self._turns = itertools.count()
+        self.generation = 0
+        """Another one after each change: what was answered before it may be wrong now."""
 
     def put(self, container: ContainerNames) -> None:
         """Add a container, or replace what was known of it."""
         self.drop(container.id)
+        self.generation += 1
         self._containers[container.id] = container
         for endpoint in container.endpoints:
             for name in endpoint.names:
@@ -62,6 +65,7 @@ class NameTable:
 
     def drop(self, container_id: str) -> None:
         """Forget a container. Idempotent."""
+        self.generation += 1
         container = self._containers.pop(container_id, None)
         for endpoint in container.endpoints if container else ():
             for name in endpoint.names:
