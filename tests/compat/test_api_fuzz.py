@@ -28,6 +28,8 @@ PROXY = ("--http-proxy", "http://127.0.0.1:9", "--https-proxy", "http://127.0.0.
 """Nothing of this test reaches a network."""
 MISSING = {(method, plain(pattern)) for method, pattern in NOT_YET}
 GROWTH_BYTES = 16 << 20
+LEAST_DONE = 30
+"""Of all operations at least so many must have been done, or the requests test nothing but refusals."""
 LATE = 3
 """Descriptors that a daemon opens once and late: to the process that answers names, for one."""
 
@@ -114,7 +116,7 @@ def test_no_request_breaks_the_daemon(make_engine: MakeEngine, images: Images, p
     assert engine.process.poll() is None, engine.log_tail()
     assert not wrong, f"{len(wrong)} of {count}:\n" + "\n".join(wrong[:20])
     done = {(method, path) for method, path, hundreds in seen if hundreds in (1, 2, 3)}
-    assert len(done) > 60, f"only these ever succeeded: {sorted(done)}"
+    assert len(done) > LEAST_DONE, f"only these ever succeeded: {sorted(done)}"
     engine.sweep()
     assert engine.api("GET", "/containers/json?all=1").json == []
     assert engine.api("GET", "/info").json["NEventsListener"] == 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import MakeEngine
 from tests.rig.builds import build, printed, try_build
-from tests.rig.engine import CommandLine, Engine
+from tests.rig.engine import CommandLine, Engine, carrack_program
 
 BUILDKIT = "this came with BuildKit"
 LINKS = "ls /sys/class/net | tr '\\n' ' '; echo"
@@ -172,3 +174,29 @@ def test_flags_of_the_command_line(
     assert json.loads(cli.ok("image", "inspect", image))[0]["Config"]["Labels"] == {"l": "v"}
     assert "Using cache" in cli.ok(*words)
     assert "Using cache" not in cli.ok(*words, "--no-cache")
+
+
+@pytest.mark.peer_lacks(BUILDKIT)
+def test_a_device_is_there_when_it_is_described_and_allowed(make_engine: MakeEngine, tmp_path: Path) -> None:
+    described = {
+        "cdiVersion": "0.6.0",
+        "kind": "example.org/thing",
+        "devices": [{"name": "one", "containerEdits": {"env": ["THING=one"], "deviceNodes": [{"path": "/dev/zero"}]}}],
+    }
+    (tmp_path / "cdi").mkdir()
+    (tmp_path / "cdi" / "thing.json").write_text(json.dumps(described))
+    carrack = CommandLine(make_engine("--cdi-spec-dir", str(tmp_path / "cdi")), [carrack_program()])
+    folder = tmp_path / "context"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(
+        "FROM busybox\n"
+        "RUN --device=example.org/thing=one,required echo has-$THING\n"
+        "RUN --device=example.org/thing=two echo has-[$THING]\n"
+    )
+    words = ["build", "--progress", "plain", str(folder)]
+    refused = carrack(*words)
+    assert "device is not allowed" in refused.stderr
+    shown = carrack(*words, "--allow", "device")
+    assert shown.code == 0, str(shown)
+    assert "has-one" in shown.stderr
+    assert "has-[]" in shown.stderr

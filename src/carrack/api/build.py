@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from carrack.api import pruning
-from carrack.api.blocking import BlockingReader, in_thread
+from carrack.api.blocking import BlockingReader, in_own_thread, in_thread
 from carrack.api.build_events import EventStream
 from carrack.api.build_sessions import PREFIX, BuildSessions, pieces
 from carrack.api.build_stream import ClassicStream
@@ -152,15 +152,15 @@ class Build:
 
     async def _receive(self, request: Request, wanted: BuildRequest, cancel: Cancellation, stream: Stream) -> BuildRequest:
         """Take the context in, from the body or from where `remote` says."""
-        remote, builder = request.query.get("remote"), self._builder
+        remote = request.query.get("remote")
         if remote.startswith(PREFIX):
             return await self._sessions.begin(remote, wanted, stream.say, cancel)
         if remote:
-            context, lone = await builder.step(lambda: self._contexts.receive_remote(remote, stream.say, cancel))
+            context, lone = await in_own_thread(self._contexts.receive_remote, remote, stream.say, cancel)
             return replace(wanted, contexts={"": context}, dockerfile=lone or wanted.dockerfile)
         reader = BlockingReader(request.stream())
         try:
-            return replace(wanted, contexts={"": await builder.step(lambda: self._contexts.receive_tar(pieces(reader), cancel))})
+            return replace(wanted, contexts={"": await in_own_thread(self._contexts.receive_tar, pieces(reader), cancel)})
         except DataCorrupt as error:  # the client's archive, not our disk
             raise InvalidParameter(error.message) from error
 
@@ -230,6 +230,8 @@ def read_query(request: Request) -> BuildRequest:
         raise InvalidParameter("squash is only supported with experimental mode")
     if query.get("isolation") not in ("", "default"):
         raise InvalidParameter(f"unsupported isolation: {query.get('isolation')}")
+    if query.get("securityopt") not in ("", "[]", "null"):
+        raise InvalidParameter("The daemon on this platform does not support setting security options on build")
     names = tuple(query.all("t"))
     for name in names:
         new_name(name)

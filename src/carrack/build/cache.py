@@ -200,7 +200,8 @@ class BuildCache:
     # ── lists ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def all(self) -> list[Record]:
-        """Every record, the one used longest ago first."""
+        """Every record, the one used longest ago first; uses that are still on their way to the disk count."""
+        self._database.write(lambda connection: None).result()
         return [_record(row) for row in self._database.read(f"{_SELECT} ORDER BY used, key")]
 
     def last_at(self, place: str) -> Record | None:

@@ -421,6 +421,9 @@ class _Conversion:
         allowed = self._with.surroundings.allowed
         if run.security == "insecure" and "security.insecure" not in allowed:
             raise Fault("security.insecure is not allowed", "--security")
+        for device in run.devices:
+            if not allowed & {"device", f"device={device.name}"}:
+                raise Fault("device is not allowed", "--device")
         if run.network == "host" and "network.host" not in allowed and self._with.surroundings.network != "host":
             raise Fault("network.host is not allowed", "--network")
 

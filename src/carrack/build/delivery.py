@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
@@ -15,12 +17,13 @@ from carrack.build.cancellation import Cancellation
 from carrack.build.exchange import INLINE
 from carrack.build.image_export import ImageExporter, ImageWish
 from carrack.build.plan import Plan
+from carrack.build.ports import Packed
 from carrack.build.request import BuildRequest, CacheReference, Export
 from carrack.build.solver import Result
 from carrack.build.stacks import Stacks
 from carrack.build.workshop import BuildWorkshop
-from carrack.content import ContentStore
 from carrack.images.image import Image
+from carrack.images.store import ImageStore
 
 CACHE = "cache"
 """The type of an output that is the build's cache, as a layout for the client (``--cache-to type=local``)."""
@@ -54,12 +57,13 @@ class Delivery:
     """Carries exports out."""
 
     def __init__(
-        self, images: ImageExporter, files: exporters.FileExporter, caches: CacheExporter, content: ContentStore, stacks: Stacks
+        self, images: ImageExporter, files: exporters.FileExporter, caches: CacheExporter, store: ImageStore, stacks: Stacks
     ) -> None:
+        self._store = store
         self._images = images
         self._files = files
         self._caches = caches
-        self._content = content
+        self._content = store.content
         self._stacks = stacks
 
     def export(self, export: Export, build: Finished) -> Delivered:
@@ -82,6 +86,11 @@ class Delivery:
         else:
             image = self._images.export(build.plan, build.results, wish, cancel)
         return Delivered(str(image.id), wish.names, _metadata(image, wish.names))
+
+    def packer(self, stack: ExitStack) -> Callable[[Path, Cancellation], Packed]:
+        """Packs layers of the image to be while they are made; what no image comes to hold goes when the stack is closed."""
+        lease = stack.enter_context(self._store.assembling())
+        return lambda upper, cancel: self._images.pack_made(upper, lease, cancel)
 
     def send_caches(self, build: Finished) -> None:
         """Every ``--cache-to`` that goes to a registry. Raises InvalidParameter, Unauthorized, Unavailable."""

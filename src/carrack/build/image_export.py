@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
@@ -50,6 +51,7 @@ _TYPES = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "uncompressed": OCI_LA
 _AS_OCI = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
 _PIECE_BYTES = 1 << 20
 _PACKERS = 3
+_DEFAULT_COMPRESSION = "gzip"
 Attest = Callable[[Descriptor, ImageConfig, Lease], tuple[Sequence[Descriptor], Sequence[Digest]]]
 """Writes the statements on an image's manifest; gives the manifests that hold them, for its index, and every blob of them."""
 
@@ -59,7 +61,7 @@ class ImageWish:
     """How an image is exported."""
 
     names: tuple[str, ...] = ()
-    compression: str = "gzip"
+    compression: str = _DEFAULT_COMPRESSION
     level: int | None = None
     force_compression: bool = False
     """Layers of base images, too, take this compression."""
@@ -157,10 +159,18 @@ class ImageExporter:
 
     def _pack(self, layer: Layer, options: PackOptions, lease: Lease, cancel: Cancellation) -> tuple[Digest, Descriptor]:
         directory = self._images.store.snapshots.directory(layer)
-        return self.packed(lambda fd: self._files.pack_upper(directory, fd, options, cancel), options.compression, lease)
+        packed, blob = self.packed(lambda fd: self._files.pack_upper(directory, fd, options, cancel), options.compression, lease)
+        return Digest.parse(packed.diff_id), blob
 
-    def packed(self, pack: Callable[[int], Packed], compression: str, lease: Lease) -> tuple[Digest, Descriptor]:
-        """Keep what `pack` writes to a descriptor as a blob; its diff_id and descriptor."""
+    def pack_made(self, upper: Path, lease: Lease, cancel: Cancellation) -> Packed:
+        """Pack a layer that a step has just made and that an image is to hold: once, into the blob that the export will find."""
+        options = PackOptions(_DEFAULT_COMPRESSION)
+        packed, blob = self.packed(lambda fd: self._files.pack_upper(upper, fd, options, cancel), options.compression, lease)
+        self._cache.remember_blob(Digest.parse(packed.diff_id), options.compression, blob)
+        return packed
+
+    def packed(self, pack: Callable[[int], Packed], compression: str, lease: Lease) -> tuple[Packed, Descriptor]:
+        """Keep what `pack` writes to a descriptor as a blob; what was packed, and the blob."""
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         failures: list[BaseException] = []
         written: list[tuple[Digest, int]] = []
@@ -191,7 +201,7 @@ class ImageExporter:
         if failures:
             raise failures[0]
         digest, size = written[0]
-        return Digest.parse(packed.diff_id), Descriptor(_TYPES.get(compression, OCI_LAYER_GZIP), str(digest), size)
+        return packed, Descriptor(_TYPES.get(compression, OCI_LAYER_GZIP), str(digest), size)
 
     # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────
 

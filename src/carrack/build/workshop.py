@@ -28,6 +28,7 @@ from carrack.build.ports import (
     FileTrees,
     GitSource,
     LocalContext,
+    Packed,
     PackOptions,
     RemoteSources,
     Tree,
@@ -73,6 +74,10 @@ class BuildWorkshop:
     """Caches that came from elsewhere."""
     sources: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     """What was fetched: address and digests."""
+    pack_for_image: Callable[[Path, Cancellation], Packed] | None = None
+    """Packs a layer into the blob that the image will hold."""
+    of_image: frozenset[str] = frozenset()
+    """The vertices whose layers the image will hold."""
     held: list[str] = field(default_factory=list)
     """The records that this build holds until its end."""
 
@@ -183,7 +188,7 @@ class BuildWorkshop:
                 staging = self._directory(vertex.op, parent, cancel)
             case _:
                 raise SystemFailure(f"no operation: {type(vertex.op).__name__}")
-        chain, size_bytes = self._committed(parent, staging, cancel) if staging is not None else (parent, 0)
+        chain, size_bytes = self._committed(vertex, parent, staging, cancel) if staging is not None else (parent, 0)
         record = self.equipment.cache.put(
             key,
             chain_id=chain,
@@ -195,15 +200,14 @@ class BuildWorkshop:
         self._hold(record)
         return Result(chain_id=chain, key=record.key, created=record.created)
 
-    def _committed(self, parent: Digest | None, staging: Path, cancel: Cancellation) -> tuple[Digest | None, int]:
+    def _committed(self, vertex: Vertex, parent: Digest | None, staging: Path, cancel: Cancellation) -> tuple[Digest | None, int]:
         """A staging directory as a layer over `parent`; when it holds nothing, the parent itself."""
         snapshots = self.equipment.snapshots
         try:
-            null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                packed = self.equipment.files.pack_upper(staging, null, PackOptions("uncompressed"), cancel)
-            finally:
-                os.close(null)
+            if not os.listdir(staging):  # nothing to pack, and no worker needed to say so
+                snapshots.abandon(staging)
+                return parent, 0
+            packed = self._packed(vertex, staging, cancel)
             if not packed.entries:
                 snapshots.abandon(staging)
                 return parent, 0
@@ -212,6 +216,16 @@ class BuildWorkshop:
             snapshots.abandon(staging)
             raise
         return layer.chain_id, layer.size_bytes
+
+    def _packed(self, vertex: Vertex, staging: Path, cancel: Cancellation) -> Packed:
+        """The name of a layer; one that goes into the image is written in the same breath."""
+        if self.pack_for_image is not None and vertex.digest in self.of_image:
+            return self.pack_for_image(staging, cancel)
+        null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            return self.equipment.files.pack_upper(staging, null, PackOptions("uncompressed"), cancel)
+        finally:
+            os.close(null)
 
     def _run(
         self, vertex: Vertex, op: RunOp, inputs: Sequence[Result], parent: Digest | None, tell: Tell, cancel: Cancellation

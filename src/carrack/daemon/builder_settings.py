@@ -9,7 +9,7 @@ from carrack.errors import InvalidParameter
 from carrack.volumes.drivers.sizes import parse_size
 
 _SIZES = ("defaultKeepStorage", "defaultReservedSpace", "defaultMaxUsedSpace")
-_ENTITLEMENTS = {"network-host": "network.host", "security-insecure": "security.insecure"}
+_ENTITLEMENTS = {"network-host": "network.host", "security-insecure": "security.insecure", "device": "device"}
 UNBOUNDED = 1 << 62
 
 
@@ -19,7 +19,7 @@ class BuilderSettings:
 
     ceiling_bytes: int = 0
     """0: a tenth of the disk."""
-    entitlements: frozenset[str] = frozenset({"network.host"})
+    entitlements: frozenset[str] = frozenset({"network.host", "device"})
     """The rights a client may ask for with ``--allow``."""
 
 
@@ -34,7 +34,7 @@ def read(document: Mapping[str, object]) -> BuilderSettings:
     ceiling = UNBOUNDED if gc.get("enabled") is False else max(sizes, default=0)
     wanted = _table("builder.entitlements", document.get("entitlements", document.get("Entitlements", {})))
     _known("builder.entitlements", wanted, tuple(_ENTITLEMENTS))
-    granted = {"network-host": True, "security-insecure": False, **wanted}
+    granted = {"network-host": True, "security-insecure": False, "device": True, **wanted}
     return BuilderSettings(ceiling, frozenset(_ENTITLEMENTS[name] for name, on in granted.items() if on))
 
 

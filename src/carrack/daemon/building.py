@@ -125,7 +125,7 @@ def open_builder(
         exporter,
         FileExporter(files, equipment.stacks, rooms.images, exporter),
         CacheExporter(rooms.images.store, cache, files, exporter, registry),
-        content,
+        rooms.images.store,
         equipment.stacks,
     )
     importer = CacheImporter(rooms.images, registry)

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from carrack.build.cancellation import Cancellation
 from carrack.build.ports import StepMount, StepOrder
-from carrack.engine import launch, specification
-from carrack.engine.config import ContainerConfig, EndpointSettings, HostConfig, LogConfig, Ulimit
+from carrack.engine import cdi, launch, specification
+from carrack.engine.config import ContainerConfig, DeviceRequest, EndpointSettings, HostConfig, LogConfig, Ulimit
 from carrack.engine.container import Container
 from carrack.engine.launch import Launch
 from carrack.engine.rooms import Rooms
@@ -250,6 +250,7 @@ def _container(order: StepOrder, rooms: Rooms) -> Container:
         cpu_period=limits.cpuperiod,
         cpu_quota=limits.cpuquota,
         ulimits=limits.ulimits or None,
+        device_requests=_devices(order, rooms),
     )
     config = ContainerConfig(
         hostname=order.hostname,
@@ -273,6 +274,13 @@ def _container(order: StepOrder, rooms: Rooms) -> Container:
         log_driver="none",
         directory=str(rooms.directories.container(order.key)),
     )
+
+
+def _devices(order: StepOrder, rooms: Rooms) -> list[DeviceRequest] | None:
+    """The CDI devices of a step; one that is not required (``name?``) only when it is described here."""
+    known = cdi.Devices(rooms.settings.cdi_directories).names if order.devices else []
+    wanted = [name.removesuffix("?") for name in order.devices if not name.endswith("?") or name[:-1] in known]
+    return [DeviceRequest(driver="cdi", device_ids=wanted)] if wanted else None
 
 
 def _start_order(order: StepOrder, prepared: StartOrder, directory: Path) -> StartOrder:

@@ -9,7 +9,7 @@ from carrack.errors import InvalidParameter
 
 
 def test_nothing_said_is_a_tenth_of_the_disk_and_the_hosts_network_on_request() -> None:
-    assert read({}) == BuilderSettings(0, frozenset({"network.host"}))
+    assert read({}) == BuilderSettings(0, frozenset({"network.host", "device"}))
 
 
 def test_a_ceiling_is_a_size_or_none() -> None:
@@ -18,7 +18,7 @@ def test_a_ceiling_is_a_size_or_none() -> None:
 
 
 def test_rights_are_given_and_taken() -> None:
-    given = read({"entitlements": {"network-host": False, "security-insecure": True}})
+    given = read({"entitlements": {"network-host": False, "security-insecure": True, "device": False}})
     assert given.entitlements == {"security.insecure"}
 
 
