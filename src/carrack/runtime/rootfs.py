@@ -165,12 +165,21 @@ def _clone(source: str, *, recursive: bool) -> int:
 def _overlay(wanted: Mount, options: MountOptions) -> int:
     if options.bounded:
         return mount_from(lambda: _bounded(wanted, options._replace(bounded=False)), "overlay")
+    if not _takes_layers_one_by_one():  # it would fail, and the kernel's log would name each failure
+        return _overlay_by_string(wanted, options)
     try:
         return _overlay_by_layer(wanted, options)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         return _overlay_by_string(wanted, options)
+
+
+def _takes_layers_one_by_one() -> bool:
+    """Whether this is Linux 6.5 or later, which has `lowerdir+`; a release that cannot be read is tried."""
+    major, _, rest = os.uname().release.partition(".")
+    minor = rest.partition(".")[0]
+    return not (major.isdecimal() and minor.isdecimal()) or (int(major), int(minor)) >= (6, 5)
 
 
 def _bounded(wanted: Mount, options: MountOptions) -> int:
