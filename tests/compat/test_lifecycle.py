@@ -237,3 +237,43 @@ def test_stop_in_the_midst_of_restarts_is_the_end_of_them(cli: CommandLine) -> N
         assert count.startswith("exited")
         assert cli.ok("inspect", "--format", "{{.State.Status}} {{.RestartCount}}", "restless") == count
         cli.ok("start", "restless")
+
+
+@pytest.mark.observes("docker create --rm", "docker rm --volumes", "docker wait")
+def test_a_container_that_removes_itself_takes_its_anonymous_volumes_and_no_others(cli: CommandLine) -> None:
+    cli.ok("create", "--rm", "--name", "gone", "-v", "/anonymous", "-v", "named:/named", "busybox", "sh", "-c", "exit 5")
+    assert cli("start", "-a", "gone").code == 5
+    until(lambda: cli.ok("ps", "-aq") == "", "it to remove itself")
+    assert cli.ok("volume", "ls", "-q") == "named"
+
+
+@pytest.mark.observes("docker run --rm", "docker restart", "docker stop", "docker kill")
+def test_a_restart_does_not_remove_and_every_other_end_does(cli: CommandLine) -> None:
+    for number, end in enumerate((("stop", "-t", "0"), ("kill",), ("rm", "-f"))):
+        name = f"own{number}"
+        cli.ok("run", "-d", "--rm", "--name", name, "busybox", "sleep", "1000")
+        cli.ok("restart", "-t", "0", name)
+        assert cli.ok("inspect", "-f", "{{.State.Running}} {{.HostConfig.AutoRemove}}", name) == "true true"
+        cli.ok(*end, name)
+        until(lambda name=name: cli("inspect", name).code == 1, "it to be removed")  # type: ignore[misc]
+    refused = cli("create", "--rm", "--restart", "always", "busybox", "true")
+    assert refused.code != 0
+
+
+@pytest.mark.observes("docker pause", "docker unpause")
+def test_a_paused_container_stands_still_and_refuses_what_needs_it_running(cli: CommandLine) -> None:
+    script = "i=0; while :; do i=$((i+1)); echo $i >/count; done"
+    cli.ok("run", "-d", "--name", "frozen", "busybox", "sh", "-c", script)
+    cli.ok("pause", "frozen")
+    assert cli.ok("inspect", "-f", "{{.State.Status}} {{.State.Paused}} {{.State.Running}}", "frozen") == "paused true true"
+    assert "(Paused)" in cli.ok("ps", "--format", "{{.Status}}")
+    before = cli.engine.api("GET", "/containers/frozen/archive?path=/count").body
+    assert cli.engine.api("GET", "/containers/frozen/archive?path=/count").body == before
+    for words in (("pause", "frozen"), ("exec", "frozen", "true"), ("start", "frozen")):
+        assert cli(*words).code == 1, words
+    cli.ok("unpause", "frozen")
+    until(lambda: cli.engine.api("GET", "/containers/frozen/archive?path=/count").body != before, "it to count on")
+    assert cli("unpause", "frozen").code == 1
+    cli.ok("pause", "frozen")
+    cli.ok("kill", "frozen")
+    until(lambda: cli.ok("inspect", "-f", "{{.State.Status}}", "frozen") == "exited", "a killed one to end though it was paused")

@@ -208,3 +208,13 @@ def test_log_options_that_cannot_be_meant_are_refused(cli: CommandLine) -> None:
         refused = cli("create", "--log-driver", "json-file", "--log-opt", option, "busybox", "true")
         assert refused.code == 1, option
     assert cli.ok("ps", "-aq") == ""
+
+
+@pytest.mark.observes("GET /containers/{id}/logs")
+def test_what_a_short_program_said_is_there_in_the_next_breath(cli: CommandLine) -> None:
+    if cli.engine.kind == "dockerd":
+        pytest.skip("its start takes longer than such a program")
+    for number in range(5):
+        cli.ok("create", "--name", f"short{number}", "busybox", "sh", "-c", "echo said")
+        assert cli.engine.api("POST", f"/containers/short{number}/start").status == 204
+        assert cli.engine.api("GET", f"/containers/short{number}/logs?stdout=1").body.endswith(b"said\n")

@@ -146,7 +146,7 @@ def test_a_runtime_that_is_not_there_is_refused(docker_cli: CommandLine) -> None
 def test_the_daemons_file_names_runtimes_and_the_default(make_engine: MakeEngine, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     wrapper = tmp_path / "wrapper"
-    wrapper.write_text(f'#!/bin/sh\necho "$@" >> {seen}\nexec crun "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\necho "$@" >> {seen}\nexec {shutil.which("crun")} "$@"\n')
     wrapper.chmod(0o755)
     engine = make_engine(start=False)
     runtimes = {"wrapped": {"path": str(wrapper), "runtimeArgs": ["--debug"]}}

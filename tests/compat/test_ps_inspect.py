@@ -202,3 +202,48 @@ def test_top_of_a_stopped_container_is_refused(cli: CommandLine) -> None:
     ended = cli("top", "ended")
     assert ended.code == 1
     assert "is not running" in ended.stderr
+
+
+@pytest.mark.observes("docker ps --filter")
+def test_ps_filters_by_image_and_its_descendants(cli: CommandLine) -> None:
+    cli.ok("create", "--name", "base", "busybox", "true")
+    cli.ok("commit", "base", "child:1")
+    cli.ok("create", "--name", "derived", "child:1", "true")
+    cli.ok("tag", "busybox", "other:name")
+    identity = cli.ok("images", "-q", "--no-trunc", "busybox")
+    for ancestor in ("busybox", "busybox:latest", "other:name", identity, identity.removeprefix("sha256:")[:12]):
+        assert sorted(names(cli, "-a", "--filter", f"ancestor={ancestor}")) == ["base", "derived"], ancestor
+    assert names(cli, "-a", "--filter", "ancestor=child:1") == ["derived"]
+    assert names(cli, "-a", "--filter", "ancestor=nobody") == []
+
+
+@pytest.mark.observes("docker ps --filter")
+def test_ps_filters_by_age_exit_ports_networks_and_health(cli: CommandLine) -> None:
+    cli.ok("network", "create", "mine")
+    cli.ok("run", "-d", "--name", "one", "--network", "mine", "--expose", "80-82", "busybox", "sleep", "1000")
+    cli("run", "--name", "two", "busybox", "sh", "-c", "exit 3")
+    cli.ok("run", "-d", "--name", "three", "--health-cmd", "true", "--health-interval", "1h", "busybox", "sleep", "1000")
+    assert names(cli, "-a", "--filter", "before=two") == ["one"]
+    assert names(cli, "-a", "--filter", "since=two") == ["three"]
+    assert names(cli, "-a", "--filter", "exited=3") == ["two"]
+    assert names(cli, "--filter", "exited=3") == names(cli, "--filter", "before=three", "--filter", "name=two") == []
+    assert names(cli, "-a", "--filter", "expose=81") == ["one"]
+    assert names(cli, "-a", "--filter", "expose=79-90/tcp") == ["one"]
+    assert names(cli, "-a", "--filter", "network=mine") == ["one"]
+    assert names(cli, "--filter", "health=starting") == ["three"]
+    assert sorted(names(cli, "--filter", "health=none")) == ["one"]
+    assert sorted(names(cli, "--filter", "is-task=false")) == ["one", "three"]
+    assert names(cli, "--filter", "is-task=true") == []
+    missing = cli("ps", "-a", "--filter", "since=nobody")
+    assert missing.code == 1
+    assert "such container" in missing.stderr
+
+
+@pytest.mark.peer_lacks("1.56 has it")
+@pytest.mark.observes("GET /containers/json")
+def test_ps_filters_by_annotation(cli: CommandLine) -> None:
+    cli.ok("create", "--name", "noted", "--annotation", "kind=a", "busybox", "true")
+    cli.ok("create", "--name", "plain", "busybox", "true")
+    for wanted, found in (("kind", ["/noted"]), ("kind=a", ["/noted"]), ("kind=b", [])):
+        reply = cli.engine.api("GET", f'/containers/json?all=1&filters={{"annotation":["{wanted}"]}}')
+        assert [row["Names"][0] for row in reply.json] == found

@@ -267,3 +267,16 @@ def _nothing_of(engine: Engine) -> None:
     """A daemon that refused to start has made nothing: its folder on disk aside, no link, table, cgroup or process."""
     assert isinstance(engine, Carrackd)
     assert engine.traces() == set()
+
+
+def test_a_daemon_opens_as_many_files_as_it_may_and_containers_begin_with_what_it_was_given(
+    make_engine: MakeEngine, engine_pool: EnginePool
+) -> None:
+    engine = make_engine(start=False)
+    argv = engine.argv()
+    engine.argv = lambda: ["prlimit", "--nofile=300:4000", *argv]  # type: ignore[method-assign]
+    engine_pool.start(engine)
+    assert engine.process is not None
+    limits = Path(f"/proc/{engine.process.pid}/limits").read_text()
+    assert next(line.split()[3:5] for line in limits.splitlines() if "open files" in line) == ["4000", "4000"]
+    assert cli_of(engine).ok("run", "--rm", "busybox", "sh", "-c", "ulimit -Sn; ulimit -Hn").split() == ["300", "4000"]

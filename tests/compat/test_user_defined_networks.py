@@ -130,3 +130,14 @@ def test_what_is_not_connected_cannot_be_disconnected_by_force_either(cli: Comma
     cli.ok("network", "connect", "with space", "web")
     cli.ok("network", "disconnect", "--force", "with space", "web")
     assert cli("network", "disconnect", "--force", "with space", "web").code == 1
+
+
+@pytest.mark.observes("POST /networks/{id}/connect")
+def test_the_hardware_address_asked_for_is_kept_for_the_start(cli: CommandLine) -> None:
+    cli.ok("network", "create", "mine")
+    cli.ok("create", "--name", "web", "busybox", "cat", "/sys/class/net/eth1/address")
+    wish = {"Container": "web", "EndpointConfig": {"MacAddress": "02:42:ac:11:00:02"}}
+    assert cli.engine.api("POST", "/v1.41/networks/mine/connect", wish).status == 200
+    assert cli.ok("inspect", "-f", "{{.NetworkSettings.Networks.mine.MacAddress}}", "web") == "02:42:ac:11:00:02"
+    if cli.engine.kind == "carrackd":  # Docker forgets it at the start, up to API 1.53
+        assert cli.ok("start", "-a", "web") == "02:42:ac:11:00:02"

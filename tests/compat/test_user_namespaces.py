@@ -172,3 +172,19 @@ def test_copying_in_and_out_and_committing_keep_the_owners(remapped: CommandLine
     assert remapped.ok("run", "--rm", "kept", "stat", "-c", "%u", "/given") == "1000"
     assert remapped.ok("run", "--rm", "--userns", "host", "kept", "stat", "-c", "%u", "/given") == "1000"
     remapped.ok("rmi", "-f", "kept")
+
+
+@pytest.mark.observes("docker cp", "docker commit", "docker diff")
+def test_volumes_and_containers_at_rest_are_copied_by_the_same_numbers(remapped: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("text")
+    os.chown(tmp_path / "given", 1000, 1000)
+    for verb, flags in (("run", ["-d"]), ("create", [])):
+        remapped.ok(verb, *flags, "--name", verb, "-v", "/vol", "busybox", "sleep", "1000")
+        for target in ("/", "/vol"):
+            remapped.ok("cp", str(tmp_path / "given"), f"{verb}:{target}")
+        remapped.ok("cp", "-a", f"{verb}:/given", str(tmp_path / verb))
+        assert (tmp_path / verb).read_text() == "text"
+        assert remapped.ok("diff", verb).splitlines()[0] == "A /given"
+        remapped.ok("commit", verb, f"kept-{verb}:1")
+        assert remapped.ok("run", "--rm", f"kept-{verb}:1", "stat", "-c", "%u", "/given") == "1000"
+    assert remapped.ok("exec", "run", "stat", "-c", "%u", "/given", "/vol/given").split() == ["1000", "1000"]

@@ -31,9 +31,12 @@ def test_what_is_lacking_comes_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
-    def traces() -> tuple[str, list[str], list[str]]:
-        groups = sorted(str(path) for path in Path("/sys/fs/cgroup").rglob("carrack-doctor*"))
-        return Path("/proc/self/mountinfo").read_text(), groups, sorted(os.listdir(tmp_path))
+    def traces() -> tuple[list[str], list[str], list[str]]:
+        # Other tests mount, and make and remove groups, meanwhile: only what is the doctor's own counts.
+        groups = sorted(place for place, *_ in os.walk("/sys/fs/cgroup") if "carrack-doctor" in place)
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        own = [line for line in mounts if "carrack-doctor" in line or str(tmp_path) in line]
+        return own, groups, sorted(os.listdir(tmp_path))
 
     before = traces()
     doctor("--data-root", str(tmp_path))

@@ -74,7 +74,7 @@ def machine(disks: list[Path]) -> Iterator[Vm]:
 def test_flags_have_their_effect_on_version_2(machine: Vm, request: pytest.FixtureRequest) -> None:
     full = request.config.getoption("--full")
     chosen = " ".join(f"tests/compat/{name}" for name in (MODULES if full else SHORT))
-    pytest_ = f"pytest -q -rf -p no:cacheprovider --basetemp /tmp/inside --client docker {chosen}"
+    pytest_ = f"pytest -q -rf -p no:cacheprovider --timeout 900 --basetemp /tmp/inside --client docker {chosen}"
     done = machine.run(f"cd {ROOT} && {pytest_}", env=PROGRAMS, timeout_seconds=2900)
     print(done.stdout)
     assert done.code == 0, done.stdout[-20000:]

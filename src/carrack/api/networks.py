@@ -146,8 +146,6 @@ class Joining:
 
     async def connect(self, request: Request) -> Response:
         body = await read(request, NetworkConnect, required=True)
-        if body.EndpointConfig is not None and not at_least(request.version, "1.54"):
-            body.EndpointConfig.mac_address = ""
         await self._endpoints.connect(request.params["id"], body.Container, body.EndpointConfig or EndpointSettings())
         return Response(200)
 

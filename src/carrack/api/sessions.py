@@ -20,7 +20,7 @@ from carrack.http.framing import BrokenFraming, ChunkedBody, Inbox
 RELAY_BYTES = 64 << 10
 HASTY_CLIENT = "docker-sdk-python"
 """docker-py reads the head through a buffer and the stream past it: what comes in one segment with the head, it loses."""
-HEAD_READ_SECONDS = 0.2
+HEAD_READ_SECONDS = 1.0
 _POLL_SECONDS = 0.0005
 
 

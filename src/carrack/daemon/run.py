@@ -25,6 +25,7 @@ from carrack.daemon.tls import load_files, server_context
 from carrack.errors import SystemFailure
 from carrack.http import Server, serve, tls_below
 from carrack.kernel import memory
+from carrack.shim import open_files
 
 log = logging.getLogger("carrack.daemon")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR, "fatal": logging.CRITICAL}
@@ -40,6 +41,7 @@ def run(config: DaemonConfig, arguments: list[str]) -> None:
     _set_up_log(config)
     for name, value in config.further.proxies.items():
         os.environ[name.replace("-", "_").upper()] = value
+    open_files.raise_limit()
     with hold_instance(config.instance):
         _prepare_roots(config)
         _write_pidfile(config.pidfile)

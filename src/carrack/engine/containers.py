@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 
 import msgspec
@@ -19,7 +20,7 @@ from carrack.engine.copy_up import copy_up
 from carrack.engine.filters import Filters
 from carrack.engine.lifecycle import SIGKILL, Lifecycle, exit_document, stop_signal
 from carrack.engine.listing import select, until_nanoseconds
-from carrack.engine.live import HeldAttach, HeldWait
+from carrack.engine.live import HeldAttach, HeldWait, Live
 from carrack.engine.state import LIVE, Status
 from carrack.engine.streams import (
     MULTIPLEXED,
@@ -37,6 +38,8 @@ from carrack.engine.threads import in_thread
 from carrack.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere, NotModified
 from carrack.shim.messages import Attach, Resize, Wait
 
+YOUNG_SECONDS = 0.2
+"""How old a container is when its log is read without delay."""
 Mounts = list[MountPoint]
 Warnings = list[str]
 
@@ -56,7 +59,15 @@ class Containers:
 
     def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]:
         """The records that match, newest first."""
-        return select(self._rooms.table, filters, all=all, limit=limit)
+        return select(self._rooms.table, filters, all=all, limit=limit, images=self._family)
+
+    def _family(self, ref: str) -> set[str]:
+        """The ids of an image and of every image that was made from it here."""
+        try:
+            first = self._rooms.images.get(ref).id
+        except (NotFound, InvalidParameter):
+            return set()
+        return {str(image) for image in self._rooms.images.descendants(first)}
 
     async def sizes(self, container_id: str) -> Sizes:
         """Bytes of the writable layer and of the whole root."""
@@ -402,4 +413,17 @@ class Containers:
         if options.follow and shim is not None and container.state.status in LIVE:
             follow = logs.follow_order(options)
             return HandedOn(logs.content_type(container), lambda fd, head, eof: self._life.hand_on(shim, follow, fd), chunked=True)
+        if container.state.status in LIVE:
+            await self._let_grow(container, live)
         return logs.read(container, options)
+
+    async def _let_grow(self, container: Container, live: Live) -> None:
+        """Who starts a container and asks for its log in the next breath means what it says first; Docker's own start takes longer
+        than that."""
+        age_seconds = (time.time_ns() - container.state.started_at_nanoseconds) / 1e9
+        if 0 <= age_seconds < YOUNG_SECONDS:
+            try:
+                await asyncio.wait_for(live.ended.wait(), YOUNG_SECONDS - age_seconds)
+                await live.settled.wait()
+            except TimeoutError:
+                pass

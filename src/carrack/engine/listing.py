@@ -10,7 +10,7 @@ from datetime import datetime
 from carrack.engine.container import Container
 from carrack.engine.filters import Filters
 from carrack.engine.state import Status
-from carrack.errors import InvalidParameter
+from carrack.errors import InvalidParameter, NotFound
 
 KNOWN = (
     "ancestor", "before", "since", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name", "network",
@@ -20,12 +20,19 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def select(containers: Iterable[Container], filters: Filters, *, all: bool, limit: int) -> list[Container]:
-    """Newest first. `all`, a limit, or a filter on states shows those that do not run, too. Raises InvalidParameter."""
+def select(
+    containers: Iterable[Container], filters: Filters, *, all: bool, limit: int, images: Callable[[str], set[str]] | None = None
+) -> list[Container]:
+    """Newest first. `all`, a limit, or a filter on states shows those that do not run, too. Raises InvalidParameter, NotFound.
+
+    `images` gives the ids of an image and of everything made from it; none for one that is not there.
+    """
     filters.accept(*KNOWN)
     newest_first = sorted(containers, key=lambda container: container.created_at_nanoseconds, reverse=True)
     tests = list(_tests(newest_first, filters))
-    shows_all = all or limit > 0 or any(name in filters for name in ("status", "exited", "before", "since"))
+    if ancestors := filters.get("ancestor"):
+        tests.append(_descends(ancestors, images))
+    shows_all = all or limit > 0 or "status" in filters
     found: list[Container] = []
     for container in newest_first:
         if not shows_all and not container.state.running:
@@ -95,8 +102,6 @@ def _tests(containers: list[Container], filters: Filters) -> Iterable[Callable[[
             if health not in ("none", "starting", "healthy", "unhealthy"):
                 raise InvalidParameter(f"unrecognised filter value for health: {health}")
         yield lambda c: (c.state.health.status if c.state.health is not None else "none") in healths
-    if ancestors := filters.get("ancestor"):
-        yield lambda c: any(_descends(c, ancestor) for ancestor in ancestors)
     if networks := filters.get("network"):
         yield lambda c: any(n in networks or s.network_id in networks for n, s in c.networks.items())
     if volumes := filters.get("volume"):
@@ -135,12 +140,10 @@ def _has_annotation(container: Container, wanted: str) -> bool:
     return key in have and (not equals or have[key] == value)
 
 
-def _descends(container: Container, ancestor: str) -> bool:
-    bare = ancestor.removeprefix("sha256:")
-    if container.image_id.removeprefix("sha256:").startswith(bare) and len(bare) >= 4:
-        return True
-    name = container.image_reference
-    return ancestor in (name, name.removesuffix(":latest")) or f"{ancestor}:latest" == name or name.partition(":")[0] == ancestor
+def _descends(ancestors: Iterable[str], images: Callable[[str], set[str]] | None) -> Callable[[Container], bool]:
+    """Whether a container was made from one of some images, or from one that was made from them."""
+    wanted = {image for ancestor in ancestors for image in (images(ancestor) if images is not None else {ancestor})}
+    return lambda c: c.image_id in wanted
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -155,7 +158,7 @@ def _moment(containers: list[Container], ref: str) -> int:
     for container in containers:
         if container.name == bare or container.id == bare or (len(bare) >= 4 and container.id.startswith(bare)):
             return container.created_at_nanoseconds
-    raise InvalidParameter(f"No such container: {ref}")
+    raise NotFound(f"No such container: {ref}")
 
 
 def _ports(text: str, name: str) -> Iterable[tuple[int, str]]:

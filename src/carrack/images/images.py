@@ -178,6 +178,20 @@ class Images:
             parent=None,
         )
 
+    def descendants(self, image: Digest) -> set[Digest]:
+        """An image and every image that was made from it here, by commit or build."""
+        children: dict[Digest, list[Digest]] = {}
+        for each in self.store.index.all():
+            if each.parent is not None:
+                children.setdefault(each.parent, []).append(each.id)
+        found, waiting = {image}, [image]
+        while waiting:
+            for child in children.get(waiting.pop(), ()):
+                if child not in found:
+                    found.add(child)
+                    waiting.append(child)
+        return found
+
     def target(self, ref: str, image: Image) -> Descriptor:
         """What a reference to an image stands for in its registry: the manifest or the index."""
         resolved = self.store.index.resolve(ref)

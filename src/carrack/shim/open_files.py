@@ -1,4 +1,5 @@
-"""How many files a shim may have open: as many as it can, because it holds a socket for each published port.
+"""How many files a shim, and carrackd, may have open: as many as they can, because a shim holds a socket for each published port,
+and carrackd two descriptors for each container.
 
 What it starts begins with the limit that carrackd was given, as every container of Docker's does.
 """
@@ -15,6 +16,12 @@ def raise_limit() -> None:
     global _given
     _given = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_given[1], _given[1]))
+
+
+def give_back(pid: int) -> None:
+    """Give a child that was just started the limit that this process was given."""
+    if _given is not None:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, _given)
 
 
 def restore_limit() -> None:

@@ -21,7 +21,7 @@ import msgspec
 import carrack
 from carrack.errors import SystemFailure, Unavailable
 from carrack.kernel import lineage, mount
-from carrack.shim import messages, wire
+from carrack.shim import messages, open_files, wire
 from carrack.shim.messages import Greeting, Leave, StartOrder
 
 SOCKET_NAME = "zygote.sock"
@@ -174,6 +174,7 @@ def _execute(socket_path: str, build: str) -> None:
                 cwd="/",
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
             )
+            open_files.give_back(process.pid)  # long before it has imported what it needs, and looks
         finally:
             os.close(image_fd)
             os.close(writable)
