@@ -242,3 +242,20 @@ def test_compose_is_handed_to_the_program_there_is(recorder: Recorder, tmp_path:
 def test_a_word_that_is_no_plugin_is_an_unknown_command(recorder: Recorder) -> None:
     done = run([carrack_program(), "../evil"], env=recorder.environment())
     assert (done.code, done.stderr.splitlines()[0]) == (1, "carrack: unknown command: carrack ../evil")
+
+
+# -- aliases
+
+
+def test_an_alias_stands_for_the_beginning_of_a_command_line(recorder: Recorder) -> None:
+    settle(recorder, {"aliases": {"names": "ps --format {{.Names}}", "ps": "version"}})
+    said = run([carrack_program(), "names", "--no-trunc"], env=recorder.environment()).ok()
+    assert said == "web"
+    assert "CONTAINER ID" in run([carrack_program(), "ps"], env=recorder.environment()).ok(), "an alias hides no command"
+
+
+def test_builder_may_lead_to_buildx(recorder: Recorder) -> None:
+    plugin(recorder.folder / ".docker/cli-plugins", "buildx")
+    settle(recorder, {"aliases": {"builder": "buildx"}})
+    done = run([carrack_program(), "builder", "prune", "-f"], env=recorder.environment())
+    assert (done.code, done.stdout.splitlines()[0]) == (5, "args: buildx prune -f")

@@ -92,7 +92,7 @@ def _dispatch(session: Session, given: Parsed) -> None:
     elif words[0] == "help":
         _help(session, words[1:])
     else:
-        path, shown, rest = _find(session, words)
+        path, shown, rest = _find(session, _unaliased(session, words))
         if path:
             _run_command(session, path, shown, rest)
 
@@ -105,6 +105,18 @@ def _complete(session: Session, words: list[str]) -> None:
     for word, description in candidates:
         session.out.line(f"{word}\t{description}" if description and words[0] == "__complete" else word)
     session.out.line(f":{directive}")
+
+
+def _unaliased(session: Session, words: list[str]) -> list[str]:
+    """A command line without the user's own word for its beginning (`aliases` of config.json).
+
+    An alias never hides a command; `builder` alone, which Docker lets lead to buildx.
+    """
+    name = words[0]
+    if name in TOP or (name in GROUPS and name != "builder"):
+        return words
+    meant = session.config.table("aliases").get(name)
+    return [*meant.split(), *words[1:]] if isinstance(meant, str) and meant.split() else words
 
 
 def _find(session: Session, words: list[str]) -> tuple[str, str, list[str]]:
