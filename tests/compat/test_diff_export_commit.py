@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import tarfile
 import time
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.conftest import MakeEngine
 from tests.rig.engine import CommandLine, Engine, docker_program
+from tests.rig.waiting import until
 
 CHANGES = "mkdir /new; echo a >/new/file; rm /etc/group; rm -r /home; chmod 600 /etc/passwd; ln -s /new /link"
 
@@ -202,3 +204,27 @@ def test_full_copies_are_compared_and_committed_too(make_engine: MakeEngine) -> 
     assert wanted <= set(cli.ok("diff", "work").splitlines())
     cli.ok("commit", "work", "kept:1")
     assert cli.ok("run", "--rm", "kept:1", "sh", "-c", "cat /new/file; ls -d /home /etc/group 2>/dev/null; true") == "a"
+
+
+def test_a_container_goes_on_when_the_daemon_is_killed_in_the_midst_of_a_commit(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    cli = CommandLine(engine, [docker_program()])
+    script = "head -c 400000000 /dev/urandom > /big; i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.02; done"
+    cli.ok("run", "-d", "--name", "busy", "busybox", "sh", "-c", script)
+    until(lambda: cli("exec", "busy", "test", "-e", "/count").code == 0, "the big file")
+    commit = subprocess.Popen(
+        [*cli.program, "commit", "busy", "half"], env=engine.env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    until(lambda: engine.api("GET", "/containers/busy/json").json["State"]["Paused"], "the commit's pause")
+    engine.kill()
+    commit.wait(30)
+    assert commit.returncode != 0, "the commit was done before the daemon was killed"
+    engine.start()
+    assert engine.api("GET", "/containers/busy/json").json["State"]["Status"] == "running"
+    before = cli.ok("exec", "busy", "cat", "/count")
+    until(lambda: cli.ok("exec", "busy", "cat", "/count") != before, "the container to go on")
+    assert cli("image", "inspect", "half").code != 0
+    cli.ok("pause", "busy")
+    engine.kill()
+    engine.start()
+    assert engine.api("GET", "/containers/busy/json").json["State"]["Status"] == "paused", "a user's pause is the user's"

@@ -72,13 +72,16 @@ class Commits:
         """Whether it had to be paused, and is."""
         if container.state.status is not Status.RUNNING:
             return False
+        container.paused_by_commit = True  # recorded with the pause
         try:
             await self._containers.pause(container.id)
         except Conflict:  # it has ended, or somebody else was faster
+            container.paused_by_commit = False
             return False
         return True
 
     async def _unpaused(self, container: Container) -> None:
+        container.paused_by_commit = False
         try:
             await self._containers.unpause(container.id)
         except Conflict:  # killed meanwhile

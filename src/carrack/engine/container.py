@@ -119,6 +119,8 @@ class Container(msgspec.Struct):
     reviving: bool = False
     """It is being ended because it is unhealthy, to be started again."""
     stopped_by_user: bool = False
+    paused_by_commit: bool = False
+    """It stands still for the time of a commit: whoever finds it so after the daemon's end lets it go on."""
     log_driver: str = "local"
     log_path: str = ""
     directory: str = ""

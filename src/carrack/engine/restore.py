@@ -110,8 +110,23 @@ async def _reunite(life: Lifecycle, execs: Execs, container: Container) -> None:
         life.adopt(container, live, None, read_exit(container))
         return
     container.state.pid = status.pid
+    if status.exited is None and (container.paused_by_commit or not container.state.paused):
+        # frozen by a commit that was cut off, or by a pause that nobody lived to record
+        container.paused_by_commit = False
+        await in_thread(_thaw, life, container)
+        if container.state.paused:
+            life.become(container, Status.RUNNING)
     execs.adopt(container, status.execs)
     life.adopt(container, live, shim, status.exited, init_fd)
+
+
+def _thaw(life: Lifecycle, container: Container) -> None:
+    cgroup = life.cgroup(container)
+    try:
+        if cgroup.frozen():
+            cgroup.thaw()
+    except FileNotFoundError:
+        return  # it has ended meanwhile
 
 
 def _keep_init(fds: list[int]) -> int:
