@@ -35,6 +35,8 @@ class Addresses:
         self._allocators: dict[tuple[str, int], list[AddressAllocator]] = {}
         """By network and IP version, one for each subnet."""
         self._resting: dict[str, list[tuple[str, Address]]] = {}
+        self._leaving = 0
+        """Links that are gone and whose addresses are about to be free."""
         self._changed = threading.Condition()
 
     def add_network(self, network: Network) -> None:
@@ -98,9 +100,10 @@ class Addresses:
             if _try_take(allocators, found):
                 return found[0]
             # What rests will be free soon.
-            if self._changed.wait_for(lambda: not self._resting or _try_take(allocators, found), _REST_LIMIT_SECONDS) and found:
-                return found[0]
-            return allocators[-1].take()
+            self._changed.wait_for(
+                lambda: _try_take(allocators, found) or not (self._resting or self._leaving), _REST_LIMIT_SECONDS
+            )
+            return found[0] if found else allocators[-1].take()
 
     def _claim(self, network_id: str, allocator: AddressAllocator, address: Address) -> Address:
         """Take exactly this address; often it is wanted by the same container that starts again, whose last run is still ending."""
@@ -130,10 +133,16 @@ class Addresses:
         """A link is no more: what rested with it is free, and connections that were led to it are forgotten first."""
         with self._changed:
             freed = self._resting.pop(name, None)
-        if freed is not None:
+            if freed is None:
+                return
+            self._leaving += 1
+        try:
             for _, address in freed:
                 self._forget(address)
-            self._free(freed)
+        finally:
+            with self._changed:
+                self._leaving -= 1
+                self._free(freed)
 
     def resting_links(self) -> list[str]:
         with self._changed:
