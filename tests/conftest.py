@@ -6,6 +6,7 @@ function is marked ``both_clients``.
 """
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a run in a shell's background ignores ctrl-c, and so would every client that a test interrupts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.basetemp is None:
         # pytest's own folder is shared by all runs of a user, and each tries to tidy away what the others still use
         folder = tempfile.mkdtemp(prefix="ct-tests-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.conftest import Images
 from tests.contract.registry.live_registry import LiveRegistry
-from tests.rig.archives import Recipe, docker_archive
+from tests.rig.archives import Recipe, docker_archive, folder, tar
 from tests.rig.engine import CommandLine
 
 pytestmark = pytest.mark.both_clients
@@ -36,7 +37,8 @@ def guarded(tmp_path: Path) -> Iterator[str]:
 
 def published(cli: CommandLine, images: Images, *names: str) -> None:
     """Have busybox in a registry under these names, and not here."""
-    cli.ok("load", stdin=docker_archive(Recipe((images.rootfs,), names, {"Cmd": ["echo", "it came"]})))
+    own = tar([folder(f"own-{os.urandom(8).hex()}")])  # no image that is here has it
+    cli.ok("load", stdin=docker_archive(Recipe((images.rootfs, own), names, {"Cmd": ["echo", "it came"]})))
     for name in names:
         cli.ok("push", "-q", name)
     cli.ok("rmi", *names)
