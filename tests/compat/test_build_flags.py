@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.rig.engine import CommandLine, Engine
+from tests.rig.leaks import CGROUP_ROOT
 
 pytestmark = pytest.mark.both_clients
 
@@ -16,7 +18,6 @@ RUN cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.share
     /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpuset/cpuset.cpus /sys/fs/cgroup/cpuset/cpuset.mems 2>/dev/null \\
     || { cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.weight; cat /sys/fs/cgroup/cpu.max | tr ' ' '\\n'; }
 RUN cat /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.swap.max
-RUN grep -c '/under-this/' /proc/self/cgroup || cat /proc/self/cgroup
 RUN grep some.host /etc/hosts | tr '\\t' ' '; ulimit -n; df -k /dev/shm | tail -1 | awk '{print "shm", $2}'; ls /sys/class/net
 """
 
@@ -44,8 +45,13 @@ def output(cli: CommandLine, *words: str) -> str:
 )  # fmt: skip
 def test_what_steps_may_use_and_see(cli: CommandLine, tmp_path: Path) -> None:
     words = "--memory 64m --memory-swap 64m --cpu-shares 512 --cpu-period 50000 --cpu-quota 25000 --cpuset-cpus 0 --cpuset-mems 0"
-    words += " --cgroup-parent /under-this --add-host some.host:192.0.2.9 --ulimit nofile=777:777 --shm-size 1m --network none"
+    parent = f"ct-under-{os.getpid()}"
+    words += f" --cgroup-parent /{parent} --add-host some.host:192.0.2.9 --ulimit nofile=777:777 --shm-size 1m --network none"
     shown = output(cli, "--no-cache", *words.split(), folder(tmp_path, LIMITS))
+    made = list(CGROUP_ROOT.glob(f"**/{parent}"))
+    for cgroup in made:  # it was made for the steps, and is the user's
+        cgroup.rmdir()
+    assert made
     for value in (str(64 << 20), "50000", "25000", "192.0.2.9 some.host", "777", "shm 1024"):
         assert value in shown, value
     assert "eth0" not in shown
