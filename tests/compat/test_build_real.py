@@ -1,7 +1,7 @@
 """Dockerfiles as people write them, built with real packages: apt, a compiler, pip, npm, nginx.
 
 The base is a Debian by debootstrap. How this machine reaches the package archives (certificates, pip's and npm's settings) comes in
-as secrets at run time. The short form, in CI, is Debian, a compiler and a cache mount; the rest runs with --full.
+as secrets at run time.
 """
 
 from __future__ import annotations
@@ -129,12 +129,7 @@ def nginx(carrack: CommandLine, tmp_path: Path, port: int) -> None:
 CASES = {"compiled": compiled, "python": python, "node": node, "nginx": nginx}
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The first alone, or all of them with --full."""
-    if "case" in metafunc.fixturenames:
-        metafunc.parametrize("case", list(CASES) if metafunc.config.getoption("--full") else ["compiled"])
-
-
+@pytest.mark.parametrize("case", list(CASES))
 @pytest.mark.observes("docker build --tag")
 def test_a_dockerfile_as_people_write_it(carrack: CommandLine, tmp_path: Path, free_port: FreePort, case: str) -> None:
     CASES[case](carrack, tmp_path, free_port())
