@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.rig.commands import run
@@ -85,7 +86,8 @@ class Dockerd(Engine):
 
     def _remove_what_is_left(self) -> None:
         for pid in self._strays():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it was ending by itself
+                os.kill(pid, signal.SIGKILL)
         for process in (self.process, self._containerd):
             if process is not None:
                 process.wait(timeout=10)
