@@ -192,6 +192,7 @@ async def _batches(request: Request, allowed: int | None) -> AsyncIterator[list[
         async for piece in request.stream():
             total += len(piece)
             if allowed is not None and total > allowed:
+                batch.append(piece[: len(piece) - (total - allowed)])  # what is in order is kept, however it arrived
                 raise BlobTooLarge("the body is larger than announced or allowed")
             batch.append(piece)
             size += len(piece)
