@@ -35,7 +35,7 @@ from carrack.engine.streams import (
     parse_detach_keys,
 )
 from carrack.engine.threads import in_thread
-from carrack.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere, NotModified
+from carrack.errors import CarrackError, Conflict, InvalidParameter, NotFound, NotImplementedHere, NotModified
 from carrack.shim.messages import Attach, Resize, Wait
 
 YOUNG_SECONDS = 0.2
@@ -395,11 +395,29 @@ class Containers:
                 and container.state.status in LIVE
                 and (condition is not WaitCondition.REMOVED or container.host_config.auto_remove)
             ):
-                await self._life.hand_on(live.shim, lambda number: Wait(number, condition.value), fd)
+                await self._wait_at_shim(container, live, condition, fd)
             else:
                 live.waiting.append(HeldWait(condition, fd))
 
         return HandedOn("application/json", take, chunked=True)
+
+    async def _wait_at_shim(self, container: Container, live: Live, condition: WaitCondition, fd: int) -> None:
+        """Have the shim tell a client of the exit; do it ourselves where the shim leaves at this very moment."""
+        assert live.shim is not None
+        kept = os.dup(fd)
+        try:
+            await self._life.hand_on(live.shim, lambda number: Wait(number, condition.value), fd)
+        except (CarrackError, OSError):
+            gone = self._rooms.table.find(container.id) is None
+            if gone or (condition is not WaitCondition.REMOVED and container.state.status not in LIVE):
+                finish(kept, last_chunk(exit_document(container)))
+            else:
+                live.waiting.append(HeldWait(condition, kept))
+        except BaseException:
+            os.close(kept)
+            raise
+        else:
+            os.close(kept)
 
     async def logs(self, ref: str, options: LogOptions) -> Session | AsyncIterator[bytes]:
         """What the container said: a session that follows, or the content as an iterator."""
