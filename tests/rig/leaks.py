@@ -110,7 +110,9 @@ def main() -> int:
     if options.action == "save":
         options.file.write_text(json.dumps(sorted(observe())))
         return 0
-    left = settled(set(json.loads(options.file.read_text())), look=lambda: {item for item in observe() if options.only in item})
+    before = set(json.loads(options.file.read_text()))
+    # a name server that has nobody to serve and hears of no daemon ends by itself within a minute
+    left = settled(before, timeout_seconds=75, look=lambda: {item for item in observe() if options.only in item})
     for item in sorted(left):
         print(f"left behind: {item}")
     return 1 if left else 0

@@ -186,7 +186,7 @@ class Shim:
 
     def _wait(self, order: messages.Wait, sock_fd: int) -> None:
         self._guests.waiters.add(order.condition, sock_fd)
-        if self._exited is not None:
+        if self._exited is not None and (self._released or self._conversation is None):  # else once the exit is recorded
             self._guests.waiters.answer_exit(self._exited)
 
     def _streams_of(self, exec_id: str) -> Streams:
