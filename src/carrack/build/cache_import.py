@@ -18,6 +18,7 @@ from carrack.build.request import CacheReference
 from carrack.content import Lease
 from carrack.errors import CarrackError, DataCorrupt, InvalidParameter, NotFound
 from carrack.images.images import Images
+from carrack.images.registries import small_blob
 from carrack.oci.descriptor import Descriptor, Index, Manifest, decode_manifest
 from carrack.oci.digest import Digest
 from carrack.oci.image_config import ImageConfig
@@ -82,9 +83,11 @@ class CacheImporter:
         manifest = decode_manifest(raw, descriptor.media_type)
         if isinstance(manifest, Index):
             chosen = _chosen(manifest)
-            manifest = decode_manifest(_whole(registry.blob(name, credentials, chosen.name), chosen), chosen.media_type)
+            manifest = decode_manifest(
+                small_blob(registry.blob(name, credentials, chosen.name), chosen, _DOCUMENT_LIMIT_BYTES), chosen.media_type
+            )
         assert isinstance(manifest, Manifest)
-        config = _whole(registry.blob(name, credentials, manifest.config.name), manifest.config)
+        config = small_blob(registry.blob(name, credentials, manifest.config.name), manifest.config, _DOCUMENT_LIMIT_BYTES)
         if manifest.config.media_type == MEDIA_TYPE:
             document: CacheDocument | None = decode(config)
         else:
@@ -199,9 +202,11 @@ def _from_layout(context: LocalContext, tag: str) -> Imported:
         named = (descriptor.annotations or {}).get("org.opencontainers.image.ref.name", "")
         if tag and named != tag:
             continue
-        manifest = decode_manifest(_whole(read(descriptor.name), descriptor), descriptor.media_type)
+        manifest = decode_manifest(small_blob(read(descriptor.name), descriptor, _DOCUMENT_LIMIT_BYTES), descriptor.media_type)
         if isinstance(manifest, Manifest) and manifest.config.media_type == MEDIA_TYPE:
-            return Imported(decode(_whole(read(manifest.config.name), manifest.config)), read, "a layout")
+            return Imported(
+                decode(small_blob(read(manifest.config.name), manifest.config, _DOCUMENT_LIMIT_BYTES)), read, "a layout"
+            )
     raise NotFound("the layout holds no build cache of this kind")
 
 
@@ -211,18 +216,6 @@ def _chosen(index: Index) -> Descriptor:
         if descriptor.platform is not None and here.matches(descriptor.platform.value()):
             return descriptor
     raise NotFound(f"no image for {here} in the index")
-
-
-def _whole(pieces: Iterator[bytes], descriptor: Descriptor) -> bytes:
-    """A small blob, verified."""
-    content = b""
-    for piece in pieces:
-        content += piece
-        if len(content) > min(descriptor.size, _DOCUMENT_LIMIT_BYTES):
-            break
-    if len(content) != descriptor.size or Digest.of(content) != descriptor.name:
-        raise DataCorrupt(f"blob {descriptor.digest} is not what its name says")
-    return content
 
 
 def _pieces(fd: int) -> Iterator[bytes]:

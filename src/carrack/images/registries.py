@@ -142,7 +142,7 @@ class Puller:
             if isinstance(document, Index):
                 return descriptor, [each.platform for each in document.manifests if each.platform is not None]
             pieces, _ = repository.blob(document.config.name)
-            config = ImageConfig.decode(_limited(pieces, document.config))
+            config = ImageConfig.decode(small_blob(pieces, document.config, _CONFIG_LIMIT_BYTES))
             return descriptor, [PlatformDocument(config.architecture, config.os, config.variant)]
 
         return self._open().find(reference, decode_header(credentials), ask)[1]
@@ -214,12 +214,12 @@ def _domain(server: str) -> str:
     return "docker.io" if host in ("", "docker.io", "index.docker.io", "registry-1.docker.io") else host
 
 
-def _limited(pieces: Iterator[bytes], descriptor: Descriptor) -> bytes:
-    """A small blob, verified."""
+def small_blob(pieces: Iterator[bytes], descriptor: Descriptor, limit_bytes: int) -> bytes:
+    """A blob of at most so many bytes, whole and verified. Raises DataCorrupt."""
     content = b""
     for piece in pieces:
         content += piece
-        if len(content) > min(descriptor.size, _CONFIG_LIMIT_BYTES):
+        if len(content) > min(descriptor.size, limit_bytes):
             break
     if len(content) != descriptor.size or Digest.of(content) != descriptor.name:
         raise DataCorrupt(f"blob {descriptor.digest} is not what its name says")
