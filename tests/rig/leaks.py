@@ -100,6 +100,16 @@ def settled(before: set[str], *, timeout_seconds: float = 20.0, look: Callable[[
         time.sleep(0.05)
 
 
+def _origin(item: str) -> str:
+    """The last words of a process's command line: they name its folder, and that names the test."""
+    kind, _, rest = item.partition(" ")
+    try:
+        words = Path(f"/proc/{rest.rpartition(' ')[2]}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+    return f" ({words[-200:].strip()})" if kind == "process" else ""
+
+
 def main() -> int:
     """Save or compare; exit code 1 when something was left."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -114,7 +124,7 @@ def main() -> int:
     # a name server that has nobody to serve and hears of no daemon ends by itself within a minute
     left = settled(before, timeout_seconds=75, look=lambda: {item for item in observe() if options.only in item})
     for item in sorted(left):
-        print(f"left behind: {item}")
+        print(f"left behind: {item}{_origin(item)}")
     return 1 if left else 0
 
 
