@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from carrack.cli.__main__ import GLOBAL_FLAGS
 from carrack.cli.catalogue import ALIASES, GROUPS, HIDDEN, TOP, load
 from carrack.cli.flags import Flag, parse_table
+from carrack.cli.global_flags import GLOBAL_FLAGS
 from carrack.cli.help import SHOWN_DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[3]

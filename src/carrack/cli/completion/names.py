@@ -59,7 +59,7 @@ class Names:
 
             flags = {name: value for name, value in self._given.items() if name in ("host", "context", "config")}
             words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-            from carrack.cli.__main__ import GLOBAL_FLAGS
+            from carrack.cli.global_flags import GLOBAL_FLAGS
 
             self._session = Session(parse(words, parse_table(GLOBAL_FLAGS)))
         with _Patience():
