@@ -8,8 +8,7 @@ from carrack.cli.catalogue import ALIASES, ALONE, GROUPS, TOP, load
 from carrack.cli.console import ReaderGone, fill_standard_streams
 from carrack.cli.failure import PROGRAM, CommandFailure, FlagError
 from carrack.cli.flags import parse, parse_table
-from carrack.cli.global_flags import GLOBAL_FLAGS
-from carrack.cli.session import Session
+from carrack.cli.session import GLOBAL_FLAGS, Session
 from carrack.errors import CarrackError
 
 TYPE_CHECKING = False

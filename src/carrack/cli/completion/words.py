@@ -113,7 +113,7 @@ _ARGUMENTS = {
 def complete(words: Sequence[str]) -> tuple[Candidates, int]:
     """(what the last of the words may become, the directive)."""
     from carrack.cli.flags import parse_table
-    from carrack.cli.global_flags import GLOBAL_FLAGS
+    from carrack.cli.session import GLOBAL_FLAGS
 
     *before, last = words or [""]
     flags = parse_table(GLOBAL_FLAGS)
