@@ -68,7 +68,7 @@ def content(archive: bytes) -> dict[str, bytes]:
         return {member.name: tar.extractfile(member).read() for member in tar if member.isreg()}  # type: ignore[union-attr]
 
 
-@pytest.mark.observes("docker build --platform", "docker build --metadata-file")
+@pytest.mark.observes("docker build --platform")
 def test_several_platforms_become_one_index_and_what_they_share_is_done_once(
     cli: CommandLine, engine: Engine, folder: Path, tmp_path: Path
 ) -> None:
@@ -87,7 +87,6 @@ def test_several_platforms_become_one_index_and_what_they_share_is_done_once(
     assert manifests(engine, "both").keys() == found.keys()
 
 
-@pytest.mark.observes("docker build --output")
 def test_each_platform_has_a_directory_of_its_own_in_a_folder_and_in_a_tar(cli: CommandLine, folder: Path, tmp_path: Path) -> None:
     out, archive = tmp_path / "out", tmp_path / "out.tar"
     built(cli, "--platform", BOTH, "-o", f"type=local,dest={out}", "-o", f"type=tar,dest={archive}", str(folder))
@@ -116,7 +115,6 @@ def test_an_archive_of_several_platforms_holds_all_with_their_statements(cli: Co
             assert f"blobs/sha256/{blob['digest'].partition(':')[2]}" in files
 
 
-@pytest.mark.observes("docker build --push")
 def test_a_base_of_another_platform_comes_from_its_registry_and_takes_no_name_away(
     cli: CommandLine, engine: Engine, folder: Path, registry: str, tmp_path: Path
 ) -> None:
