@@ -124,9 +124,7 @@ def _raise_if_failed(data: bytes, offset: int) -> None:
 
 def _sources(flow: bytes) -> tuple[bytes, bytes]:
     """Who began a connection, and who answers in it, as packed addresses."""
-    original, reply = (
-        _first_attribute(_first_attribute(flow, kind), _TUPLE_IP) for kind in (_TUPLE_ORIGINAL, _TUPLE_REPLY)
-    )
+    original, reply = (_first_attribute(_first_attribute(flow, kind), _TUPLE_IP) for kind in (_TUPLE_ORIGINAL, _TUPLE_REPLY))
     return _source(original), _source(reply)
 
 
