@@ -2,7 +2,7 @@
 and one that outlives its container would be led to the next container with that address.
 
 The connections are found by a dump, in which the kernel can pick them (CTA_FILTER, Linux 5.8), and each is deleted by its own
-tuple; a filtered delete would be one message, but Linux knows that from 6.8 only. Any dump walks the whole hash table, empty or not:
+tuple; a filtered delete would be one message, but Linux knows that from 6.8 only. Any dump walks the whole hash table, be it empty:
 9 ms for the 262144 buckets of a machine with 16 GB. So many addresses are forgotten in one walk, and none where nothing is tracked.
 """
 
