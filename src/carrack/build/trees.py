@@ -156,6 +156,8 @@ def _pack_job(rootfs: Tree, options: PackOptions, *, whiteouts: bool) -> message
         latest_mtime_seconds=-1 if options.epoch_seconds is None else options.epoch_seconds,
         compression=compression,
         level=options.level or 0,
+        prefix=options.prefix,
+        ends=options.ends,
     )
 
 
