@@ -238,7 +238,7 @@ def test_a_container_that_joins_or_leaves_is_known_at_once(lab: Lab, networks: N
     client = lab.start(networks, "client", "red", wish=wish("client"))
     late = lab.start(networks, "late")
     joined = networks.allocate(networks.get("red"), late.id, wish("late"))
-    networks.plug(joined, late.place)
+    networks.plug(joined, late.place, pidfd=lab.init)
     assert ask(client.place, "late") == (0, [joined.ipv4])
     assert ask(late.place, "client") == (0, [client.endpoint.ipv4])
     networks.unplug(joined, now=True, netns_fd=late.place)
@@ -378,7 +378,7 @@ def test_when_both_are_lost_the_daemon_opens_the_sockets_again(
         os.kill(process, signal.SIGKILL)
     places = {box.id: box.place for box in pair}
     networks = lab.open(NetworkOptions(run_directory=tmp_path))
-    networks.reconcile({box.id for box in pair}, lambda container_id: os.dup(places[container_id]))
+    networks.reconcile({box.id for box in pair}, lambda container_id: (os.dup(places[container_id]), os.dup(lab.init)))
     assert ask(client.place, "web") == (0, [web.endpoint.ipv4])
     assert ask(web.place, "client", by="tcp") == (0, [client.endpoint.ipv4])
 
@@ -434,7 +434,7 @@ def test_when_both_die_under_a_daemon_it_starts_another_and_opens_the_sockets_ag
 ) -> None:
     web, client = pair
     places = {box.id: box.place for box in pair}
-    networks.reconcile({box.id for box in pair}, lambda container_id: os.dup(places[container_id]))
+    networks.reconcile({box.id for box in pair}, lambda container_id: (os.dup(places[container_id]), os.dup(lab.init)))
     primary = names_process(lab)
     for process in (*children(primary), primary):
         os.kill(process, signal.SIGKILL)
@@ -452,7 +452,7 @@ def test_a_look_now_and_then_finds_what_no_report_told(lab: Lab, networks: Netwo
     """A bridge that was set down, and a name that the process lost."""
     web, client = pair
     places = {box.id: box.place for box in pair}
-    networks.reconcile({box.id for box in pair}, lambda container_id: os.dup(places[container_id]))
+    networks.reconcile({box.id for box in pair}, lambda container_id: (os.dup(places[container_id]), os.dup(lab.init)))
     bridge = lab.kernel.get_link(networks.get("red").bridge)
     lab.kernel.set_link(bridge.index, up=False)
     service = networks._naming._service
