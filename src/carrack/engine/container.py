@@ -124,7 +124,6 @@ class Container(msgspec.Struct):
     log_driver: str = "local"
     log_path: str = ""
     directory: str = ""
-    rootfs_chain_id: str = ""
     exec_ids: list[str] = []
     image_manifest: Descriptor | None = None
     """The manifest of the image for the container's platform."""
