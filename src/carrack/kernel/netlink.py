@@ -24,7 +24,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import Literal
+from typing import Literal, Self
 
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
@@ -213,7 +213,7 @@ class Netlink:
     def close(self) -> None:
         self._socket.close()
 
-    def __enter__(self) -> Netlink:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
