@@ -11,13 +11,16 @@ import posixpath
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from carrack.build.bases import Bases, images_of, with_triggers
-from carrack.build.cache import BuildCache
+from carrack.build.cache import HISTORY, BuildCache
 from carrack.build.cache_import import CacheImporter, Imports, opened
+from carrack.build.cache_key import named_key
 from carrack.build.cancellation import Cancellation
 from carrack.build.convert import Circumstances, convert
 from carrack.build.delivery import Delivered, Delivery, Finished
@@ -28,12 +31,13 @@ from carrack.build.dockerfile.lint_rules import LintWarning, read_choice
 from carrack.build.dockerfile.stages import BuildInputs, Dockerfile, Stage, read_dockerfile
 from carrack.build.plan import Plan
 from carrack.build.ports import BaseImages
-from carrack.build.progress import Built, Planned, Tell, Told, Warned
+from carrack.build.progress import Built, Planned, PlannedStep, Tell, Told, Warned
 from carrack.build.request import BuildRequest
 from carrack.build.solver import Solver, VertexFailed
 from carrack.build.workshop import BuildWorkshop, Equipment
 from carrack.errors import Cancelled, CarrackError, Forbidden, InvalidParameter, NotFound
 from carrack.images.images import Images
+from carrack.oci.digest import Digest, chain_id
 from carrack.oci.platform import machine
 
 log = logging.getLogger("carrack.build")
@@ -136,10 +140,35 @@ class Builder:
         found = [*warnings, *_expanded_warnings(file, plan)]
         _warn(file, found, tell)
         _refuse_findings(file, found)
-        tell(Planned(plan.steps))
+        here = await look(lambda: self._sources_here(request)) if request.only_cache_from else None
+        tell(Planned(await look(lambda: self._lines_known(plan, request, here)) if request.remember_lines else plan.steps))
         if plan.unused_arguments:
             tell(Told(f"[Warning] One or more build-args [{' '.join(plan.unused_arguments)}] were not consumed"))
-        return await self._carry_out(file, content, plan, request, tell, cancel, tuple(found))
+        return await self._carry_out(file, content, plan, request, tell, cancel, tuple(found), here)
+
+    def _sources_here(self, request: BuildRequest) -> frozenset[Digest]:
+        """The stacks that images named by `cache_from` went through. Blocking."""
+        found: set[Digest] = set()
+        for reference in request.cache_from:
+            with suppress(NotFound, InvalidParameter):
+                diff_ids = [
+                    Digest.parse(each) for each in self._images.get(reference.attributes.get("ref", "")).config.rootfs.diff_ids
+                ]
+                found |= {chain for length in range(len(diff_ids)) if (chain := chain_id(diff_ids[: length + 1])) is not None}
+        return frozenset(found)
+
+    def _lines_known(self, plan: Plan, request: BuildRequest, here: frozenset[Digest] | None) -> tuple[PlannedStep, ...]:
+        """The steps, those marked that touch no file and were built before; from now on all were. Blocking."""
+        usable = not request.no_cache and here != frozenset()
+        steps = []
+        for step in plan.steps:
+            if step.line:
+                key = named_key("told", step.line)
+                step = msgspec.structs.replace(step, known=usable and self.cache.find(key.digest) is not None)
+                if not step.known:
+                    self.cache.put(key, kind=HISTORY, description=step.text[:200])
+            steps.append(step)
+        return tuple(steps)
 
     async def _with_images(self, file: Dockerfile, target: Stage, request: BuildRequest, bases: Bases) -> Dockerfile:
         """Resolve every image that is needed; ONBUILD instructions that one brings may need more."""
@@ -179,6 +208,7 @@ class Builder:
         tell: Tell,
         cancel: Cancellation,
         warnings: tuple[LintWarning, ...],
+        only: frozenset[Digest] | None,
     ) -> Outcome:
         epoch = _epoch(request.build_arguments)
         started = time.time_ns()
@@ -194,6 +224,7 @@ class Builder:
             epoch,
             bool(request.no_cache),
             Imports(self._images, self.equipment.cache, caches) if caches else None,
+            only,
         )
         of_image = frozenset(step.vertex.digest for step in plan.target.history if step.vertex is not None)
         lease = ExitStack()

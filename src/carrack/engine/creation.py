@@ -60,6 +60,7 @@ def draft(
     storage_options.check(create.host_config.storage_opt or {}, rooms)
     _check_donors(create.host_config, rooms)
     remapping.check(create.host_config, rooms.settings.remap)
+    create.host_config.runtime = create.host_config.runtime or create.runtime
     rooms.settings.runtimes.check(create.host_config.runtime)
     config = ContainerConfig(**{field: getattr(create, field) for field in _CONFIG_FIELDS})
     host = create.host_config
