@@ -96,7 +96,7 @@ class SnapshotterContract:
         assert snapshotter.parent(KEY) == base.chain_id
 
     def test_an_unknown_snapshot_is_not_found(self, snapshotter: Snapshotter) -> None:
-        for ask in (snapshotter.mounts, snapshotter.usage, snapshotter.parent):
+        for ask in (snapshotter.mounts, snapshotter.usage_bytes, snapshotter.parent):
             with pytest.raises(NotFound):
                 ask(KEY)
 
@@ -158,7 +158,7 @@ class SnapshotterContract:
     def test_an_image_without_layers_gives_an_empty_tree(self, snapshotter: Snapshotter, tmp_path: Path) -> None:
         snapshotter.prepare(KEY, None)
         assert self.view(snapshotter, tmp_path, "echo x > made") == ["made:x\n"]
-        assert snapshotter.usage(KEY).size_bytes == 2
+        assert snapshotter.usage_bytes(KEY) == 2
 
     def view(self, snapshotter: Snapshotter, tmp_path: Path, order: str = "true") -> list[str]:
         """What stands in a mounted snapshot, after an order was carried out in it, in a mount namespace that dies with it."""
@@ -187,9 +187,9 @@ class TestOverlay(SnapshotterContract):
 
     def test_usage_counts_only_what_the_snapshot_changed(self, snapshotter: Snapshotter, tmp_path: Path) -> None:
         snapshotter.prepare(KEY, commit(snapshotter, None, hello="x" * 1000).chain_id)
-        assert snapshotter.usage(KEY).size_bytes == 0
+        assert snapshotter.usage_bytes(KEY) == 0
         self.view(snapshotter, tmp_path, "echo 12345 > more")
-        assert snapshotter.usage(KEY).size_bytes == 6
+        assert snapshotter.usage_bytes(KEY) == 6
 
 
 class TestNative(SnapshotterContract):

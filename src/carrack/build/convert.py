@@ -93,6 +93,8 @@ class Circumstances:
     no_cache: frozenset[str] = frozenset()
     """Stages whose steps are not taken from the cache; ``*``: all."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    several: bool = False
+    """The build is for several platforms: the names of its steps say theirs."""
 
 
 def convert(file: Dockerfile, target: Stage, circumstances: Circumstances) -> Plan:
@@ -154,7 +156,7 @@ class _Conversion:
             plan = replace(plan, execution=with_fields(plan.execution, labels=labels))
         known = self._used | PROXY_ARGUMENTS | _NEVER_SEEN | set(self._file.global_values)
         unused = tuple(sorted(name for name in self._with.build_arguments if name not in known))
-        return Plan(plan, tuple(self._steps), tuple(self._images.values()), unused, tuple(self._warnings))
+        return Plan(plan, tuple(self._steps), tuple(self._images.values()), unused, tuple(self._warnings), self._with.platform)
 
     # ── a stage ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -176,7 +178,7 @@ class _Conversion:
             execution = with_fields(below.execution, on_build=None)
             scope = Scope.of_image(environment_of(execution))
             return _State(stage, below.platform, below.vertex, execution, scope, below.image, list(below.history), below.author)
-        name = f"[{self._label(stage, 1)}] FROM {stage.opening.image}"
+        name = f"[{self._label(stage, platform, 1)}] FROM {stage.opening.image}"
         vertex, image = self._source(stage.base, platform, Shown(name, stage.shown, 1, line=stage.opening.position.start))
         if image is None:
             empty = ExecutionConfig() if platform.os != "linux" else ExecutionConfig(env=[f"PATH={DEFAULT_PATH}"], working_dir="/")
@@ -288,22 +290,23 @@ class _Conversion:
         state.position += 1
         stage = state.stage
         return Shown(
-            name=f"[{self._label(stage, state.position)}] {text}",
+            name=f"[{self._label(stage, state.platform, state.position)}] {text}",
             stage=stage.shown,
             position=state.position,
             total=self._totals[stage.number],
             classic=instruction.source,
-            place=f"{stage.shown}:{state.position}",
+            place=f"{stage.shown}:{state.position}" + (f" {state.platform}" if self._with.several else ""),
             line=instruction.position.start,
             last_line=instruction.position.end,
             no_cache=bool(self._with.no_cache & {"*", stage.name, stage.shown}),
         )
 
-    def _label(self, stage: Stage, position: int) -> str:
+    def _label(self, stage: Stage, platform: Platform, position: int) -> str:
         total = self._totals[stage.number]
         width = len(str(total))
         alone = not stage.name and len(self._totals) == 1
-        return f"{position:>{width}}/{total}" if alone else f"{stage.shown} {position:>{width}}/{total}"
+        counted = f"{position:>{width}}/{total}" if alone else f"{stage.shown} {position:>{width}}/{total}"
+        return f"{platform} {counted}" if self._with.several else counted
 
     def _add_vertex(self, state: _State, vertex: Vertex, created_by: str, instruction: Instruction) -> None:
         state.vertex = vertex

@@ -10,7 +10,7 @@ from carrack.build.progress import PlannedStep
 from carrack.oci.descriptor import Descriptor
 from carrack.oci.digest import Digest
 from carrack.oci.image_config import ExecutionConfig, ImageConfig
-from carrack.oci.platform import Platform
+from carrack.oci.platform import Platform, machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,8 @@ class Plan:
     unused_arguments: tuple[str, ...] = ()
     warnings: tuple[tuple[str, str, int], ...] = ()
     """Rule, text, line: what only expansion could find."""
+    platform: Platform = field(default_factory=machine)
+    """The one that was asked for; the target's own differs where its FROM says so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ class BuildRequest:
     build_arguments: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
-    platform: Platform | None = None
+    platforms: tuple[Platform, ...] = ()
+    """One image each; none: this machine's."""
     no_cache: frozenset[str] = frozenset()
     """Stages that are built anew; `ALL_STAGES`."""
     pull: bool = False

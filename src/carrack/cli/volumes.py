@@ -8,7 +8,8 @@ from carrack.cli.containers.options import check_label
 from carrack.cli.failure import CommandFailure
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
 from carrack.cli.pruning import FORCE_FLAG, ask_or_stop, filters_query, print_report, prune_filters, prune_volumes
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import human_size
 from carrack.client.http import percent_encode
 from carrack.errors import CarrackError

@@ -139,7 +139,7 @@ class Lifecycle:
         With `explain` the answer has the container's own steps too.
         """
         rooms = self.rooms
-        opening = _Opening()
+        opening = Opening()
         await live.without_works(WORKS_SECONDS)
         prepared: Launch | None = None
         shim: Shim | None = None
@@ -321,7 +321,7 @@ class Lifecycle:
         if live.shim is None:
             if live.ended.is_set():
                 return
-            raise Conflict(f"container {container.id} is not running")
+            raise Unavailable("the container's supervisor does not answer")
         self.tell(container, "kill", {"signal": str(number)})
         try:
             await live.shim.order(lambda sequence: Signal(sequence, number, everyone=everyone))
@@ -563,8 +563,8 @@ class _Trace:
         self._last = now
 
 
-class _Opening:
-    """Keeps what a shim tells between its Started and the moment the record says so."""
+class Opening:
+    """Keeps what a shim tells before its container's record says that it runs."""
 
     def __init__(self) -> None:
         self._messages: list[object] = []

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from carrack.errors import Conflict, NotFound, SystemFailure
+from carrack.errors import CarrackError, Conflict, NotFound, SystemFailure
 from carrack.kernel.placement import spread_children
+from carrack.kernel.tree_size import tree_size
 from carrack.oci.digest import Digest, chain_id
-from carrack.snapshots.snapshotter import Layer, Usage
+from carrack.snapshots.snapshotter import Layer
 from carrack.snapshots.trash import Trash
 from carrack.state import Database, Row
 
@@ -23,9 +23,6 @@ _STAGING = "new-"
 _DIFF = "diff"
 _RESERVE = 20
 """One part in this many of the file system stays free."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_DEEPEST = 500
-"""One directory is open for each level; what lies deeper is not counted."""
 RW = "rw"
 WORK = "work"
 
@@ -89,6 +86,9 @@ class LayerStore:
             if not self.has(chain):
                 raise NotFound(f"layer {parent} does not exist") from error
             return self.get(chain)
+        except CarrackError:
+            self._trash.throw(home)  # no record names it
+            raise
         return layer
 
     def release_layers(self, connection: sqlite3.Connection, chain_id: Digest) -> tuple[Layer, ...]:
@@ -155,9 +155,9 @@ class LayerStore:
         self.parent(key)
         return self.home(key) / RW
 
-    def usage(self, key: str) -> Usage:
+    def usage_bytes(self, key: str) -> int:
         self.parent(key)
-        return tree_usage(self._containers / key / RW)
+        return tree_size(self._containers / key / RW)
 
     def free_bytes(self) -> int:
         space = os.statvfs(self._root)
@@ -211,43 +211,3 @@ def _stacked(parent: Digest | None, diff_id: Digest) -> Digest:
     stack = chain_id((diff_id,) if parent is None else (parent, diff_id))
     assert stack is not None
     return stack
-
-
-def tree_usage(path: Path) -> Usage:
-    """What the files of a tree hold, each inode once, links not followed, however its owner changes it meanwhile."""
-    seen: set[int] = set()
-    levels: list[tuple[int, list[str]]] = []
-    """The directories from the root to where we are, each with those in it that are still to be seen."""
-
-    def enter(name: str | Path, parent_fd: int | None) -> int:
-        try:
-            fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
-        except OSError:
-            return 0  # it has gone, or is something else by now
-        directories: list[str] = []
-        levels.append((fd, directories))
-        found = 0
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue
-                if status.st_ino in seen:
-                    continue
-                seen.add(status.st_ino)
-                if stat.S_ISDIR(status.st_mode):
-                    directories.append(entry.name)
-                else:
-                    found += status.st_size
-        return found
-
-    size_bytes = enter(path, None)
-    while levels:
-        fd, directories = levels[-1]
-        if directories and len(levels) < _DEEPEST:
-            size_bytes += enter(directories.pop(), fd)
-        else:
-            levels.pop()
-            os.close(fd)
-    return Usage(size_bytes, len(seen))

@@ -35,14 +35,6 @@ class Layer:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a snapshot's own changes take: the content of its files, each inode once."""
-
-    size_bytes: int
-    inodes: int
-
-
 class Snapshotter(Protocol):
     """Layers and snapshots. Every method may be called from any thread."""
 
@@ -107,8 +99,8 @@ class Snapshotter(Protocol):
     def changes(self, key: str) -> Path:
         """The directory that holds a snapshot's own changes, in the form of a layer. Raises NotFound."""
 
-    def usage(self, key: str) -> Usage:
-        """What a snapshot's own changes take. Raises NotFound."""
+    def usage_bytes(self, key: str) -> int:
+        """What a snapshot's own changes take: the content of its files, each inode once. Raises NotFound."""
 
     def free_bytes(self) -> int:
         """How much may still be put here: the free space less a reserve, so that no image can fill the disk.
