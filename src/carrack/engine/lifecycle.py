@@ -391,9 +391,7 @@ class Lifecycle:
         if order.removed:
             self._answer_waiting(container, live, lambda condition: True)
         if live.shim is not None:
-            if not live.shim.closed:
-                live.shim.tell(order)
-            live.shim.close()
+            live.shim.dismiss(order)
             live.shim = None
 
     def _demolish(self, container: Container, volumes: bool) -> None:
