@@ -218,7 +218,7 @@ class Builder:
             bool(request.no_cache),
             Imports(self._images, self.equipment.cache, caches) if caches else None,
         )
-        made = [step.vertex for plan in plans for step in plan.target.history if step.vertex is not None]
+        made = [vertex for plan in plans for vertex in plan.target.made]
         lease = ExitStack()
         if epoch is None and any(
             export.type in ("image", "docker", "moby") and not export.attributes for export in request.exports

@@ -57,7 +57,7 @@ class CacheExporter:
 
     def inline(self, plan: Plan, results: Mapping[str, Result]) -> bytes:
         """The document that goes into the image's own configuration: the steps of its last stage."""
-        keys = {results[step.vertex.digest].key for step in plan.target.history if step.vertex is not None}
+        keys = {results[vertex.digest].key for vertex in plan.target.made}
         return CacheDocument(tuple(_travelling(self._store.snapshots, each) for each in self._records(keys))).encoded()
 
     def export(
@@ -100,8 +100,7 @@ class CacheExporter:
         cancel: Cancellation,
     ) -> CacheDocument:
         everything = attributes.get("mode", "min") == "max"
-        made = [step.vertex for plan in plans for step in plan.target.history if step.vertex is not None]
-        of_target = {results[vertex.digest].key for vertex in made}
+        of_target = {results[vertex.digest].key for plan in plans for vertex in plan.target.made}
         keys = {result.key for result in results.values() if result.key} if everything else of_target
         records = self._records(keys)
         blobs: dict[str, Descriptor] = {}

@@ -51,6 +51,7 @@ from carrack.build.graph import (
     RunOp,
     Selection,
     Shown,
+    StackOp,
     Vertex,
 )
 from carrack.build.plan import (
@@ -359,7 +360,14 @@ class _Conversion:
             parents=parents,
             excludes=copy.excludes,
         )
-        self._add_vertex(state, Vertex(op, self._on(state, *inputs), shown), history.of_copy(copy), copy)
+        if not copy.link:
+            self._add_vertex(state, Vertex(op, self._on(state, *inputs), shown), history.of_copy(copy), copy)
+            return
+        vertex = Vertex(op, tuple(inputs), shown)
+        if state.vertex is not None:
+            linked = Input(vertex, label=f"the layer of {keyword} --link")
+            vertex = Vertex(StackOp(), (Input(state.vertex, label="the step below"), linked), replace(shown, name=""))
+        self._add_vertex(state, vertex, history.of_copy(copy), copy)
 
     def _copied(self, state: _State, copy: Copy | Add, source: str, number: int) -> tuple[Vertex, CopyPart] | None:
         """Where one source comes from, and what of it; None for a stage that is empty."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from carrack.build.graph import Vertex
+from carrack.build.graph import StackOp, Vertex
 from carrack.build.progress import PlannedStep
 from carrack.oci.descriptor import Descriptor
 from carrack.oci.digest import Digest
@@ -67,6 +67,13 @@ class StagePlan:
     image: BaseImage | None
     """The image at the bottom; None for scratch."""
     author: str = ""
+
+    @property
+    def made(self) -> tuple[Vertex, ...]:
+        """The vertices that made the image's layers."""
+        own = [step.vertex for step in self.history if step.vertex is not None]
+        linked = [vertex.inputs[1].vertex for vertex in own if isinstance(vertex.op, StackOp)]
+        return (*own, *linked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from carrack.build.cache_import import Imported, Imports
 from carrack.build.cache_key import Key, named_key
 from carrack.build.cache_mounts import CacheMounts
 from carrack.build.cancellation import Cancellation
-from carrack.build.graph import ContextOp, CopyOp, DirectoryOp, ImageOp, RemoteOp, RunOp, Selection, Vertex, plain
+from carrack.build.graph import ContextOp, CopyOp, DirectoryOp, ImageOp, RemoteOp, RunOp, Selection, StackOp, Vertex, plain
 from carrack.build.plan import Surroundings
 from carrack.build.ports import (
     ChecksumOrder,
@@ -178,6 +178,8 @@ class BuildWorkshop:
         base = _base(vertex, inputs)
         parent = base.chain_id if base is not None else None
         self.need(parent, cancel)
+        if isinstance(vertex.op, StackOp):
+            return self._stacked(vertex, key, inputs, cancel)
         staging: Path | None
         match vertex.op:
             case RunOp():
@@ -196,6 +198,25 @@ class BuildWorkshop:
             description=vertex.shown.name,
             size_bytes=size_bytes,
             parents=tuple(dict.fromkeys(result.key for result in inputs if result.key)),
+        )
+        self._hold(record)
+        return Result(chain_id=chain, key=record.key, created=record.created)
+
+    def _stacked(self, vertex: Vertex, key: Key, inputs: Sequence[Result], cancel: Cancellation) -> Result:
+        """A layer over another base: a record and nothing else, however large it is."""
+        base, linked = inputs
+        self.need(linked.chain_id, cancel)
+        chain = base.chain_id
+        if linked.chain_id is not None:
+            chain = self.equipment.snapshots.restack(base.chain_id, linked.chain_id).chain_id
+        parents = tuple(dict.fromkeys(result.key for result in inputs if result.key))
+        record = self.equipment.cache.put(
+            key,
+            chain_id=chain,
+            place=vertex.shown.place,
+            description=f"stacked: {vertex.shown.classic}"[:200],
+            parents=parents,
+            created=linked.created,
         )
         self._hold(record)
         return Result(chain_id=chain, key=record.key, created=record.created)

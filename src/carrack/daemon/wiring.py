@@ -35,7 +35,7 @@ from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
-from carrack.daemon import scope
+from carrack.daemon import scope, slices
 from carrack.daemon.builder_on_demand import BuilderOnDemand
 from carrack.daemon.config import DaemonConfig
 from carrack.engine import apparmor, cdi, image_mounts, oci_runtimes, remapping, roots
@@ -300,6 +300,7 @@ def _changing_facts(config: DaemonConfig) -> ChangingFacts:
 def _refuse(config: DaemonConfig) -> None:
     """Raises what the settings would say of this host, before anything is started that would have to be ended again."""
     oci_runtimes.here(config.runtimes, config.default_runtime)
+    slices.here(config.further.cgroup_driver)
     if config.userns_remap:
         remapping.find(config.userns_remap)
 
@@ -318,6 +319,8 @@ def _settings(config: DaemonConfig) -> Settings:
     return Settings(
         instance=config.instance,
         cgroup_parent=config.cgroup_parent,
+        slices=slices.here(config.further.cgroup_driver),
+        slices_only=config.further.cgroup_driver == "systemd",
         log_driver=config.log_driver,
         log_options=config.log_opts,
         dns=tuple(config.dns),

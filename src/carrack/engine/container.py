@@ -124,6 +124,8 @@ class Container(msgspec.Struct):
     log_driver: str = "local"
     log_path: str = ""
     directory: str = ""
+    cgroup: str = ""
+    """The path of its cgroup since its last start: what the daemon is told of parents may change meanwhile."""
     rootfs_chain_id: str = ""
     exec_ids: list[str] = []
     image_manifest: Descriptor | None = None

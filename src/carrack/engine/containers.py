@@ -72,9 +72,9 @@ class Containers:
     async def sizes(self, container_id: str) -> Sizes:
         """Bytes of the writable layer and of the whole root."""
         container = self.get(container_id)
-        usage = await in_thread(self._rooms.snapshots.usage, container.id)
+        changed = await in_thread(self._rooms.snapshots.usage_bytes, container.id)
         below = await in_thread(self._image_size, container.image_id)
-        return Sizes(usage.size_bytes, usage.size_bytes + below)
+        return Sizes(changed, changed + below)
 
     def _image_size(self, image_id: str) -> int:
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import image_mounts, launch, request, specification, storage_options
+from carrack.engine import cgroup_places, image_mounts, launch, request, specification, storage_options
 from carrack.engine.container import Container, Explanation, Step
 from carrack.engine.launch import Launch
 from carrack.engine.live import Live
@@ -101,8 +101,8 @@ class Lifecycle:
         return cgroups.open(self.cgroup_path(container))
 
     def cgroup_path(self, container: Container) -> str:
-        parent = container.host_config.cgroup_parent or self.rooms.settings.cgroup_parent
-        return f"/{parent.strip('/')}/{container.id}"
+        parent, slices = container.host_config.cgroup_parent or self.rooms.settings.cgroup_parent, self.rooms.settings.slices
+        return container.cgroup or cgroup_places.place(container.id, parent, slices=slices is not None)
 
     def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run something beside, until it ends or the daemon closes."""
@@ -173,8 +173,7 @@ class Lifecycle:
         if started.trace:
             steps = ", ".join(f"{step} {microseconds}" for step, microseconds in (*trace.steps, *started.trace))
             log.debug("start of %s, in microseconds: %s", container.id[:12], steps)
-        for port in prepared.held:
-            port.close()
+        await in_thread(launch.release, prepared) if prepared.scope is not None else launch.release(prepared)
         live.drop_clients(attached, waiting)
         live.shim = shim
         live.ended.clear()

@@ -46,7 +46,7 @@ class Overlay(LayerStore):
         if parent is None:
             # overlayfs wants a lower directory; an image without layers has none, and needs no overlay.
             return (Mount("bind", str(rw), options=("rbind", "rw")),)
-        lower = tuple(str(self.directory(layer)) for layer in self.chain(parent))
+        lower = tuple(map(str, self.directories(parent)))
         return (Mount("overlay", "overlay", options=(f"upperdir={rw}", f"workdir={work}"), lower=lower),)
 
 
