@@ -375,9 +375,7 @@ class Lifecycle:
         live.drop_attached()
         self._answer_waiting(container, live, lambda condition: True)
         if live.shim is not None:
-            if not live.shim.closed:
-                live.shim.tell(Forget(removed=True))
-            live.shim.close()
+            live.shim.dismiss(Forget(removed=True))
             live.shim = None
         self._lives.pop(container.id, None)
         self.tell(container, "destroy")
@@ -476,9 +474,7 @@ class Lifecycle:
                 _plan_restart(container, ran_nanoseconds / 1e9)
             await asyncio.wrap_future(self.rooms.table.save(container))
             if live.shim is not None:
-                if not live.shim.closed:
-                    live.shim.tell(Forget())
-                live.shim.close()
+                live.shim.dismiss(Forget())
                 live.shim = None
             if again:
                 self.restart_later(container, live)
