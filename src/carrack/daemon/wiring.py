@@ -181,7 +181,7 @@ async def _build(config: DaemonConfig, database: Database, zygote: StartingZygot
     containers_root = config.data_root / "containers"
     containers_root.mkdir(mode=0o710, exist_ok=True)
     trash = Trash(config.data_root / "trash")
-    driver: type[Native] | type[Overlay] = Native if config.storage_driver in ("native", "vfs") else Overlay
+    driver: type[Native | Overlay] = Native if config.storage_driver in ("native", "vfs") else Overlay
     snapshots = driver(config.data_root / "layers", containers_root, database, trash)
     content = FilesystemContent(config.data_root / "blobs", config.data_root / "ingest")
     table = Table(database)

@@ -115,7 +115,6 @@ def draft(
         links=linked,
         log_driver=host.log_config.type,
         directory=str(directory),
-        rootfs_chain_id=str(image.chain_id or ""),
         mounts=points,
     )
     container.log_path = log_options.path_for(container)
