@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import isal
@@ -53,14 +53,9 @@ class StartingZygote:
 
     def __init__(self, exec_root: str) -> None:
         self.socket_path = os.path.join(exec_root, SOCKET_NAME)
-        self._outcome: Future[Zygote] = Future()
-        threading.Thread(target=self._start, args=(exec_root,), name="zygote-start", daemon=True).start()
-
-    def _start(self, exec_root: str) -> None:
-        try:
-            self._outcome.set_result(spawn_zygote(exec_root))
-        except BaseException as error:  # the thread's root: it belongs to who asks for the result
-            self._outcome.set_exception(error)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="zygote-start")
+        self._outcome = pool.submit(spawn_zygote, exec_root)
+        pool.shutdown(wait=False)
 
     def result(self) -> Zygote:
         """Wait for it. Raises what `spawn_zygote` raises."""
