@@ -126,7 +126,6 @@ class Container(msgspec.Struct):
     directory: str = ""
     cgroup: str = ""
     """The path of its cgroup since its last start: what the daemon is told of parents may change meanwhile."""
-    rootfs_chain_id: str = ""
     exec_ids: list[str] = []
     image_manifest: Descriptor | None = None
     """The manifest of the image for the container's platform."""

@@ -74,6 +74,7 @@ def draft(
         slices, only = rooms.settings.slices is not None, rooms.settings.slices_only
         cgroup_places.check(create.host_config.cgroup_parent, slices=slices, slices_only=only)
     remapping.check(create.host_config, rooms.settings.remap)
+    create.host_config.runtime = create.host_config.runtime or create.runtime
     rooms.settings.runtimes.check(create.host_config.runtime)
     config = ContainerConfig(**{field: getattr(create, field) for field in _CONFIG_FIELDS})
     host = create.host_config
@@ -114,7 +115,6 @@ def draft(
         links=linked,
         log_driver=host.log_config.type,
         directory=str(directory),
-        rootfs_chain_id=str(image.chain_id or ""),
         mounts=points,
     )
     container.log_path = log_options.path_for(container)

@@ -16,6 +16,7 @@ from mmap import mmap
 
 from carrack.errors import CarrackError, Conflict, NotFound
 from carrack.kernel import process as kernel_process
+from carrack.kernel.loop import READ, Loop
 from carrack.runtime import cgroups, hooks
 from carrack.runtime.create import StartFailed
 from carrack.runtime.failure import InitFailed
@@ -29,7 +30,6 @@ from carrack.shim.handover import Container
 from carrack.shim.listener import Listener
 from carrack.shim.logs.ring import RingLog
 from carrack.shim.logs.writer import open_log
-from carrack.shim.loop import READ, Loop
 from carrack.shim.messages import Message
 from carrack.shim.shim_order import shim_orders
 from carrack.shim.streams import BUFFER_BYTES, Streams
@@ -180,7 +180,7 @@ class Shim:
             self._report(messages.Refused(sequence, type(error).__name__, error.message))
         except ProcessLookupError:
             self._report(messages.Refused(sequence, "NotFound", "process already finished"))
-        except Exception as error:  # an order's root: whatever it meets must not end the container
+        except Exception as error:  # an order's root: whatever it meets must not end the container  # noqa: BLE001
             self._report(messages.Refused(sequence, "SystemFailure", f"{type(error).__name__}: {error}"))
         else:
             self._report(messages.Done(sequence))
