@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from carrack import __version__
 from carrack.api import (
     absent,
+    checkpoints,
     commit,
     container_files,
     container_stats,
@@ -39,6 +40,7 @@ from carrack.daemon import scope
 from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
 from carrack.engine import apparmor, cdi, image_mounts, oci_runtimes, remapping, roots
+from carrack.engine.checkpoints import Checkpoints
 from carrack.engine.commits import Commits
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
@@ -236,6 +238,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         *containers.routes(orders),
         *container_stats.routes(watching),
         *container_files.routes(Filesystems(life)),
+        *checkpoints.routes(Checkpoints(life)),
         *commit.routes(Commits(life, orders)),
         *exec.routes(execs),
         *events.routes(events_hub),
