@@ -40,7 +40,7 @@ from carrack.daemon import scope
 from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
 from carrack.engine import apparmor, cdi, image_mounts, oci_runtimes, remapping, roots
-from carrack.engine.checkpoints import Checkpoints
+from carrack.engine.checkpoints import Checkpoints, Presence
 from carrack.engine.commits import Commits
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
@@ -218,7 +218,8 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     known = {container.id for container in table}
     await in_thread(nets.reconcile, {container.id for container in table if container.state.running})
     await in_thread(vols.reconcile, known)
-    product = Product(f"{DOCKER_RELEASES[MAX_VERSION]}+carrack{__version__}", experimental=config.further.experimental)
+    experimental = (lambda: True) if config.further.experimental else Presence()
+    product = Product(f"{DOCKER_RELEASES[MAX_VERSION]}+carrack{__version__}", experimental=experimental)
     store.store.effort = _effort(config)
     facts = Facts(
         identity=await in_thread(identity, config.data_root),
@@ -227,7 +228,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         docker_root=str(config.data_root),
         default_log_driver=config.log_driver,
         address_pools=config.default_address_pools,
-        experimental=config.further.experimental,
+        experimental=experimental,
         warnings=warnings(config.hosts, encrypted=config.tls is not False),
         **_changing_facts(config),
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from dataclasses import dataclass
 
 from carrack.engine.container import Container
@@ -22,9 +23,25 @@ from carrack.engine.rooms import Rooms
 from carrack.engine.state import LIVE, Status
 from carrack.engine.threads import in_thread
 from carrack.errors import CarrackError, Conflict, InvalidParameter, NotFound, SystemFailure, Unavailable
+from carrack.runtime import criu
 from carrack.shim.messages import Checkpoint
 
 _NAME = re.compile(f"{ALLOWED}+")
+_LOOK_SECONDS = 1.0
+
+
+class Presence:
+    """Whether this host has CRIU; looked up once a second at most, for every answer of the API tells it."""
+
+    def __init__(self) -> None:
+        self._looked_at = -_LOOK_SECONDS
+        self._found = False
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._looked_at >= _LOOK_SECONDS:
+            self._looked_at, self._found = now, bool(criu.find())
+        return self._found
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +78,21 @@ class Checkpoints:
         async with live.lock:
             self._check_can_be_written(container)
             target = await in_thread(_free_place, container, ref, wish)
-            criu = _criu()
+            program = _criu()
             unfinished = f"{os.path.dirname(target)}/.{wish.name}"
             stopped = container.stopped_by_user
             container.unfinished_checkpoint = unfinished
             container.stopped_by_user = stopped or wish.exit  # its restart policy must not begin it anew
             await asyncio.wrap_future(self._table.save(container, durable=True))
             try:
-                await in_thread(_write, criu, container, unfinished, target, wish)
+                await in_thread(_write, program, container, unfinished, target, wish)
             except (CarrackError, OSError) as error:
                 await in_thread(_remove, unfinished)
                 container.stopped_by_user = stopped or container.state.status not in LIVE
                 await self._finished(container)
                 text = error.message if isinstance(error, CarrackError) else str(error)
-                raise SystemFailure(f"Cannot checkpoint container {ref}: {text}") from error
+                kind = InvalidParameter if isinstance(error, InvalidParameter) else SystemFailure
+                raise kind(f"Cannot checkpoint container {ref}: {text}") from error
             await self._finished(container)
             self._life.tell(container, "checkpoint")
             if wish.exit:
@@ -145,11 +163,9 @@ def complete(container: Container) -> None:
 
 
 def _criu() -> str:
-    from carrack.runtime.criu import conversation
-
-    path = conversation.find()
+    path = criu.find()
     if not path:
-        raise Unavailable(conversation.MISSING)
+        raise Unavailable(criu.MISSING)
     return path
 
 
@@ -169,15 +185,17 @@ def _free_place(container: Container, ref: str, wish: CheckpointWish) -> str:
     return target
 
 
-def _write(criu: str, container: Container, unfinished: str, target: str, wish: CheckpointWish) -> None:
+def _write(program: str, container: Container, unfinished: str, target: str, wish: CheckpointWish) -> None:
     from carrack.runtime.criu.dump import dump
 
     try:
-        os.makedirs(unfinished, mode=0o700)
+        os.makedirs(os.path.dirname(unfinished), mode=0o700, exist_ok=True)
+        os.mkdir(unfinished, 0o700)
     except OSError as error:
-        raise SystemFailure(f"mkdir {unfinished}: {(error.strerror or '').lower()}") from error
+        kind = InvalidParameter if wish.directory else SystemFailure
+        raise kind(f"mkdir {error.filename}: {(error.strerror or '').lower()}") from error
     pipes = tuple(f"pipe:[{inode}]" if inode else "" for inode in container.state.pipes)
-    dump(criu, container.state.pid, unfinished, pipes, leave_running=not wish.exit)
+    dump(program, container.state.pid, unfinished, pipes, leave_running=not wish.exit)
     os.rename(unfinished, target)
 
 

@@ -40,7 +40,7 @@ from carrack.shim import staging
 from carrack.shim.messages import Checkpoint, StartOrder
 from carrack.shim.staging import Staging
 
-_LOG = "restore.log"
+_LOG, _STATISTICS = "restore.log", "stats-restore"
 _SOCKET_FD, _NETWORK_FD, _FIRST_PIPE_FD = 3, 4, 5
 _OUT_OF_THE_WAY = 64
 _DEATH_SECONDS = 10.0
@@ -86,6 +86,8 @@ class Restoration:
             self.abandon()
             raise _failed(error) from error
         self._clear_staging()
+        for name in (_LOG, _STATISTICS):
+            _unlink(f"{self._order.state_directory}/{name}")
         self._mark("criu restore")
 
     def abandon(self) -> None:
@@ -164,9 +166,12 @@ class Restoration:
     def _fork_criu(self, socket_fd: int, pipes: list[int]) -> None:
         """Criu, a child of our parent: it joins the container's cgroup, so that what it restores is born there."""
         path = self._checkpoint.criu
-        pid, self._criu_fd = process.fork_into(process.CLONE_PARENT)
+        cgroup_fd = self.cgroup.directory_fd()
+        pid, self._criu_fd = process.fork_into(process.CLONE_PARENT, cgroup_fd=cgroup_fd)
         if pid:
             self.criu_pid = pid
+            if cgroup_fd >= 0:
+                os.close(cgroup_fd)
             return
         try:
             self._become_criu(path, socket_fd, pipes)
@@ -178,7 +183,8 @@ class Restoration:
     def _become_criu(self, path: str, socket_fd: int, pipes: list[int]) -> None:
         default_signals()
         process.set_parent_death_signal(signal.SIGKILL)
-        self.cgroup.join()
+        if not self.cgroup.joined_by_birth:
+            self.cgroup.join()
         if self._own_cgroup_namespace:
             process.unshare(process.CLONE_NEWCGROUP)
         try:
@@ -194,8 +200,7 @@ class Restoration:
             elif place > 2:
                 process.close_range(place, place)
         process.close_range(len(wanted))
-        name, _, value = ENVIRONMENT.partition("=")
-        os.execve(path, [path, "swrk", str(_SOCKET_FD)], {name: value})
+        os.execve(path, [path, "swrk", str(_SOCKET_FD)], ENVIRONMENT)
 
     def _sources(self, spec: RuntimeSpec, places: tuple[str, ...]) -> list[tuple[str, str]]:
         """What is to be mounted at the places where something of the host was, by this container's own settings.
@@ -346,6 +351,13 @@ def _remove_empty(directory: str) -> None:
                 os.unlink(path)
         os.rmdir(directory)
     except OSError:
+        pass
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
         pass
 
 

@@ -7,25 +7,15 @@ import os
 import re
 
 from carrack.errors import SystemFailure
-from carrack.runtime.criu import rpc
+from carrack.runtime.criu import SEARCH, rpc
 
-PROGRAM = "criu"
-ENVIRONMENT = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": SEARCH}
 """It runs tar for the content of tmpfs."""
-MISSING = "checkpoints need CRIU, which is not installed on this host (no `criu` in PATH)"
 _LONGEST = 1 << 16
 _LAST_LINES = 3
 _STAMP = re.compile(r"^\([0-9.]+\)\s+(?:\d+:\s+)?")
-_HARMLESS = ("Can't setup RLIMIT_NOFILE",)
-
-
-def find() -> str:
-    """The path of criu; empty when this host has none."""
-    for directory in os.environ.get("PATH", ENVIRONMENT.partition("=")[2]).split(":"):
-        path = f"{directory or '.'}/{PROGRAM}"
-        if os.access(path, os.X_OK) and os.path.isfile(path):
-            return os.path.abspath(path)
-    return ""
+_HARMLESS = ("Can't setup RLIMIT_NOFILE", "tun: Unable to create tun")
+"""What criu tries at its start and does without."""
 
 
 class Conversation:

@@ -83,7 +83,6 @@ def _write(directory: str, contents: Contents) -> None:
 
 def _ask(criu: str, order: bytes) -> rpc.Answer:
     talk = Conversation()
-    name, _, value = ENVIRONMENT.partition("=")
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     pid = 0
     try:
@@ -92,7 +91,7 @@ def _ask(criu: str, order: bytes) -> rpc.Answer:
         pid = os.posix_spawn(
             criu,
             [criu, "swrk", str(place)],
-            {name: value},
+            ENVIRONMENT,
             file_actions=[*standard, (os.POSIX_SPAWN_DUP2, talk.their_fd, place)],
             setsigmask=(),
             setsid=True,
