@@ -1,4 +1,5 @@
-"""CRIU, which Debian 12 has not: that of Debian 13 with the libraries it wants, unpacked into a folder of its own.
+"""CRIU, which Debian 12 has not: that of Debian 14 with the libraries it wants, unpacked into a folder of its own. (Debian 13 has
+4.1.1, which knows no kernel after 6.15: it cannot write out a TCP socket there.)
 
 Made once per machine from whatever archive it installs from, and kept below /var/cache/carrack-tests. A daemon finds it by PATH.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from tests.rig.debian import archive_url
 
 _CACHE = Path("/var/cache/carrack-tests")
-_SUITE = "trixie"
+_SUITE = "forky"
 _VERSION = 1
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _WRAPPER = """#!/bin/sh

@@ -236,10 +236,10 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     watching = Watching(life)
     building = await in_thread(open_builder, database, content, rooms, puller, trash, zygote.socket_path, config.further.builder)
     served = [
+        *checkpoints.routes(Checkpoints(life)),  # before a container's removal, whose name may hold slashes
         *containers.routes(orders),
         *container_stats.routes(watching),
         *container_files.routes(Filesystems(life)),
-        *checkpoints.routes(Checkpoints(life)),
         *commit.routes(Commits(life, orders)),
         *exec.routes(execs),
         *events.routes(events_hub),
