@@ -19,16 +19,17 @@ from tests.rig.waiting import until
 
 COUNT = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"
 ENDS = "trap 'exit 7' TERM; " + COUNT
-ROUTES = (
+pytestmark = pytest.mark.observes(
     "GET /containers/{id}/checkpoints",
     "POST /containers/{id}/checkpoints",
     "DELETE /containers/{id}/checkpoints/{checkpoint}",
-)
-
-pytestmark = pytest.mark.observes(
-    *ROUTES,
-    *(f"docker checkpoint {name}" for name in ("create", "ls", "rm", "create --checkpoint-dir", "create --leave-running")),
-    *(f"docker checkpoint {name} --checkpoint-dir" for name in ("ls", "rm")),
+    "docker checkpoint create",
+    "docker checkpoint create --checkpoint-dir",
+    "docker checkpoint create --leave-running",
+    "docker checkpoint ls",
+    "docker checkpoint ls --checkpoint-dir",
+    "docker checkpoint rm",
+    "docker checkpoint rm --checkpoint-dir",
     "docker start --checkpoint",
     "docker start --checkpoint-dir",
 )
