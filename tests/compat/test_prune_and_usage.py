@@ -14,6 +14,12 @@ from tests.rig.engine import CommandLine, Engine
 pytestmark = pytest.mark.peer_lacks("API 1.52 and 1.56")
 
 
+@pytest.fixture(autouse=True)
+def _no_build_cache(engine: Engine) -> None:
+    """Builds of earlier tests leave their cache in an engine that tests share."""
+    engine.api("POST", "/build/prune?all=1")
+
+
 def lines(engine: Engine, target: str) -> list[dict[str, Any]]:
     answer = engine.api("POST", target)
     assert (answer.status, answer.headers["content-type"]) == (200, "application/jsonl"), answer.body

@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,18 @@ from tests.rig.engine import CommandLine
 from tests.rig.waiting import until
 
 pytestmark = pytest.mark.both_clients
+CGROUPS = "/sys/fs/cgroup"
+UNIFIED = Path(f"{CGROUPS}/cgroup.controllers").exists()
 
 
 def cgroup_value(cli: CommandLine, v1: str, v2: str, *flags: str) -> str:
     """What a control file says inside the container, on whichever version the host has."""
     return cli.shell(f"cat /sys/fs/cgroup/{v1} /sys/fs/cgroup/{v2} 2>/dev/null || true", *flags).ok()
+
+
+def has_no_part(folder: Path) -> bool:
+    """Whether no cgroup is below this one."""
+    return not any(each.is_dir() for each in folder.iterdir())
 
 
 @pytest.mark.observes("docker run --add-host")
@@ -253,8 +261,10 @@ def test_cgroup_parent_is_where_the_container_is(cli: CommandLine) -> None:
         assert f":{parent}/" in Path(f"/proc/{pid}/cgroup").read_text()
     finally:
         cli.ok("rm", "-f", "child")
-        for folder in Path("/sys/fs/cgroup").glob(f"*{parent}"):
-            folder.rmdir()
+        for folder in [Path(CGROUPS + parent), *Path(CGROUPS).glob(f"*{parent}")]:
+            if folder.exists():
+                until(partial(has_no_part, folder), "the end of the child's cgroup")
+                folder.rmdir()
 
 
 @pytest.mark.observes("docker run --cgroupns")
@@ -262,6 +272,38 @@ def test_a_cgroup_namespace_of_its_own_hides_the_hosts_tree(cli: CommandLine) ->
     rows = cli.shell("cat /proc/self/cgroup", "--cgroupns", "private").ok().splitlines()
     assert {row.rsplit(":", 1)[1] for row in rows} == {"/"}
     assert cli.shell("cat /proc/self/cgroup", "--cgroupns", "host").ok() != "\n".join(rows)
+    if UNIFIED:  # where /proc/self/cgroup says, a program looks
+        look = f"cat {CGROUPS}$(cut -d: -f3 /proc/self/cgroup)/pids.max"
+        assert cli.shell(look, "--cgroupns", "host", "--pids-limit", "33").ok() == "33"
+
+
+@pytest.mark.observes("docker run --cgroupns", "docker run --privileged")
+def test_a_privileged_container_has_cgroups_of_its_own_where_the_machine_keeps_them_apart(cli: CommandLine) -> None:
+    cli.ok("run", "-d", "--name", "strong", "--privileged", "busybox", "sleep", "1000")
+    assert cli.ok("inspect", "-f", "{{.HostConfig.CgroupnsMode}}", "strong") == ("private" if UNIFIED else "host")
+    place = CGROUPS if UNIFIED else f"{CGROUPS}/pids"
+    script = f"mkdir {place}/part && echo 30 > {place}/part/pids.max; cat {place}/part/pids.max; cat {place}/cgroup.procs | wc -l"
+    if UNIFIED:  # no process beside parts that have limits: what systemd inside does as well
+        script = (
+            f"mkdir {CGROUPS}/init; echo 1 > {CGROUPS}/init/cgroup.procs; echo +pids > {CGROUPS}/cgroup.subtree_control; {script}"
+        )
+    assert cli.ok("exec", "strong", "sh", "-c", script).split()[0] == "30"
+    assert cli.ok("exec", "strong", "echo", "still") == "still"
+
+
+@pytest.mark.peer_lacks("Docker 28.0")
+@pytest.mark.observes("docker run --security-opt")
+def test_writable_cgroups_let_an_ordinary_container_divide_its_own(cli: CommandLine) -> None:
+    place = CGROUPS if UNIFIED else f"{CGROUPS}/pids"
+    make = f"mkdir {place}/part && echo 7 > {place}/part/pids.max && cat {place}/part/pids.max"
+    if UNIFIED:
+        make = f"mkdir {CGROUPS}/init; echo 1 > {CGROUPS}/init/cgroup.procs; echo +pids > {CGROUPS}/cgroup.subtree_control; {make}"
+    for word in ("writable-cgroups=true", "writable-cgroups=1"):
+        assert cli.shell(make, "--security-opt", word, "--cgroupns", "private").ok() == "7"
+    for flags in ((), ("--security-opt", "writable-cgroups=false")):
+        assert "Read-only file system" in cli.shell(make, *flags).stderr
+    refused = cli.shell(make, "--security-opt", "writable-cgroups=perhaps")
+    assert 'invalid --security-opt 2: "writable-cgroups=perhaps"' in refused.stderr
 
 
 @pytest.mark.observes("docker run --domainname")

@@ -153,6 +153,7 @@ def test_update_changes_the_limits_of_a_running_container(docker_cli: CommandLin
             "memory.swap.max": str(128 << 20),
             "memory.low": str(32 << 20),
             "pids.max": "50",
+            "cpu.weight": "35",
             "cpu.max": "25000 50000",
             "cpuset.cpus": "0",
             "cpuset.mems": "0",
@@ -179,6 +180,36 @@ def test_update_changes_the_weight_of_block_io(docker_cli: CommandLine) -> None:
     docker_cli.ok("update", "--blkio-weight", "700", "live")
     file = file_of("blkio/blkio.bfq.weight", "io.bfq.weight")
     assert "700" in docker_cli.ok("exec", "live", "cat", f"{ROOT}/{file}")
+
+
+@pytest.mark.peer_lacks("API 1.55")
+@pytest.mark.observes("POST /containers/{id}/update")
+def test_limits_of_devices_change_stay_where_nothing_is_said_and_end_with_an_empty_list(engine: Engine, disk: str) -> None:
+    fast, slow = ([{"Path": disk, "Rate": rate << 20}] for rate in (2, 1))
+    host = {"BlkioDeviceReadBps": fast, "BlkioDeviceWriteBps": fast}
+    body = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": host}
+    container = engine.api("POST", "/containers/create", body).json["Id"]
+    assert engine.api("POST", f"/containers/{container}/start").status == 204
+    cli, number = CommandLine(engine, [docker_program()]), numbers_of(disk)
+
+    def limits() -> str:
+        files = ("blkio/blkio.throttle.read_bps_device", "blkio/blkio.throttle.write_bps_device") if V1 else ("io.max",)
+        return " ".join(cli.ok("exec", container, "cat", f"{ROOT}/{file}") for file in files)
+
+    def expected(read: int, write: int) -> str:
+        rows = [f"{number} {rate << 20}" for rate in (read, write) if rate]
+        max_ = [f"{name}={rate << 20 if rate else 'max'}" for name, rate in (("rbps", read), ("wbps", write))]
+        return " ".join(rows).strip() if V1 else f"{number} {' '.join(max_)} riops=max wiops=max" if read or write else ""
+
+    assert limits().strip() == expected(2, 2)
+    assert engine.api("POST", f"/containers/{container}/update", {"BlkioDeviceReadBps": slow}).status == 200
+    assert limits().strip() == expected(1, 2)
+    assert engine.api("POST", f"/containers/{container}/update", {"BlkioDeviceReadBps": [], "PidsLimit": 50}).status == 200
+    assert limits().strip() == expected(0, 2)
+    assert engine.api("POST", f"/containers/{container}/update", {"BlkioDeviceWriteBps": []}).status == 200
+    assert limits().strip() == ""
+    shown = engine.api("GET", f"/containers/{container}/json").json["HostConfig"]
+    assert (shown["BlkioDeviceReadBps"], shown["BlkioDeviceWriteBps"], shown["PidsLimit"]) == (None, None, 50)
 
 
 @pytest.mark.observes("POST /containers/{id}/update")

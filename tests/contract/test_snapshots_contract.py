@@ -46,7 +46,7 @@ def hide(snapshotter: Snapshotter, parent: Digest, name: str, *, opaque: str = "
 class SnapshotterContract:
     """A subclass supplies the `snapshotter` fixture by its driver."""
 
-    driver: type[Overlay] | type[Native]
+    driver: type[Overlay | Native]
 
     @pytest.fixture
     def database(self, tmp_path: Path) -> Iterator[Database]:
@@ -56,6 +56,32 @@ class SnapshotterContract:
     @pytest.fixture
     def snapshotter(self, tmp_path: Path, database: Database) -> Snapshotter:
         return self.driver(tmp_path / "layers", tmp_path / "containers", database, Trash(tmp_path / "trash"))
+
+    def test_a_layer_over_another_parent_shares_its_directory_until_the_last_goes(
+        self, snapshotter: Snapshotter, database: Database
+    ) -> None:
+        base, other = commit(snapshotter, None, a="1"), commit(snapshotter, None, b="2")
+        alone = commit(snapshotter, None, linked="content")
+        over = [snapshotter.restack(parent.chain_id, alone.chain_id) for parent in (base, other)]
+        assert [layer.chain_id for layer in over] == [chain_id((parent.chain_id, alone.diff_id)) for parent in (base, other)]
+        assert snapshotter.restack(base.chain_id, alone.chain_id) == over[0]
+        assert {snapshotter.directory(layer) for layer in (alone, *over)} == {snapshotter.directory(alone)}
+        assert snapshotter.missing() == []
+        for layer in (alone, over[0]):
+            released = database.write(lambda connection, of=layer: snapshotter.release_layers(connection, of.chain_id)).result()  # type: ignore[misc]
+            snapshotter.discard(released)
+            assert layer not in released
+        assert snapshotter.garbage() == []
+        assert (snapshotter.directory(over[1]) / "linked").read_text() == "content"
+        assert over[1] in database.write(lambda connection: snapshotter.release_layers(connection, over[1].chain_id)).result()
+        with pytest.raises(NotFound):
+            snapshotter.restack(Digest.of(b"nothing"), commit(snapshotter, None, c="3").chain_id)
+
+    def test_a_difference_that_is_twice_in_a_stack_is_mounted_once(self, snapshotter: Snapshotter) -> None:
+        alone = commit(snapshotter, None, linked="content")
+        between = commit(snapshotter, alone.chain_id, linked="hidden")
+        top = snapshotter.restack(between.chain_id, alone.chain_id)
+        assert snapshotter.directories(top.chain_id) == (snapshotter.directory(alone), snapshotter.directory(between))
 
     def test_a_staged_directory_becomes_a_layer_named_by_its_chain(self, snapshotter: Snapshotter) -> None:
         base = commit(snapshotter, None, hello="1")
@@ -96,7 +122,7 @@ class SnapshotterContract:
         assert snapshotter.parent(KEY) == base.chain_id
 
     def test_an_unknown_snapshot_is_not_found(self, snapshotter: Snapshotter) -> None:
-        for ask in (snapshotter.mounts, snapshotter.usage, snapshotter.parent):
+        for ask in (snapshotter.mounts, snapshotter.usage_bytes, snapshotter.parent):
             with pytest.raises(NotFound):
                 ask(KEY)
 
@@ -158,7 +184,7 @@ class SnapshotterContract:
     def test_an_image_without_layers_gives_an_empty_tree(self, snapshotter: Snapshotter, tmp_path: Path) -> None:
         snapshotter.prepare(KEY, None)
         assert self.view(snapshotter, tmp_path, "echo x > made") == ["made:x\n"]
-        assert snapshotter.usage(KEY).size_bytes == 2
+        assert snapshotter.usage_bytes(KEY) == 2
 
     def view(self, snapshotter: Snapshotter, tmp_path: Path, order: str = "true") -> list[str]:
         """What stands in a mounted snapshot, after an order was carried out in it, in a mount namespace that dies with it."""
@@ -187,9 +213,9 @@ class TestOverlay(SnapshotterContract):
 
     def test_usage_counts_only_what_the_snapshot_changed(self, snapshotter: Snapshotter, tmp_path: Path) -> None:
         snapshotter.prepare(KEY, commit(snapshotter, None, hello="x" * 1000).chain_id)
-        assert snapshotter.usage(KEY).size_bytes == 0
+        assert snapshotter.usage_bytes(KEY) == 0
         self.view(snapshotter, tmp_path, "echo 12345 > more")
-        assert snapshotter.usage(KEY).size_bytes == 6
+        assert snapshotter.usage_bytes(KEY) == 6
 
 
 class TestNative(SnapshotterContract):

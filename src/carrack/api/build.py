@@ -256,13 +256,20 @@ def read_query(request: Request) -> BuildRequest:
         build_arguments={name: value for name, value in arguments.items() if value is not None},
         labels=_document(query.get("labels"), dict[str, str], "labels") if query.get("labels") else {},
         names=names,
-        platform=Platform.parse(query.get("platform")) if query.get("platform") and at_least(request.version, "1.32") else None,
+        platforms=_platforms(query.get("platform")) if at_least(request.version, "1.32") else (),
         no_cache=frozenset({ALL_STAGES} if query.flag("nocache") else ()),
         pull=query.flag("pull"),
         surroundings=surroundings,
         credentials=_credentials(request.headers.get("x-registry-config")),
         cache_from=tuple(CacheReference("registry", {"ref": source}) for source in sources),
+        only_cache_from=bool(sources),
+        remember_lines=query.get("progress") != "events",
     )
+
+
+def _platforms(text: str) -> tuple[Platform, ...]:
+    """One platform, or, beyond Docker's route, several with commas between."""
+    return tuple(dict.fromkeys(Platform.parse(each) for each in text.split(","))) if text else ()
 
 
 def _document(text: str, type: type[T], name: str) -> T:

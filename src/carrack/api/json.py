@@ -27,6 +27,7 @@ _Fit = Callable[[object], object]
 _JSON_HEADERS = {"Content-Type": "application/json"}
 _MISMATCH = re.compile(r"Expected `(?P<want>.+?)`, got `(?P<got>.+?)`(?: - at `\$\.?(?P<path>.*)`)?")
 _MALFORMED = re.compile(r"JSON is malformed: (?P<what>.*?) \(byte (?P<at>\d+)\)")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _GO_KINDS = {"str": "string", "int": "number", "float": "number", "list": "array", "dict": "object"}
 _GO_TYPES = {"str": "string", "float": "float64", "array": "[]string", "object": "map[string]string", "list": "[]string"}
 
@@ -45,6 +46,8 @@ def decode(body: bytes, type: type[T], *, lists: frozenset[str] = frozenset()) -
     except (UnicodeDecodeError, RecursionError) as error:
         text = "exceeded max depth" if isinstance(error, RecursionError) else "invalid UTF-8"
         raise InvalidParameter(f"invalid JSON: {text}") from error
+    if b"\\u0000" in body and _NUL.search(body):
+        raise InvalidParameter("invalid JSON: a string contains NUL, which no name, path or argument can hold")
     try:
         return msgspec.convert(_plan(cast(Hashable, type), lists)(document), type)
     except msgspec.ValidationError as error:

@@ -149,10 +149,11 @@ class TreeWriter:
         self.size_bytes = 0
         """The content of all files, as Docker counts a layer's size."""
 
-    def stream(self) -> Iterator[bytes]:
-        """The archive in pieces, its end included. Raises SystemFailure."""
+    def stream(self, *, ends: bool = True) -> Iterator[bytes]:
+        """The archive in pieces, with its end unless something follows. Raises SystemFailure."""
         yield from self._guarded(self._below(self._root_fd, self._prefix))
-        yield END
+        if ends:
+            yield END
 
     def stream_entry(self, base: bytes, name: bytes) -> Iterator[bytes]:
         """The archive of one entry of the directory, `.` for itself, with everything below it, called `name` there. Raises

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -18,6 +18,7 @@ from carrack.errors import CarrackError, InvalidParameter, NotFound
 from carrack.images.image import Image
 from carrack.images.images import Images
 from carrack.images.progress import Progress
+from carrack.oci.digest import chain_id
 from carrack.oci.platform import Platform, machine
 from carrack.oci.reference import Reference
 
@@ -41,9 +42,12 @@ class Bases:
         credentials: Mapping[str, str],
         tell: Tell,
         cancel: Cancellation,
+        keep: Callable[[str, Image], None] = lambda name, image: None,
         *,
         pull: bool,
     ) -> None:
+        """`keep` has the layers of an image that is no platform of this machine unpacked and held."""
+        self._keep = keep
         self._credentials = credentials
         self._images = images
         self._registries = registries
@@ -84,7 +88,7 @@ class Bases:
         if image is not None and (not self._pull or _is_id(wanted.name)):
             return image, False
         try:
-            self._registries.pull(
+            name = self._registries.pull(
                 wanted.name,
                 wanted.platform if wanted.asked else None,
                 self._credentials,
@@ -93,28 +97,36 @@ class Bases:
             )
         except NotFound as error:
             raise NotFound(f"{shown_name(wanted.name)}: {error.message}") from error
-        image = self._here(wanted)
+        image = self._here(replace(wanted, name=name))
         if image is None:
             raise NotFound(f"{shown_name(wanted.name)}: no match for platform {wanted.platform} in manifest: not found")
         return image, True
 
     def _here(self, wanted: Wanted) -> Image | None:
+        """The image, and when a platform was asked for, that platform's, whole, whatever platform the name stands for here."""
         try:
             image = self._images.get(wanted.name)
+            if not wanted.asked or wanted.platform.matches(image.config.platform):
+                return image
+            image = self._images.variant(wanted.name, wanted.platform)
         except NotFound:
             return None
-        if wanted.asked and not wanted.platform.matches(image.config.platform):
+        content = self._images.store.content
+        if not all(content.has(blob.name) for blob in image.layers):
             return None
-        return image
+        self._keep(wanted.name, image)
+        return replace(image, chain_id=chain_id(image.config.diff_ids))
 
     def _told(self, vertex: str, line: object) -> None:
         if isinstance(line, Progress):
             self._tell(VertexStatus(vertex, line.id, line.status or line.stream, line.current, line.total))
 
 
-def images_of(file: Dockerfile, stages: Iterable[Stage], named: dict[str, NamedContext], platform: Platform) -> list[Wanted]:
-    """What these stages name that no earlier stage gives, each once."""
-    asked = platform != machine()
+def images_of(
+    file: Dockerfile, stages: Iterable[Stage], named: dict[str, NamedContext], platform: Platform, *, asked: bool = False
+) -> list[Wanted]:
+    """What these stages name that no earlier stage gives, each once. `asked`: the platform was said by who builds."""
+    asked = asked or platform != machine()
     found: dict[Wanted, None] = {}
     for stage in stages:
         for origin in file.origins(stage):

@@ -11,13 +11,16 @@ import posixpath
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from carrack.build.bases import Bases, images_of, with_triggers
-from carrack.build.cache import BuildCache
+from carrack.build.cache import HISTORY, BuildCache
 from carrack.build.cache_import import CacheImporter, Imports, opened
+from carrack.build.cache_key import named_key
 from carrack.build.cancellation import Cancellation
 from carrack.build.convert import Circumstances, convert
 from carrack.build.delivery import Delivered, Delivery, Finished
@@ -25,16 +28,18 @@ from carrack.build.dockerfile.arguments import platform_arguments
 from carrack.build.dockerfile.ignore import ignore_file_names, read_ignore_file
 from carrack.build.dockerfile.lint import lint
 from carrack.build.dockerfile.lint_rules import LintWarning, read_choice
-from carrack.build.dockerfile.stages import BuildInputs, Dockerfile, Stage, read_dockerfile
+from carrack.build.dockerfile.stages import BuildInputs, Dockerfile, read_dockerfile
 from carrack.build.plan import Plan
 from carrack.build.ports import BaseImages
-from carrack.build.progress import Built, Planned, Tell, Told, Warned
+from carrack.build.progress import Built, Planned, PlannedStep, Tell, Told, Warned
 from carrack.build.request import BuildRequest
 from carrack.build.solver import Solver, VertexFailed
 from carrack.build.workshop import BuildWorkshop, Equipment
 from carrack.errors import Cancelled, CarrackError, Forbidden, InvalidParameter, NotFound
+from carrack.images.image import Image
 from carrack.images.images import Images
-from carrack.oci.platform import machine
+from carrack.oci.digest import Digest, chain_id
+from carrack.oci.platform import Platform, machine
 
 log = logging.getLogger("carrack.build")
 
@@ -122,44 +127,91 @@ class Builder:
                 continue
             raise Forbidden(f"{right} is not allowed: this daemon's builder.entitlements do not grant it")
         content, ignore = await look(lambda: _files_of(request))
-        file = _read(request, content)
+        platforms = request.platforms or (machine(),)
+        file = _read(request, content, platforms[0])
         warnings = _lint(file)
+        file.target(request.target)
         if request.check:
-            target = file.target(request.target)
             _warn(file, warnings, tell)
-            return Outcome(warnings=(*warnings, *()))
-        target = file.target(request.target)
-        bases = Bases(self._images, self._registries, request.credentials, tell, cancel, pull=request.pull)
-        file = await self._with_images(file, target, request, bases)
-        target = file.stages[target.number]
-        plan = await look(lambda: convert(file, target, self._circumstances(request, bases, ignore)))
-        found = [*warnings, *_expanded_warnings(file, plan)]
+            return Outcome(warnings=warnings)
+        bases = Bases(self._images, self._registries, request.credentials, tell, cancel, self._keep_base, pull=request.pull)
+        plans = await asyncio.gather(*(self._plan(request, content, each, bases, ignore) for each in platforms))
+        expanded = [each for plan in plans for each in _expanded_warnings(file, plan)]
+        found = [*warnings, *dict.fromkeys(expanded)]
         _warn(file, found, tell)
         _refuse_findings(file, found)
-        tell(Planned(plan.steps))
-        if plan.unused_arguments:
-            tell(Told(f"[Warning] One or more build-args [{' '.join(plan.unused_arguments)}] were not consumed"))
-        return await self._carry_out(file, content, plan, request, tell, cancel, tuple(found))
+        steps = tuple(step for plan in plans for step in plan.steps)
+        here = await look(lambda: self._sources_here(request)) if request.only_cache_from else None
+        tell(Planned(await look(lambda: self._lines_known(steps, request, here)) if request.remember_lines else steps))
+        if plans[0].unused_arguments:
+            tell(Told(f"[Warning] One or more build-args [{' '.join(plans[0].unused_arguments)}] were not consumed"))
+        return await self._carry_out(file, content, plans, request, tell, cancel, tuple(found), here)
 
-    async def _with_images(self, file: Dockerfile, target: Stage, request: BuildRequest, bases: Bases) -> Dockerfile:
+    def _sources_here(self, request: BuildRequest) -> frozenset[Digest]:
+        """The stacks that images named by `cache_from` went through. Blocking."""
+        found: set[Digest] = set()
+        for reference in request.cache_from:
+            with suppress(NotFound, InvalidParameter):
+                diff_ids = [
+                    Digest.parse(each) for each in self._images.get(reference.attributes.get("ref", "")).config.rootfs.diff_ids
+                ]
+                found |= {chain for length in range(len(diff_ids)) if (chain := chain_id(diff_ids[: length + 1])) is not None}
+        return frozenset(found)
+
+    def _lines_known(
+        self, steps: Sequence[PlannedStep], request: BuildRequest, here: frozenset[Digest] | None
+    ) -> tuple[PlannedStep, ...]:
+        """The steps, those marked that touch no file and were built before; from now on all were. Blocking."""
+        usable = not request.no_cache and here != frozenset()
+        told = []
+        for step in steps:
+            if step.line:
+                key = named_key("told", step.line)
+                step = msgspec.structs.replace(step, known=usable and self.cache.find(key.digest) is not None)
+                if not step.known:
+                    self.cache.put(key, kind=HISTORY, description=step.text[:200])
+            told.append(step)
+        return tuple(told)
+
+    async def _plan(self, request: BuildRequest, content: bytes, platform: Platform, bases: Bases, ignore: tuple[str, ...]) -> Plan:
+        """The build of one platform, converted."""
+        file = _read(request, content, platform)
+        number = file.target(request.target).number
+        file = await self._with_images(file, number, request, platform, bases)
+        circumstances = self._circumstances(request, platform, bases, ignore)
+        return await self._solver.look(lambda: convert(file, file.stages[number], circumstances))
+
+    def _keep_base(self, name: str, image: Image) -> None:
+        """Have the layers of an image for another platform unpacked, and held as long as the cache likes. Blocking."""
+        store, made = self._images.store, list[Digest]()
+        try:
+            store.builder.ensure(image.config.diff_ids, [layer.name for layer in image.layers], made)
+            key = named_key("image", str(image.id))
+            self.cache.put(key, chain_id=chain_id(image.config.diff_ids), description=f"pulled from {name}")
+        except BaseException:
+            store.release(made)
+            raise
+
+    async def _with_images(
+        self, file: Dockerfile, target: int, request: BuildRequest, platform: Platform, bases: Bases
+    ) -> Dockerfile:
         """Resolve every image that is needed; ONBUILD instructions that one brings may need more."""
-        platform = request.platform or machine()
         named = dict(request.named)
+        asked = bool(request.platforms)
         seen: set[object] = set()
         while True:
-            wanted = [
-                each for each in images_of(file, file.needed(file.stages[target.number]), named, platform) if each not in seen
-            ]
+            needed = file.needed(file.stages[target])
+            wanted = [each for each in images_of(file, needed, named, platform, asked=asked) if each not in seen]
             if not wanted:
                 return file
             await asyncio.gather(*(self._solver.step(lambda each=each: bases.resolve(each)) for each in wanted))  # type: ignore[misc]
             seen.update(wanted)
             file = with_triggers(file, bases, named, platform)
 
-    def _circumstances(self, request: BuildRequest, bases: Bases, ignore: tuple[str, ...]) -> Circumstances:
+    def _circumstances(self, request: BuildRequest, platform: Platform, bases: Bases, ignore: tuple[str, ...]) -> Circumstances:
         return Circumstances(
             build_arguments=request.build_arguments,
-            platform=request.platform or machine(),
+            platform=platform,
             image_of=bases.image_of,
             is_git=self.equipment.remotes.is_git,
             named=request.named,
@@ -168,17 +220,19 @@ class Builder:
             surroundings=request.surroundings,
             no_cache=request.no_cache,
             labels=request.labels,
+            several=len(request.platforms) > 1,
         )
 
     async def _carry_out(
         self,
         file: Dockerfile,
         content: bytes,
-        plan: Plan,
+        plans: Sequence[Plan],
         request: BuildRequest,
         tell: Tell,
         cancel: Cancellation,
         warnings: tuple[LintWarning, ...],
+        only: frozenset[Digest] | None,
     ) -> Outcome:
         epoch = _epoch(request.build_arguments)
         started = time.time_ns()
@@ -194,24 +248,24 @@ class Builder:
             epoch,
             bool(request.no_cache),
             Imports(self._images, self.equipment.cache, caches) if caches else None,
+            only,
         )
-        of_image = frozenset(step.vertex.digest for step in plan.target.history if step.vertex is not None)
+        made = [vertex for plan in plans for vertex in plan.target.made]
         lease = ExitStack()
         if epoch is None and any(
             export.type in ("image", "docker", "moby") and not export.attributes for export in request.exports
         ):
             workshop.pack_for_image = self._delivery.packer(lease)
-            workshop.of_image = of_image
+            workshop.of_image = frozenset(vertex.digest for vertex in made)
         try:
-            targets = [plan.target.vertex] if plan.target.vertex is not None else []
-            targets += [step.vertex for step in plan.target.history if step.vertex is not None]
+            targets = [*(plan.target.vertex for plan in plans if plan.target.vertex is not None), *made]
             try:
                 results = await self._solver.solve(targets, workshop, tell, cancel)
             except VertexFailed as failed:
                 shown = failed.vertex.shown
                 code = getattr(failed.cause, "code", 0)
                 raise BuildFailed(failed.cause, failed.vertex.digest, _excerpt(file, shown.line, shown.last_line), code) from failed
-            finished = Finished(request, plan, results, workshop, content, epoch, cancel, started)
+            finished = Finished(request, tuple(plans), results, workshop, content, epoch, cancel, started)
             delivered = [await self._solver.step(partial(self._delivery.export, export, finished)) for export in request.exports]
             await self._solver.step(lambda: self._delivery.send_caches(finished))
             image = next((each for each in delivered if each.image), Delivered())
@@ -279,8 +333,7 @@ def _patterns(ignore: bytes | None) -> tuple[str, ...]:
     return tuple(ignore.decode("utf-8-sig", errors="replace").splitlines())
 
 
-def _read(request: BuildRequest, content: bytes) -> Dockerfile:
-    platform = request.platform or machine()
+def _read(request: BuildRequest, content: bytes, platform: Platform) -> Dockerfile:
     inputs = BuildInputs(
         build_arguments=request.build_arguments,
         automatic=platform_arguments(machine(), platform, request.target),

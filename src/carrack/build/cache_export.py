@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -57,13 +57,13 @@ class CacheExporter:
 
     def inline(self, plan: Plan, results: Mapping[str, Result]) -> bytes:
         """The document that goes into the image's own configuration: the steps of its last stage."""
-        keys = {results[step.vertex.digest].key for step in plan.target.history if step.vertex is not None}
+        keys = {results[vertex.digest].key for vertex in plan.target.made}
         return CacheDocument(tuple(_travelling(self._store.snapshots, each) for each in self._records(keys))).encoded()
 
     def export(
         self,
         reference: CacheReference,
-        plan: Plan,
+        plans: Sequence[Plan],
         results: Mapping[str, Result],
         credentials: Mapping[str, str],
         cancel: Cancellation,
@@ -76,7 +76,7 @@ class CacheExporter:
             level=int(attributes["compression-level"]) if "compression-level" in attributes else None,
         )
         with self._store.assembling() as lease:
-            document = self._document(plan, results, wish, attributes, lease, cancel)
+            document = self._document(plans, results, wish, attributes, lease, cancel)
             content = self._store.content
             config = write_bytes(content, lease, document.encoded(), MEDIA_TYPE)
             manifest = msgspec.json.encode(Manifest(2, config, document.all_blobs(), OCI_MANIFEST))
@@ -92,7 +92,7 @@ class CacheExporter:
 
     def _document(
         self,
-        plan: Plan,
+        plans: Sequence[Plan],
         results: Mapping[str, Result],
         wish: ImageWish,
         attributes: Mapping[str, str],
@@ -100,7 +100,7 @@ class CacheExporter:
         cancel: Cancellation,
     ) -> CacheDocument:
         everything = attributes.get("mode", "min") == "max"
-        of_target = {results[step.vertex.digest].key for step in plan.target.history if step.vertex is not None}
+        of_target = {results[vertex.digest].key for plan in plans for vertex in plan.target.made}
         keys = {result.key for result in results.values() if result.key} if everything else of_target
         records = self._records(keys)
         blobs: dict[str, Descriptor] = {}
@@ -108,7 +108,7 @@ class CacheExporter:
         for chain in dict.fromkeys(record.chain_id for record in records if record.chain_id is not None):
             cancel.check()
             sums += [TravellingSum(str(chain), selection, digest) for selection, digest in self._cache.sums_of(chain)]
-            for layer in self._exporter.layers(plan, chain, wish, lease, cancel):
+            for layer in self._exporter.layers(plans, chain, wish, lease, cancel):
                 blobs[str(layer.diff_id)] = layer.blob
         mounts = tuple(self._mounts(lease, wish, cancel)) if attributes.get("mounts") == "true" else ()
         travelling = tuple(_travelling(self._store.snapshots, record) for record in records)

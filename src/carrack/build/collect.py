@@ -18,7 +18,7 @@ from typing import Protocol
 
 from carrack.build.cache import CACHE_MOUNT, INTERNAL, BuildCache, Record
 from carrack.errors import InvalidParameter
-from carrack.snapshots.layers import tree_usage
+from carrack.kernel.tree_size import tree_size
 
 KNOWN_FILTERS = (
     "until",
@@ -168,7 +168,7 @@ class Collector:
             return record.size_bytes
         measured = self._measured.get(record.directory)
         if measured is None or measured[0] != record.used or record.key in self._cache.held:
-            size_bytes = tree_usage(self._cache.root / record.directory).size_bytes
+            size_bytes = tree_size(self._cache.root / record.directory)
             measured = self._measured[record.directory] = (record.used, size_bytes)
         return measured[1]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from msgspec.structs import replace as with_fields
 
 from carrack.build import history
+from carrack.build.cache_key import named_key
 from carrack.build.configuration import (
     DEFAULT_PATH,
     DEFAULT_SHELL,
@@ -51,6 +52,7 @@ from carrack.build.graph import (
     RunOp,
     Selection,
     Shown,
+    StackOp,
     Vertex,
 )
 from carrack.build.plan import (
@@ -92,6 +94,8 @@ class Circumstances:
     no_cache: frozenset[str] = frozenset()
     """Stages whose steps are not taken from the cache; ``*``: all."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    several: bool = False
+    """The build is for several platforms: the names of its steps say theirs."""
 
 
 def convert(file: Dockerfile, target: Stage, circumstances: Circumstances) -> Plan:
@@ -153,7 +157,7 @@ class _Conversion:
             plan = replace(plan, execution=with_fields(plan.execution, labels=labels))
         known = self._used | PROXY_ARGUMENTS | _NEVER_SEEN | set(self._file.global_values)
         unused = tuple(sorted(name for name in self._with.build_arguments if name not in known))
-        return Plan(plan, tuple(self._steps), tuple(self._images.values()), unused, tuple(self._warnings))
+        return Plan(plan, tuple(self._steps), tuple(self._images.values()), unused, tuple(self._warnings), self._with.platform)
 
     # ── a stage ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -175,7 +179,7 @@ class _Conversion:
             execution = with_fields(below.execution, on_build=None)
             scope = Scope.of_image(environment_of(execution))
             return _State(stage, below.platform, below.vertex, execution, scope, below.image, list(below.history), below.author)
-        name = f"[{self._label(stage, 1)}] FROM {stage.opening.image}"
+        name = f"[{self._label(stage, platform, 1)}] FROM {stage.opening.image}"
         vertex, image = self._source(stage.base, platform, Shown(name, stage.shown, 1, line=stage.opening.position.start))
         if image is None:
             empty = ExecutionConfig() if platform.os != "linux" else ExecutionConfig(env=[f"PATH={DEFAULT_PATH}"], working_dir="/")
@@ -263,11 +267,16 @@ class _Conversion:
         return result
 
     def _remember(self, state: _State, instruction: Instruction) -> None:
-        created_by = history.of_configuration(instruction, state.execution, state.scope.values)
-        state.history.append(HistoryStep(created_by))
-        self._step(state, instruction.source)
+        self._add_line(state, history.of_configuration(instruction, state.execution, state.scope.values), instruction)
 
-    def _step(self, state: _State, text: str, vertex: Vertex | None = None) -> None:
+    def _add_line(self, state: _State, created_by: str, instruction: Instruction) -> None:
+        """A step that touches no file."""
+        state.history.append(HistoryStep(created_by))
+        below = str(state.image.id) if state.image is not None else "scratch"
+        line = named_key("told", below, *(each.created_by for each in state.history)).digest
+        self._steps.append(PlannedStep(instruction.source.strip(), stage=state.stage.shown, line=line))
+
+    def _step(self, state: _State, text: str, vertex: Vertex | None) -> None:
         self._steps.append(PlannedStep(text.strip(), vertex.digest if vertex is not None else "", state.stage.shown))
 
     def _arg(self, state: _State, arg: Arg) -> None:
@@ -282,22 +291,23 @@ class _Conversion:
         state.position += 1
         stage = state.stage
         return Shown(
-            name=f"[{self._label(stage, state.position)}] {text}",
+            name=f"[{self._label(stage, state.platform, state.position)}] {text}",
             stage=stage.shown,
             position=state.position,
             total=self._totals[stage.number],
             classic=instruction.source,
-            place=f"{stage.shown}:{state.position}",
+            place=f"{stage.shown}:{state.position}" + (f" {state.platform}" if self._with.several else ""),
             line=instruction.position.start,
             last_line=instruction.position.end,
             no_cache=bool(self._with.no_cache & {"*", stage.name, stage.shown}),
         )
 
-    def _label(self, stage: Stage, position: int) -> str:
+    def _label(self, stage: Stage, platform: Platform, position: int) -> str:
         total = self._totals[stage.number]
         width = len(str(total))
         alone = not stage.name and len(self._totals) == 1
-        return f"{position:>{width}}/{total}" if alone else f"{stage.shown} {position:>{width}}/{total}"
+        counted = f"{position:>{width}}/{total}" if alone else f"{stage.shown} {position:>{width}}/{total}"
+        return f"{platform} {counted}" if self._with.several else counted
 
     def _add_vertex(self, state: _State, vertex: Vertex, created_by: str, instruction: Instruction) -> None:
         state.vertex = vertex
@@ -315,8 +325,7 @@ class _Conversion:
         state.execution = applied(state.execution, workdir)
         shown = self._shown(state, workdir, f"WORKDIR {workdir.path}")
         if path == "/":
-            state.history.append(HistoryStep(history.of_workdir(path)))
-            self._step(state, workdir.source)
+            self._add_line(state, history.of_workdir(path), workdir)
             return
         vertex = Vertex(DirectoryOp(path, state.execution.user), self._on(state), shown)
         self._add_vertex(state, vertex, history.of_workdir(path), workdir)
@@ -356,7 +365,14 @@ class _Conversion:
             parents=parents,
             excludes=copy.excludes,
         )
-        self._add_vertex(state, Vertex(op, self._on(state, *inputs), shown), history.of_copy(copy), copy)
+        if not copy.link:
+            self._add_vertex(state, Vertex(op, self._on(state, *inputs), shown), history.of_copy(copy), copy)
+            return
+        vertex = Vertex(op, tuple(inputs), shown)
+        if state.vertex is not None:
+            linked = Input(vertex, label=f"the layer of {keyword} --link")
+            vertex = Vertex(StackOp(), (Input(state.vertex, label="the step below"), linked), replace(shown, name=""))
+        self._add_vertex(state, vertex, history.of_copy(copy), copy)
 
     def _copied(self, state: _State, copy: Copy | Add, source: str, number: int) -> tuple[Vertex, CopyPart] | None:
         """Where one source comes from, and what of it; None for a stage that is empty."""

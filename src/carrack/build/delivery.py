@@ -11,11 +11,12 @@ from pathlib import Path
 import msgspec
 
 from carrack.build import exporters
+from carrack.build.annotations import Annotations
 from carrack.build.attest import Attestor
 from carrack.build.cache_export import CacheExporter
 from carrack.build.cancellation import Cancellation
 from carrack.build.exchange import INLINE
-from carrack.build.image_export import ImageExporter, ImageWish
+from carrack.build.image_export import ImageExporter, ImageTarget, ImageWish
 from carrack.build.plan import Plan
 from carrack.build.ports import Packed
 from carrack.build.request import BuildRequest, CacheReference, Export
@@ -24,6 +25,7 @@ from carrack.build.stacks import Stacks
 from carrack.build.workshop import BuildWorkshop
 from carrack.images.image import Image
 from carrack.images.store import ImageStore
+from carrack.oci.descriptor import INDEX_TYPES
 
 CACHE = "cache"
 """The type of an output that is the build's cache, as a layout for the client (``--cache-to type=local``)."""
@@ -35,7 +37,8 @@ class Finished:
     """A build whose steps are done."""
 
     request: BuildRequest
-    plan: Plan
+    plans: tuple[Plan, ...]
+    """One for each platform."""
     results: Mapping[str, Result]
     workshop: BuildWorkshop
     dockerfile: bytes
@@ -69,22 +72,23 @@ class Delivery:
     def export(self, export: Export, build: Finished) -> Delivered:
         """One output. Raises InvalidParameter, SystemFailure, Cancelled."""
         request, cancel = build.request, build.cancel
-        vertex = build.plan.target.vertex
-        if vertex is not None:
-            build.workshop.need(build.results[vertex.digest].chain_id, cancel)
+        for plan in build.plans:
+            if (vertex := plan.target.vertex) is not None:
+                build.workshop.need(build.results[vertex.digest].chain_id, cancel)
         if export.type == CACHE:
             reference = CacheReference("local", export.attributes)
-            self._caches.export(reference, build.plan, build.results, request.credentials, cancel, export.target_fd)
+            self._caches.export(reference, build.plans, build.results, request.credentials, cancel, export.target_fd)
             return Delivered()
         exporters.check(export)
+        targets = [self._target(plan, build) for plan in build.plans]
         if export.type in exporters.TREES:
-            self._files.tree(export, build.plan, build.results, build.epoch_seconds, cancel)
+            self._files.tree(export, targets, build.results, build.epoch_seconds, cancel)
             return Delivered()
         wish = self._wish(export, build)
         if export.target_fd >= 0:
-            image = self._files.archive(export, build.plan, build.results, wish, cancel)
+            image = self._files.archive(export, targets, build.results, wish, cancel)
         else:
-            image = self._images.export(build.plan, build.results, wish, cancel)
+            image = self._images.export(targets, build.results, wish, cancel)
         return Delivered(str(image.id), wish.names, _metadata(image, wish.names))
 
     def packer(self, stack: ExitStack) -> Callable[[Path, Cancellation], Packed]:
@@ -96,13 +100,11 @@ class Delivery:
         """Every ``--cache-to`` that goes to a registry. Raises InvalidParameter, Unauthorized, Unavailable."""
         for reference in build.request.cache_to:
             if reference.type != "inline":
-                self._caches.export(reference, build.plan, build.results, build.request.credentials, build.cancel)
+                self._caches.export(reference, build.plans, build.results, build.request.credentials, build.cancel)
 
     def _wish(self, export: Export, build: Finished) -> ImageWish:
         request, attributes = build.request, export.attributes
         named = (name for name in attributes.get("name", "").split(",") if name)
-        inline = any(each.type == "inline" for each in request.cache_to) or request.build_arguments.get(_INLINE_ARGUMENT) == "1"
-        extra = {INLINE: msgspec.Raw(self._caches.inline(build.plan, build.results))} if inline else {}
         return ImageWish(
             names=tuple(dict.fromkeys((*request.names, *named))),
             compression=attributes.get("compression", "gzip"),
@@ -110,19 +112,23 @@ class Delivery:
             force_compression=attributes.get("force-compression") == "true",
             epoch_seconds=build.epoch_seconds,
             rewrite_timestamps=attributes.get("rewrite-timestamp", "true") == "true",
-            annotations=request.annotations,
-            attest=self._attestor(build) if request.attestations else None,
-            extra_config=extra,
+            annotations=Annotations.parse({**request.annotations, **_annotations(attributes)}),
         )
 
-    def _attestor(self, build: Finished) -> Attestor:
-        vertex = build.plan.target.vertex
+    def _target(self, plan: Plan, build: Finished) -> ImageTarget:
+        request = build.request
+        inline = any(each.type == "inline" for each in request.cache_to) or request.build_arguments.get(_INLINE_ARGUMENT) == "1"
+        extra = {INLINE: msgspec.Raw(self._caches.inline(plan, build.results))} if inline else {}
+        return ImageTarget(plan, self._attestor(plan, build) if request.attestations else None, extra)
+
+    def _attestor(self, plan: Plan, build: Finished) -> Attestor:
+        vertex = plan.target.vertex
         chain = build.results[vertex.digest].chain_id if vertex is not None else None
         return Attestor(
             content=self._content,
             files=build.workshop.equipment.files,
             request=build.request,
-            plan=build.plan,
+            plan=plan,
             tree=lambda: self._stacks.of(chain),
             dockerfile=build.dockerfile,
             sources=build.workshop.sources,
@@ -132,11 +138,21 @@ class Delivery:
         )
 
 
+def _annotations(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Those among its attributes: ``annotation.key``, ``annotation-index.key``, ``annotation-manifest[linux/amd64].key``."""
+    found = {}
+    for name, value in attributes.items():
+        level, dot, key = name.removeprefix("annotation").partition(".")
+        if name.startswith("annotation") and dot and key:
+            found[f"{level.removeprefix('-')}:{key}" if level else key] = value
+    return found
+
+
 def _metadata(image: Image, names: tuple[str, ...]) -> dict[str, object]:
     """What buildx writes to ``--metadata-file``."""
     descriptor = image.descriptor
     return {
-        "containerimage.config.digest": str(image.id),
+        **({} if descriptor.media_type in INDEX_TYPES else {"containerimage.config.digest": str(image.id)}),
         "containerimage.descriptor": {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size},
         "containerimage.digest": descriptor.digest,
         **({"image.name": ",".join(names)} if names else {}),

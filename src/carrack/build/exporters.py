@@ -8,11 +8,12 @@ SOURCE_DATE_EPOCH no time in them is later, and the same build gives the same by
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from carrack.build.annotations import INDEX_DESCRIPTOR
 from carrack.build.cancellation import Cancellation
-from carrack.build.image_export import ImageExporter, ImageWish
-from carrack.build.plan import Plan
+from carrack.build.image_export import ImageExporter, ImageTarget, ImageWish
 from carrack.build.ports import FileTrees, PackOptions
 from carrack.build.request import Export
 from carrack.build.solver import Result
@@ -35,20 +36,40 @@ class FileExporter:
         self._images = images
         self._exporter = exporter
 
-    def tree(self, export: Export, plan: Plan, results: Mapping[str, Result], epoch: int | None, cancel: Cancellation) -> None:
-        """The files of the final stage, as a tar. Raises SystemFailure, Cancelled."""
-        vertex = plan.target.vertex
-        chain = results[vertex.digest].chain_id if vertex is not None else None
-        options = PackOptions("uncompressed", epoch_seconds=epoch)
-        self._files.pack_tree(self._stacks.of(chain), export.target_fd, options, cancel)
+    def tree(
+        self,
+        export: Export,
+        targets: Sequence[ImageTarget],
+        results: Mapping[str, Result],
+        epoch: int | None,
+        cancel: Cancellation,
+    ) -> None:
+        """The files of the final stage, as a tar: of several platforms each in a directory of its own (``linux_arm64``), unless
+        ``platform-split=false`` lays them over each other. Raises SystemFailure, InvalidParameter, Cancelled.
+        """
+        split = exporting_flag(export, "platform-split", len(targets) > 1)
+        for target in targets:
+            vertex = target.plan.target.vertex
+            chain = results[vertex.digest].chain_id if vertex is not None else None
+            prefix = str(target.plan.platform).replace("/", "_") if split else ""
+            options = PackOptions("uncompressed", epoch_seconds=epoch, prefix=prefix, ends=target is targets[-1])
+            self._files.pack_tree(self._stacks.of(chain), export.target_fd, options, cancel)
 
-    def archive(self, export: Export, plan: Plan, results: Mapping[str, Result], wish: ImageWish, cancel: Cancellation) -> Image:
+    def archive(
+        self,
+        export: Export,
+        targets: Sequence[ImageTarget],
+        results: Mapping[str, Result],
+        wish: ImageWish,
+        cancel: Cancellation,
+    ) -> Image:
         """An image as an archive; the image store has it only for as long as that takes, unless it had it before."""
         names = [new_name(name) for name in wish.names]
         known = {image.id for image in self._images.list()}
-        image = self._exporter.export(plan, results, _without_names(wish), cancel)
+        image = self._exporter.export(targets, results, replace(wish, names=()), cancel)
+        entry = wish.annotations.on(INDEX_DESCRIPTOR)
         try:
-            for piece in save_image(self._images.store, image, names):
+            for piece in save_image(self._images.store, image, names, entry):
                 cancel.check()
                 view = memoryview(piece)
                 while view:
@@ -67,7 +88,9 @@ def check(export: Export) -> None:
         raise InvalidParameter(f"output of type {export.type!r} needs somebody to take it")
 
 
-def _without_names(wish: ImageWish) -> ImageWish:
-    from dataclasses import replace
-
-    return replace(wish, names=())
+def exporting_flag(export: Export, name: str, default: bool = False) -> bool:
+    """An attribute that is true or false. Raises InvalidParameter."""
+    text = export.attributes.get(name, "")
+    if text not in ("", "true", "false", "1", "0"):
+        raise InvalidParameter(f"invalid value {text!r} of the output's {name}: want true or false")
+    return text in ("true", "1") if text else default

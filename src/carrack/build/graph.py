@@ -109,6 +109,11 @@ class CopyOp(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class StackOp(Op):
+    """The layer that its second input is, laid over the first: what COPY --link does once its files are a layer."""
+
+
+@dataclass(frozen=True, slots=True)
 class DirectoryOp(Op):
     """WORKDIR: the directory is there, made for that user when it was not."""
 
@@ -169,7 +174,7 @@ class Shown:
     """How a vertex appears to people."""
 
     name: str
-    """``[build 2/5] RUN make``"""
+    """``[build 2/5] RUN make``; "": it is not shown."""
     stage: str = ""
     position: int = 0
     total: int = 0

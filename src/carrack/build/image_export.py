@@ -17,6 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from carrack.build import annotations as annotated
+from carrack.build.annotations import Annotations
 from carrack.build.cache import HISTORY, BuildCache
 from carrack.build.cache_key import named_key
 from carrack.build.cancellation import Cancellation
@@ -45,6 +47,7 @@ from carrack.oci.descriptor import (
 )
 from carrack.oci.digest import Digest
 from carrack.oci.image_config import History, ImageConfig, RootFS
+from carrack.oci.platform import machine
 from carrack.snapshots import Layer
 
 _TYPES = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "uncompressed": OCI_LAYER}
@@ -67,10 +70,35 @@ class ImageWish:
     """Layers of base images, too, take this compression."""
     epoch_seconds: int | None = None
     rewrite_timestamps: bool = True
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Annotations = field(default_factory=Annotations)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTarget:
+    """The image of one platform."""
+
+    plan: Plan
     attest: Attest | None = None
     extra_config: Mapping[str, object] = field(default_factory=dict)
     """Further fields of the configuration, such as an inline cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """One platform's image, written; `image` is its entry in an index."""
+
+    config_blob: Descriptor
+    config: ImageConfig
+    manifest: Descriptor
+    layers: tuple[Descriptor, ...]
+    image: Descriptor
+    statements: Sequence[Descriptor] = ()
+    attached: Sequence[Digest] = ()
+    """The blobs of the statements."""
+
+    @property
+    def blobs(self) -> tuple[Digest, ...]:
+        return (self.manifest.name, self.config_blob.name, *(layer.name for layer in self.layers), *self.attached)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,46 +118,61 @@ class ImageExporter:
         self._cache = cache
         self._files = files
 
-    def export(self, plan: Plan, results: Mapping[str, Result], wish: ImageWish, cancel: Cancellation) -> Image:
-        """Make the image and give it its names. Raises InvalidParameter, SystemFailure, Cancelled, and leaves nothing then."""
+    def export(self, targets: Sequence[ImageTarget], results: Mapping[str, Result], wish: ImageWish, cancel: Cancellation) -> Image:
+        """Make the image and give it its names: of several platforms the one that runs here, the others under the same index.
+
+        Raises InvalidParameter, SystemFailure, Cancelled, and leaves nothing then.
+        """
         store = self._images.store
         names = tuple(new_name(name) for name in wish.names)
-        vertex = plan.target.vertex
-        chain = results[vertex.digest].chain_id if vertex is not None else None
         with store.assembling() as lease:
-            layers = self.layers(plan, chain, wish, lease, cancel)
-            config = self._config(plan, results, layers, wish)
-            document = {**msgspec.to_builtins(config), **wish.extra_config}
-            config_blob = write_bytes(self._content, lease, msgspec.json.encode(document), OCI_CONFIG)
-            blobs = tuple(layer.blob for layer in layers)
-            manifest = write_document(
-                self._content,
-                lease,
-                Manifest(2, config_blob, blobs, OCI_MANIFEST, annotations=dict(wish.annotations) or None),
-                OCI_MANIFEST,
-            )
-            target, attachments = self._index(manifest, config, wish, lease)
+            made = [self._made(target, results, wish, lease, cancel) for target in targets]
+            target = self._target(made, wish, lease)
             cancel.check()
             before = {name: store.index.named(name) for name in names}
-            new = NewImage(config_blob.name, config, manifest, target, blobs, names, attachments)
-            store.record([new])
-        image = self._images.get(str(config_blob.name))
+            here = next((each for each in made if machine().matches(each.config.platform)), made[0])
+            own = {here.config_blob.name, here.manifest.name, *(layer.name for layer in here.layers)}
+            beside = tuple(dict.fromkeys(digest for each in made for digest in each.blobs if digest not in own))
+            store.record([NewImage(here.config_blob.name, here.config, here.manifest, target, here.layers, names, beside)])
+        image = self._images.get(str(here.config_blob.name))
         for name in names:
             if before[name] != image.id:
                 store.tell("tag", image, name.familiar)
         return image
 
-    def layers(self, plan: Plan, chain: Digest | None, wish: ImageWish, lease: Lease, cancel: Cancellation) -> list[PackedLayer]:
+    def _made(
+        self, target: ImageTarget, results: Mapping[str, Result], wish: ImageWish, lease: Lease, cancel: Cancellation
+    ) -> _Made:
+        plan = target.plan
+        vertex = plan.target.vertex
+        chain = results[vertex.digest].chain_id if vertex is not None else None
+        layers = self.layers((plan,), chain, wish, lease, cancel)
+        config = self._config(plan, results, layers, wish)
+        document = {**msgspec.to_builtins(config), **target.extra_config}
+        config_blob = write_bytes(self._content, lease, msgspec.json.encode(document), OCI_CONFIG)
+        blobs = tuple(layer.blob for layer in layers)
+        annotations = wish.annotations.on(annotated.MANIFEST, plan.platform)
+        content = Manifest(2, config_blob, blobs, OCI_MANIFEST, annotations=annotations)
+        manifest = write_document(self._content, lease, content, OCI_MANIFEST)
+        described = PlatformDocument(config.architecture, config.os, config.variant)
+        entry = wish.annotations.on(annotated.MANIFEST_DESCRIPTOR, plan.platform)
+        image = msgspec.structs.replace(manifest, platform=described, annotations=entry)
+        statements, attached = target.attest(manifest, config, lease) if target.attest is not None else ((), ())
+        return _Made(config_blob, config, manifest, blobs, image, statements, attached)
+
+    def layers(
+        self, plans: Sequence[Plan], chain: Digest | None, wish: ImageWish, lease: Lease, cancel: Cancellation
+    ) -> list[PackedLayer]:
         """Every layer of a stack as a blob, lowest first."""
         stack = list(reversed(self._images.store.snapshots.chain(chain)))
-        known = self._base_blobs(plan)
+        known = self._base_blobs(plans)
         with ThreadPoolExecutor(_PACKERS, thread_name_prefix="pack") as pool:
             packing = [pool.submit(self._packed, layer, known.get(str(layer.diff_id)), wish, lease, cancel) for layer in stack]
             return [each.result() for each in packing]
 
-    def _base_blobs(self, plan: Plan) -> dict[str, Descriptor]:
+    def _base_blobs(self, plans: Sequence[Plan]) -> dict[str, Descriptor]:
         found: dict[str, Descriptor] = {}
-        for image in plan.images:
+        for image in (image for plan in plans for image in plan.images):
             for diff_id, blob in zip(image.config.rootfs.diff_ids, image.layers, strict=False):
                 found[diff_id] = Descriptor(_AS_OCI.get(blob.media_type, blob.media_type), blob.digest, blob.size)
         return found
@@ -183,7 +226,7 @@ class ImageExporter:
                     size = writer.offset
                     if not failures:
                         written.append((writer.commit(), size))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001
                 failures.append(error)
             finally:
                 os.close(read_fd)
@@ -250,19 +293,16 @@ class ImageExporter:
             record = self._cache.put(key, kind=HISTORY, description=created_by[:200])
         return record.created
 
-    def _index(
-        self, manifest: Descriptor, config: ImageConfig, wish: ImageWish, lease: Lease
-    ) -> tuple[Descriptor, tuple[Digest, ...]]:
-        """What the names stand for: the manifest alone, or an index of it and of the statements on it."""
-        if wish.attest is None:
-            return manifest, ()
-        statements, blobs = wish.attest(manifest, config, lease)
-        if not statements:
-            return manifest, ()
-        described = PlatformDocument(config.architecture, config.os, config.variant)
-        image = msgspec.structs.replace(manifest, platform=described)
-        index = write_document(self._content, lease, Index(2, (image, *statements), OCI_INDEX), OCI_INDEX)
-        return index, tuple(blobs)
+    def _target(self, made: Sequence[_Made], wish: ImageWish, lease: Lease) -> Descriptor:
+        """What the names stand for: the manifest alone, or an index of each platform's and of the statements on them."""
+        statements = [statement for each in made for statement in each.statements]
+        has_index = len(made) > 1 or bool(statements)
+        wish.annotations.check(has_index=has_index)
+        if not has_index:
+            return made[0].manifest
+        entries = (*(each.image for each in made), *statements)
+        index = Index(2, entries, OCI_INDEX, annotations=wish.annotations.on(annotated.INDEX))
+        return write_document(self._content, lease, index, OCI_INDEX)
 
 
 def _moment(nanoseconds: int) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from carrack.build.graph import Vertex
+from carrack.build.graph import StackOp, Vertex
 from carrack.build.progress import PlannedStep
 from carrack.oci.descriptor import Descriptor
 from carrack.oci.digest import Digest
 from carrack.oci.image_config import ExecutionConfig, ImageConfig
-from carrack.oci.platform import Platform
+from carrack.oci.platform import Platform, machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,13 @@ class StagePlan:
     """The image at the bottom; None for scratch."""
     author: str = ""
 
+    @property
+    def made(self) -> tuple[Vertex, ...]:
+        """The vertices that made the image's layers."""
+        own = [step.vertex for step in self.history if step.vertex is not None]
+        linked = [vertex.inputs[1].vertex for vertex in own if isinstance(vertex.op, StackOp)]
+        return (*own, *linked)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -80,6 +87,8 @@ class Plan:
     unused_arguments: tuple[str, ...] = ()
     warnings: tuple[tuple[str, str, int], ...] = ()
     """Rule, text, line: what only expansion could find."""
+    platform: Platform = field(default_factory=machine)
+    """The one that was asked for; the target's own differs where its FROM says so."""
 
 
 @dataclass(frozen=True, slots=True)

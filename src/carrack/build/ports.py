@@ -32,6 +32,10 @@ class PackOptions:
     level: int | None = None
     epoch_seconds: int | None = None
     """Times later than this become this (SOURCE_DATE_EPOCH with rewrite-timestamp); None: as they are."""
+    prefix: str = ""
+    """Of a whole tree: the directory that it stands in."""
+    ends: bool = True
+    """Of a whole tree: nothing follows in the same archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,5 +306,9 @@ class BaseImages(Protocol):
         credentials: Mapping[str, str],
         tell: Callable[[object], None],
         cancel: Cancellation,
-    ) -> None:
-        """Have an image here, with a registry's credentials of the build. Raises NotFound, Unauthorized, Unavailable."""
+    ) -> str:
+        """Have an image here, with a registry's credentials of the build; the name that it has here.
+
+        An image of a platform that was asked for takes no name from the one that is here already: it is found by its digest.
+        Raises NotFound, Unauthorized, Unavailable.
+        """

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING
 from carrack.build.cache_mounts import MountWish
 from carrack.build.cancellation import Cancellation
 from carrack.build.dockerfile.instruction import Mount as MountFlag
+from carrack.build.emulation import emulator, is_foreign, missing
 from carrack.build.graph import RunMount, RunOp, Vertex
 from carrack.build.ports import CopyOrder, CopySource, RunStep, StepMount, StepOrder, Tree
 from carrack.build.progress import Tell, VertexLog
 from carrack.errors import CarrackError, InvalidParameter, NotFound
 from carrack.oci.digest import Digest
 from carrack.oci.mount import Mount
+from carrack.oci.platform import Platform, machine
 from carrack.snapshots import Snapshotter
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ _FILES = ("etc/hosts", "etc/resolv.conf")
 _STUBS = "stubs-"
 _SECRET_MODE = 0o400
 _SCRIPT_MODE = 0o755
-_AGENT_MODE = 0o600
+_NO_PROGRAM = 255
+"""What a step ends with whose program the kernel does not take."""
 LOG_LIMIT_BYTES = 64 << 20
 """What one step may print; what goes beyond is counted, not kept."""
 
@@ -113,6 +116,7 @@ def run_step(
     """Run it; gives the upper directory as a staging directory. Raises StepFailed, and what the runtime raises."""
     equipment = workshop.equipment
     key = os.urandom(32).hex()
+    foreign = _foreign(op)
     with ExitStack() as stack:
         furnishing = _Furnishing()
         for mount in op.mounts:
@@ -143,9 +147,21 @@ def run_step(
             file_modes=furnishing.modes,
         )
         code = equipment.rooms.runner.run(order, _output(vertex.digest, tell), cancel)
+        if code == _NO_PROGRAM and foreign is not None and emulator(foreign) is None:
+            raise InvalidParameter(missing(foreign))
         if code:
             raise StepFailed(" ".join(op.arguments), code)
         return equipment.snapshots.take(key)
+
+
+def _foreign(op: RunOp) -> Platform | None:
+    """The step's platform when this processor does not run its programs. Raises InvalidParameter when nothing here does."""
+    platform = Platform.parse(op.platform) if op.platform else machine()
+    if not is_foreign(platform):
+        return None
+    if emulator(platform) == "":
+        raise InvalidParameter(missing(platform))
+    return platform
 
 
 def _output(vertex: str, tell: Tell) -> Callable[[int, bytes], None]:

@@ -52,7 +52,7 @@ class Stacks:
 
     def of(self, chain_id: Digest | None) -> Tree:
         """What a stack shows, read-only. Raises NotFound when a layer has gone."""
-        layers = [self._snapshots.directory(layer) for layer in self._snapshots.chain(chain_id)]
+        layers = self._snapshots.directories(chain_id)
         if not layers:
             return ()
         if len(layers) == 1:

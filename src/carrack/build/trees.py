@@ -14,11 +14,11 @@ from carrack.archive.removal import remove_tree
 from carrack.build.cancellation import Cancellation
 from carrack.build.ports import ChecksumOrder, Copied, CopyOrder, Packed, PackOptions, Tree
 from carrack.errors import InvalidParameter
+from carrack.kernel.tree_size import tree_size
 from carrack.oci.mount import Mount
 from carrack.shim import messages
 from carrack.shim.messages import WorkerDone, WorkerJob
 from carrack.shim.workers import Job
-from carrack.snapshots.layers import tree_usage
 
 _WORK = "copy-work"
 _REMEMBERED = 10_000
@@ -125,7 +125,7 @@ class WorkerTrees:
 
     def usage(self, tree: Tree) -> int:
         """See `ports.FileTrees.usage`."""
-        return sum(tree_usage(Path(each)).size_bytes for mount in tree for each in (mount.lower or (mount.source,)))
+        return sum(tree_size(each) for mount in tree for each in (mount.lower or (mount.source,)))
 
     def _pack(self, job: messages.PackTree, fds: Sequence[int], cancel: Cancellation) -> Packed:
         done = self.do(job, fds, cancel)
@@ -156,6 +156,8 @@ def _pack_job(rootfs: Tree, options: PackOptions, *, whiteouts: bool) -> message
         latest_mtime_seconds=-1 if options.epoch_seconds is None else options.epoch_seconds,
         compression=compression,
         level=options.level or 0,
+        prefix=options.prefix,
+        ends=options.ends,
     )
 
 

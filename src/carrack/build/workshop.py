@@ -19,7 +19,7 @@ from carrack.build.cache_import import Imported, Imports
 from carrack.build.cache_key import Key, named_key
 from carrack.build.cache_mounts import CacheMounts
 from carrack.build.cancellation import Cancellation
-from carrack.build.graph import ContextOp, CopyOp, DirectoryOp, ImageOp, RemoteOp, RunOp, Selection, Vertex, plain
+from carrack.build.graph import ContextOp, CopyOp, DirectoryOp, ImageOp, RemoteOp, RunOp, Selection, StackOp, Vertex, plain
 from carrack.build.plan import Surroundings
 from carrack.build.ports import (
     ChecksumOrder,
@@ -72,6 +72,8 @@ class BuildWorkshop:
     no_cache: bool = False
     imports: Imports | None = None
     """Caches that came from elsewhere."""
+    only: frozenset[Digest] | None = None
+    """The stacks that may come from this daemon's own cache; None: any."""
     sources: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     """What was fetched: address and digests."""
     pack_for_image: Callable[[Path, Cancellation], Packed] | None = None
@@ -163,11 +165,14 @@ class BuildWorkshop:
 
     def find(self, vertex: Vertex, key: Key) -> Result | None:
         record = self.equipment.cache.find(key.digest)
-        if record is None:
+        if record is None or not self._may_use(record):
             travelled = self.imports.find(key) if self.imports is not None else None
             return Result(chain_id=travelled.chain_id, key=travelled.key, created=travelled.created) if travelled else None
         self._hold(record)
         return Result(chain_id=record.chain_id, key=record.key, created=record.created)
+
+    def _may_use(self, record: Record) -> bool:
+        return self.only is None or record.chain_id in self.only
 
     def why(self, vertex: Vertex, key: Key) -> str:
         return self.equipment.cache.explain(key, vertex.shown.place)
@@ -178,6 +183,8 @@ class BuildWorkshop:
         base = _base(vertex, inputs)
         parent = base.chain_id if base is not None else None
         self.need(parent, cancel)
+        if isinstance(vertex.op, StackOp):
+            return self._stacked(vertex, key, inputs, cancel)
         staging: Path | None
         match vertex.op:
             case RunOp():
@@ -189,6 +196,8 @@ class BuildWorkshop:
             case _:
                 raise SystemFailure(f"no operation: {type(vertex.op).__name__}")
         chain, size_bytes = self._committed(vertex, parent, staging, cancel) if staging is not None else (parent, 0)
+        if self.only is not None and self.equipment.cache.find(key.digest) is not None:
+            key = named_key("beside", key.digest)  # what stands there was not ours to use, and is still others'
         record = self.equipment.cache.put(
             key,
             chain_id=chain,
@@ -196,6 +205,25 @@ class BuildWorkshop:
             description=vertex.shown.name,
             size_bytes=size_bytes,
             parents=tuple(dict.fromkeys(result.key for result in inputs if result.key)),
+        )
+        self._hold(record)
+        return Result(chain_id=chain, key=record.key, created=record.created)
+
+    def _stacked(self, vertex: Vertex, key: Key, inputs: Sequence[Result], cancel: Cancellation) -> Result:
+        """A layer over another base: a record and nothing else, however large it is."""
+        base, linked = inputs
+        self.need(linked.chain_id, cancel)
+        chain = base.chain_id
+        if linked.chain_id is not None:
+            chain = self.equipment.snapshots.restack(base.chain_id, linked.chain_id).chain_id
+        parents = tuple(dict.fromkeys(result.key for result in inputs if result.key))
+        record = self.equipment.cache.put(
+            key,
+            chain_id=chain,
+            place=vertex.shown.place,
+            description=f"stacked: {vertex.shown.classic}"[:200],
+            parents=parents,
+            created=linked.created,
         )
         self._hold(record)
         return Result(chain_id=chain, key=record.key, created=record.created)

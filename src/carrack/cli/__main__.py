@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from carrack.cli.catalogue import ALIASES, GROUPS, TOP, load
+from carrack.cli.catalogue import ALIASES, ALONE, GROUPS, TOP, load
 from carrack.cli.console import ReaderGone, fill_standard_streams
 from carrack.cli.failure import PROGRAM, CommandFailure, FlagError
 from carrack.cli.flags import parse, parse_table
-from carrack.cli.session import Session
+from carrack.cli.session import GLOBAL_FLAGS, Session
 from carrack.errors import CarrackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from carrack.cli.flags import Parsed
-
-GLOBAL_FLAGS = """
-        --config string         Folder of the client's configuration files (default "~/.docker")
-    -c, --context string        Context to reach the daemon with, instead of DOCKER_HOST and "context use"
-    -D, --debug bool            Say more about what goes on
-    -H, --host list             Daemon socket to connect to
-    -l, --log-level string=info Logging level ("debug", "info", "warn", "error", "fatal")
-        --tls bool              Use TLS; implied by --tlsverify
-        --tlscacert string      Trust only certificates signed by this CA (default "~/.docker/ca.pem")
-        --tlscert string        TLS certificate file (default "~/.docker/cert.pem")
-        --tlskey string         TLS key file (default "~/.docker/key.pem")
-        --tlsverify bool        Use TLS and verify the remote
-    -v, --version bool          Print version information and quit
-"""
 
 
 def main() -> int:
@@ -154,7 +140,8 @@ def _unknown(word: str, group: str) -> CommandFailure:
     usage = f"Usage:  {place}\n\n" if group else ""
     from carrack.cli.suggestions import for_command
 
-    guess = for_command(word, group)
+    names = GROUPS[group] if group else (*TOP, *GROUPS, *ALONE)
+    guess = for_command(word, group, names)
     return CommandFailure(
         f"{PROGRAM}: unknown command: {place} {word}\n\n{usage}Run '{place} --help' for more information{guess}", 1
     )

@@ -9,7 +9,8 @@ from carrack.cli.images.transfer import check_trust, read_name, show_progress
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
 from carrack.cli.logins import header_for
 from carrack.cli.pruning import confirm, filters_query
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import ellipsis
 from carrack.client.http import percent_encode
 from carrack.errors import CarrackError

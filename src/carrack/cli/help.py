@@ -18,8 +18,8 @@ SHOWN_DEFAULTS = {"map": "map[]", "ulimit": "[]", "uint16": "0", "stringToString
 
 def top_help(_terminal: bool) -> str:
     """`carrack --help`."""
-    from carrack.cli.__main__ import GLOBAL_FLAGS
     from carrack.cli.flags import parse_table
+    from carrack.cli.session import GLOBAL_FLAGS
 
     rest = sorted([name for name in TOP if name not in COMMON])
     blocks = [

@@ -9,7 +9,8 @@ from carrack.cli.containers.options import check_label, check_link
 from carrack.cli.failure import CommandFailure
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
 from carrack.cli.pruning import FORCE_FLAG, ask_or_stop, confirm, filters_query, prune_filters, prune_networks
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import local_time, parse_rfc3339, short_id
 from carrack.client.failure import ApiNotFound
 from carrack.client.http import percent_encode

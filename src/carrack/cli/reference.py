@@ -99,8 +99,8 @@ def man_page(path: str, *, date: str, version: str) -> str:
 
 def top_page(*, date: str, version: str) -> str:
     """The page of the program."""
-    from carrack.cli.__main__ import GLOBAL_FLAGS
     from carrack.cli.flags import parse_table
+    from carrack.cli.session import GLOBAL_FLAGS
 
     text = _heading(PROGRAM, date, version)
     text += f".SH NAME\n{PROGRAM} \\- containers, images, networks and volumes\n"
@@ -152,8 +152,8 @@ def _write_pages(session: Session, parsed: Parsed) -> None:
 
 def reference() -> str:
     """docs/commands.md: every command with its flags."""
-    from carrack.cli.__main__ import GLOBAL_FLAGS
     from carrack.cli.flags import parse_table
+    from carrack.cli.session import GLOBAL_FLAGS
 
     parts = [_PREFACE, "## Global options\n\n" + _flag_table(parse_table(GLOBAL_FLAGS))]
     parts.append("## Exit codes\n\n| code | |\n|---|---|\n" + "".join([f"| {code} | {text} |\n" for code, text in EXIT_CODES]))

@@ -30,11 +30,8 @@ def did_you_mean(guesses: list[str]) -> str:
     return f"\n\nDid you mean: {', '.join(guesses)}" if guesses else ""
 
 
-def for_command(word: str, group: str) -> str:
-    """A guess for a command of a group, or of the program."""
-    from carrack.cli.catalogue import ALONE, GROUPS, TOP
-
-    names = list(GROUPS[group]) if group else [*TOP, *GROUPS, *ALONE]
+def for_command(word: str, group: str, names: Iterable[str]) -> str:
+    """A guess for a command among the names of a group, or of the program (an empty group)."""
     return did_you_mean([f"{PROGRAM} {group} {name}".replace("  ", " ") for name in near(word, names)])
 
 

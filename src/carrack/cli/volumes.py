@@ -8,7 +8,8 @@ from carrack.cli.containers.options import check_label
 from carrack.cli.failure import CommandFailure
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
 from carrack.cli.pruning import FORCE_FLAG, ask_or_stop, filters_query, print_report, prune_filters, prune_volumes
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import human_size
 from carrack.client.http import percent_encode
 from carrack.errors import CarrackError
@@ -105,7 +106,7 @@ def _create(session: Session, parsed: Parsed) -> None:
         "Labels": {key: value for key, _, value in [text.partition("=") for text in parsed.items("label")]},
         "Name": parsed.arguments[0] if parsed.arguments else parsed.text("name"),
     }
-    document = {name: value for name, value in document.items() if value or name in ("Driver",)}
+    document = {name: value for name, value in document.items() if value or name == "Driver"}
     if any(parsed.changed(flag) for flag in _CLUSTER_FLAGS):
         document["ClusterVolumeSpec"] = _cluster_spec(parsed)
     session.out.line(session.engine.json("POST", "/volumes/create", document=document)["Name"])

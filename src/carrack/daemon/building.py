@@ -150,8 +150,11 @@ class _Registries:
         credentials: Mapping[str, str],
         tell: Callable[[object], None],
         cancel: Cancellation,
-    ) -> None:
+    ) -> str:
         parsed = Reference.parse(reference).with_default_tag() if "@" not in reference else Reference.parse(reference)
+        if platform is not None:
+            found = self._puller.manifest_for(parsed, platform, credentials.get(parsed.domain, ""))
+            parsed = Reference(parsed.domain, parsed.path, "", found.name)
         named = f"{parsed.repository}@{parsed.digest}" if parsed.digest is not None else f"{parsed.repository}:{parsed.tag}"
         lines = self._puller.pull(named, "", platform, credentials.get(parsed.domain, ""))
 
@@ -168,3 +171,4 @@ class _Registries:
                 raise
         if cancel.cancelled:
             raise Cancelled("the build was cancelled")
+        return named

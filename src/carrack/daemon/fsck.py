@@ -61,7 +61,7 @@ class Records:
             raise NotFound(f"no data-root of Carrack: {path} is not there")
         try:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-                self.layers = self._column(connection, "SELECT short FROM layers")
+                self.layers = self._column(connection, "SELECT coalesce(home, short) FROM layers")
                 self.snapshots = self._column(connection, "SELECT key FROM snapshots")
                 self.containers = self._column(connection, "SELECT id FROM containers")
                 self.volumes = self._column(connection, "SELECT name FROM volumes") | self._column(

@@ -130,7 +130,7 @@ class Filesystems:
     def _below(self, container: Container) -> tuple[tuple[Mount, ...], int]:
         """(what a container's changes lie over, the directory that holds them)."""
         snapshots = self._rooms.snapshots
-        layers = [str(snapshots.directory(layer)) for layer in snapshots.chain(snapshots.parent(container.id))]
+        layers = [str(directory) for directory in snapshots.directories(snapshots.parent(container.id))]
         below = Mount("overlay", "overlay", lower=(*layers, str(self._rooms.directories.places)))
         return (below,), os.open(snapshots.changes(container.id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 

@@ -116,7 +116,8 @@ def settle(
     if host.pids_limit == 0:
         host.pids_limit = None
     host.ipc_mode = host.ipc_mode or "private"
-    host.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged or cgroup_version == 1 else "private")
+    # of version 2 a privileged container, too, has its own: systemd or a Docker inside counts on it
+    host.cgroupns_mode = host.cgroupns_mode or ("host" if cgroup_version == 1 else "private")
     host.restart_policy.name = host.restart_policy.name or "no"
     host.runtime = host.runtime or runtime
     if not host.log_config.type:

@@ -1,8 +1,9 @@
 """The first minutes of a daemon: find what an earlier one left running, judge what ended meanwhile, remove what nobody owns.
 
 Containers come back from their shims (`shims/<id>.sock`), or from the exit that their shim wrote; with neither, as lost.
-Only after that is anything that no record names removed: cgroups, sockets, directories. Nothing here waits for a container longer
-than the time-out of one conversation, and all conversations are held at once.
+Only after that is anything that no record names removed: cgroups, sockets, directories. All conversations are held at once, and
+nobody waits longer for one than PATIENCE_SECONDS: a supervisor that does not answer has not ended. Its container is left as it is,
+and orders about its life wait, until it answers or is gone.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from pathlib import Path
 from carrack.engine import image_mounts, launch
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.execs import Execs
-from carrack.engine.lifecycle import Lifecycle, find_exit, read_exit
-from carrack.engine.shims import reconnect
+from carrack.engine.lifecycle import Lifecycle, Opening, find_exit, read_exit
+from carrack.engine.shims import SupervisorGone, reconnect
 from carrack.engine.state import LIVE, Status
 from carrack.engine.threads import in_thread
 from carrack.errors import CarrackError
@@ -24,16 +25,30 @@ from carrack.shim import foreign
 from carrack.shim.messages import Abandon, ForeignRuntime
 
 log = logging.getLogger("carrack.restore")
+PATIENCE_SECONDS = 5.0
 
 
 async def restore(life: Lifecycle, execs: Execs) -> None:
     """Bring every container's record in line with the world, then clear away what has no record."""
-    containers = list(life.rooms.table)
-    await asyncio.gather(*(_restore_one(life, execs, container) for container in containers))
+    restoring = {life.spawn(_restore_one(life, execs, container)): container for container in life.rooms.table}
+    if restoring:
+        done, waiting = await asyncio.wait(restoring, timeout=PATIENCE_SECONDS)
+        for task in done:
+            task.result()
+        for task in waiting:
+            log.warning("the supervisor of container %s does not answer: the container is left as it is", restoring[task].id[:12])
     await in_thread(_clear, life)
 
 
 async def _restore_one(life: Lifecycle, execs: Execs, container: Container) -> None:
+    async with life.live(container).lock:
+        try:
+            await _bring_in_line(life, execs, container)
+        except (CarrackError, OSError) as error:
+            log.error("container %s is left as it is: %s", container.id[:12], error)
+
+
+async def _bring_in_line(life: Lifecycle, execs: Execs, container: Container) -> None:
     live = life.live(container)
     status = container.state.status
     if status in LIVE:
@@ -62,9 +77,10 @@ def _begins_with_the_daemon(container: Container) -> bool:
 async def _was_started(life: Lifecycle, execs: Execs, container: Container) -> bool:
     """Whether a start that the earlier daemon did not live to record has succeeded: then the record learns of it."""
     live = life.live(container)
+    opening = Opening()
     try:
-        shim, status, fds = await reconnect(str(life.rooms.directories.shim_socket(container.id)), *life.callbacks(container))
-    except (OSError, CarrackError):
+        shim, status, fds = await reconnect(str(life.rooms.directories.shim_socket(container.id)), opening.report, opening.lose)
+    except SupervisorGone:
         exited = find_exit(container)
         if exited is None or exited.finished_at_nanoseconds <= max(
             container.state.finished_at_nanoseconds, container.created_at_nanoseconds
@@ -89,15 +105,18 @@ async def _was_started(life: Lifecycle, execs: Execs, container: Container) -> b
     await asyncio.wrap_future(life.rooms.table.save(container))
     execs.adopt(container, status.execs)
     life.adopt(container, live, shim, status.exited, init_fd)
+    opening.open(*life.callbacks(container))
     return True
 
 
 async def _reunite(life: Lifecycle, execs: Execs, container: Container) -> None:
     live = life.live(container)
     path = str(life.rooms.directories.shim_socket(container.id))
+    opening = Opening()
+    live.ended.clear()
     try:
-        shim, status, fds = await reconnect(path, *life.callbacks(container))
-    except (OSError, CarrackError) as error:
+        shim, status, fds = await reconnect(path, opening.report, opening.lose)
+    except SupervisorGone as error:
         log.info("container %s ended while no daemon ran: %s", container.id[:12], error)
         await in_thread(life.clear_cgroup, container)
         life.adopt(container, live, None, read_exit(container))
@@ -118,6 +137,7 @@ async def _reunite(life: Lifecycle, execs: Execs, container: Container) -> None:
             life.become(container, Status.RUNNING)
     execs.adopt(container, status.execs)
     life.adopt(container, live, shim, status.exited, init_fd)
+    opening.open(*life.callbacks(container))
 
 
 def _thaw(life: Lifecycle, container: Container) -> None:

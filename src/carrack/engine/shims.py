@@ -6,6 +6,7 @@ A `Shim` numbers orders, pairs answers with them, and hands every other report t
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections import deque
@@ -36,7 +37,8 @@ from carrack.shim.messages import (
     Wait,
 )
 
-Report = Created | Started | StartFailed | Done | Refused | Status
+log = logging.getLogger("carrack.shims")
+
 Numbered = Exec | Attach | Wait | FollowLogs | Signal | Resize
 ANSWER_SECONDS = 30.0
 """How long an order may go unanswered before its caller is told so; the shim itself is left alone."""
@@ -55,6 +57,7 @@ class Shim:
         self._answers: dict[int, asyncio.Future[Done]] = {}
         self._next: asyncio.Future[tuple[object, list[int]]] | None = None
         self._unsent: deque[tuple[Message, tuple[int, ...]]] = deque()
+        self._dismissed = False
         self.closed = False
         self._loop.add_reader(connection.fileno(), self._readable)
 
@@ -70,7 +73,8 @@ class Shim:
     async def order(self, make: Callable[[int], Numbered], fds: Sequence[int] = ()) -> Done:
         """Send an order built with its number and wait for Done. The caller keeps and closes its own descriptors.
 
-        Raises the kind of error the shim names, or Unavailable when it does not answer.
+        Raises the kind of error the shim names, SupervisorGone when it has ended and never took the order, or Unavailable when
+        it does not answer.
         """
         self._sequence += 1
         number = self._sequence
@@ -84,6 +88,20 @@ class Shim:
             raise Unavailable("the container's supervisor does not answer") from None
         finally:
             self._answers.pop(number, None)
+            self._close_dismissed()
+
+    def dismiss(self, farewell: Forget) -> None:
+        """The last word, after which the shim goes its way; the conversation ends once the orders before it are answered."""
+        if self.closed:
+            return
+        self._on_report, self._on_lost = _ignore, lambda: None
+        self._send(farewell, ())
+        self._dismissed = True
+        self._close_dismissed()
+
+    def _close_dismissed(self) -> None:
+        if self._dismissed and not self._answers:
+            self.close()
 
     def take_in(self) -> None:
         """Read what the shim has already said, before anyone is answered from the record."""
@@ -91,6 +109,9 @@ class Shim:
 
     def close(self) -> None:
         """End the conversation; the shim lives on. May be called more than once."""
+        self._close(Unavailable("the conversation with the container's supervisor was ended"))
+
+    def _close(self, lost: CarrackError) -> None:
         if self.closed:
             return
         self.closed = True
@@ -100,7 +121,6 @@ class Shim:
         for _, fds in self._unsent:
             _close(fds)
         self._unsent.clear()
-        lost = Unavailable("the container's supervisor is gone")
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(lost)
@@ -108,9 +128,9 @@ class Shim:
             self._next.set_exception(lost)
 
     def _send(self, message: Message, fds: tuple[int, ...]) -> None:
-        if self.closed:
+        if self.closed or self._dismissed:
             _close(fds)
-            raise Unavailable("the container's supervisor is gone")
+            raise SupervisorGone()
         self._unsent.append((message, fds))
         if len(self._unsent) == 1:
             self._flush()
@@ -136,9 +156,12 @@ class Shim:
                 received = wire.receive(self._socket)
             except BlockingIOError:
                 return
-            except (OSError, EOFError, CarrackError):
+            except (OSError, EOFError):
                 self._lose()
                 return
+            except CarrackError as error:
+                self._misunderstand(error)
+                continue
             self._take(*received)
 
     def _take(self, message: Message, fds: list[int]) -> None:
@@ -159,8 +182,16 @@ class Shim:
         _close(fds)
         self._on_report(message)
 
+    def _misunderstand(self, error: CarrackError) -> None:
+        """What came is no message of ours, or brought more descriptors than we may have open. Nobody has ended for that."""
+        waiting, self._next = self._next, None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(Unavailable(f"the container's supervisor is not understood: {error}"))
+        else:
+            log.error("a container's supervisor is not understood: %s", error)
+
     def _lose(self) -> None:
-        self.close()
+        self._close(SupervisorGone())
         self._on_lost()
 
 
@@ -230,31 +261,52 @@ class Zygote:
             wire.send(self._socket, order, fds, sealed=True)
 
 
+class SupervisorGone(Unavailable):
+    """Nobody is there to answer: the supervisor has ended, and its container with it (law 5). What it has not answered it has not
+    done."""
+
+    def __init__(self, message: str = "the container's supervisor is gone") -> None:
+        super().__init__(message)
+
+
 async def reconnect(path: str, on_report: Callable[[object], None], on_lost: Callable[[], None]) -> tuple[Shim, Status, list[int]]:
-    """Find the shim of a container that an earlier daemon started. Raises OSError or Unavailable when there is none."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    """Find the shim of a container that an earlier daemon started, and wait until it has said how things are.
+
+    Raises SupervisorGone when there is none (any more). Unavailable says only that we cannot talk with the one there is: it may
+    keep a container that runs.
+    """
+    try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise Unavailable(f"cannot reach the container's supervisor: {error.strerror}") from error
+    connection.setblocking(False)
     try:
         connection.connect(path)
-    except OSError:
+    except OSError as error:
         connection.close()
-        raise
+        kind = SupervisorGone if isinstance(error, FileNotFoundError | ConnectionRefusedError) else Unavailable
+        raise kind(f"cannot reach the container's supervisor: {error.strerror}") from error
     shim = Shim(connection, on_report, on_lost)
     answer = shim.expect_next()
     try:
         shim.tell(Inquire())
-        message, fds = await asyncio.wait_for(answer, ANSWER_SECONDS)
-    except TimeoutError:
+        message, fds = await answer
+        if not isinstance(message, Status):
+            _close(fds)
+            raise Unavailable("the container's supervisor does not speak our language")
+        if message.version > VERSION:
+            _close(fds)
+            raise Unavailable(
+                f"the container's supervisor is newer ({message.version}) than this carrackd ({VERSION}): start the newer carrackd"
+            )
+    except BaseException:
         shim.close()
-        raise Unavailable("the container's supervisor does not answer") from None
-    if not isinstance(message, Status):
-        shim.close()
-        raise Unavailable("the container's supervisor does not speak our language")
-    if message.version > VERSION:
-        shim.close()
-        raise Unavailable(
-            f"the container's supervisor is newer ({message.version}) than this carrackd ({VERSION}): start the newer carrackd"
-        )
+        raise
     return shim, message, fds
+
+
+def _ignore(_: object) -> None:
+    """For reports that nobody needs any more."""
 
 
 def _close(fds: Sequence[int]) -> None:

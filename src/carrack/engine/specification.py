@@ -70,6 +70,10 @@ class Places:
     """The user namespace to be born in."""
 
 
+_BOOLEANS = {**dict.fromkeys("1 t T true True TRUE".split(), True), **dict.fromkeys("0 f F false False FALSE".split(), False)}
+"""Go's spellings of the two."""
+
+
 @dataclass(frozen=True, slots=True)
 class Security:
     """`--security-opt`, read."""
@@ -79,22 +83,28 @@ class Security:
     """Empty: the default profile; ``unconfined``; else the text of a profile."""
     apparmor: str = ""
     unmasked: bool = False
+    writable_cgroups: bool = False
+    """The container may divide its own cgroup further, as systemd inside does."""
 
 
 def security(options: Sequence[str] | None, default_no_new_privileges: bool = False) -> Security:
     """Read `--security-opt` values, in either spelling (``key=value``, ``key:value``). Raises InvalidParameter."""
     no_new_privileges, seccomp, apparmor, unmasked = default_no_new_privileges, "", "", False
+    writable_cgroups = False
     for option in options or ():
-        if option == "no-new-privileges":
-            no_new_privileges = True
+        if option in ("no-new-privileges", "writable-cgroups", "disable"):
+            no_new_privileges |= option == "no-new-privileges"
+            writable_cgroups |= option == "writable-cgroups"
             continue
         key, separator, value = option.partition("=")
         if not separator:
             key, separator, value = option.partition(":")
         if not separator:
             raise InvalidParameter(f'invalid --security-opt 1: "{option}"')
-        if key == "no-new-privileges" and value in ("true", "false", "1", "0"):
-            no_new_privileges = value in ("true", "1")
+        if key == "no-new-privileges" and value in _BOOLEANS:
+            no_new_privileges = _BOOLEANS[value]
+        elif key == "writable-cgroups" and value in _BOOLEANS:
+            writable_cgroups = _BOOLEANS[value]
         elif key == "seccomp":
             seccomp = "" if value == "builtin" else value
         elif key == "apparmor":
@@ -103,7 +113,7 @@ def security(options: Sequence[str] | None, default_no_new_privileges: bool = Fa
             unmasked = True
         elif key != "label":  # SELinux labels mean nothing on a host without SELinux, as with dockerd
             raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
-    return Security(no_new_privileges, seccomp, apparmor, unmasked)
+    return Security(no_new_privileges, seccomp, apparmor, unmasked, writable_cgroups)
 
 
 def build(container: Container, places: Places) -> RuntimeSpec:
@@ -150,7 +160,7 @@ def build(container: Container, places: Places) -> RuntimeSpec:
         root=Root(path="rootfs", readonly=host.readonly_rootfs),
         hostname=config.hostname if host.uts_mode != "host" else "",
         domainname=config.domainname if host.uts_mode != "host" else "",
-        mounts=tuple(_mounts(container, places)),
+        mounts=tuple(_mounts(container, places, options)),
         linux=linux,
         annotations=host.annotations or None,
     )
@@ -265,11 +275,12 @@ def _namespaces(host: HostConfig, places: Places) -> list[Namespace]:
     return found
 
 
-def _mounts(container: Container, places: Places) -> list[SpecMount]:
+def _mounts(container: Container, places: Places, options: Security) -> list[SpecMount]:
     host = container.host_config
     taken = {point.destination for point in container.mounts}
     shm_bytes = host.shm_size or defaults.DEFAULT_SHM_BYTES
-    mounts = [m for m in defaults.mounts(shm_bytes=shm_bytes, privileged=host.privileged) if m.destination not in taken]
+    usual = defaults.mounts(shm_bytes=shm_bytes, privileged=host.privileged, writable_cgroups=options.writable_cgroups)
+    mounts = [mount for mount in usual if mount.destination not in taken]
     if host.ipc_mode in ("host", "none") or host.ipc_mode.startswith("container:"):
         mounts = [mount for mount in mounts if mount.destination != "/dev/shm"]
     if host.ipc_mode == "host" and "/dev/shm" not in taken:

@@ -12,6 +12,14 @@ from carrack.runtime.cgroups import Cgroup
 
 _ONLY_AT_CREATE = ("cgroup_parent", "devices", "device_cgroup_rules", "device_requests", "ulimits", "oom_kill_disable")
 """Resources that `create` takes and `update` leaves as they are, as with dockerd."""
+_OF_DEVICES = (
+    "blkio_weight_device",
+    "blkio_device_read_bps",
+    "blkio_device_write_bps",
+    "blkio_device_read_iops",
+    "blkio_device_write_iops",
+)
+"""Lists of which null (or nothing) keeps what there is, and an empty one ends it."""
 
 
 def changed(host: HostConfig, wanted: UpdateRequest, machine: Machine) -> tuple[HostConfig, list[str]]:
@@ -23,6 +31,9 @@ def changed(host: HostConfig, wanted: UpdateRequest, machine: Machine) -> tuple[
         value = getattr(wanted, field)
         if field != "restart_policy" and field not in _ONLY_AT_CREATE and value not in (0, "", None, []):
             setattr(after, field, value)
+    for field in _OF_DEVICES:
+        if getattr(wanted, field) == []:
+            setattr(after, field, None)
     if wanted.pids_limit == 0:
         after.pids_limit = None
     if wanted.restart_policy.name:
@@ -37,15 +48,21 @@ def changed(host: HostConfig, wanted: UpdateRequest, machine: Machine) -> tuple[
 def apply(cgroup: Cgroup, before: HostConfig, after: HostConfig) -> None:
     """Put the limits in force; what the kernel refuses leaves those before. Raises SystemFailure. Blocking."""
     try:
-        cgroup.update(specification.limits(_explicit(after)))
+        cgroup.update(specification.limits(_explicit(after, before)))
     except OSError as error:
         try:
-            cgroup.update(specification.limits(_explicit(before)))
+            cgroup.update(specification.limits(_explicit(before, after)))
         except OSError:
             pass  # the refusal is what the user can act on
         raise SystemFailure(f"cannot update the container: {error.filename or 'cgroup'}: {error.strerror or error}") from error
 
 
-def _explicit(host: HostConfig) -> HostConfig:
-    """No limit of processes said as such: an earlier one has to go."""
-    return host if host.pids_limit else msgspec.structs.replace(host, pids_limit=-1)
+def _explicit(host: HostConfig, other: HostConfig) -> HostConfig:
+    """With what is no limit said as such, where there may have been one: of processes, of the devices that only `other` names."""
+    said = msgspec.structs.replace(host, pids_limit=host.pids_limit or -1)
+    for field in _OF_DEVICES:
+        mine = getattr(host, field) or []
+        kept = {device.path for device in mine}
+        gone = [type(device)(device.path) for device in getattr(other, field) or [] if device.path not in kept]
+        setattr(said, field, [*gone, *mine])
+    return said

@@ -240,9 +240,9 @@ class Images:
             if str(image.id) in used:
                 kept_layers |= {layer.chain_id for layer in self.store.snapshots.chain(image.chain_id)}
         total = kept = 0
-        for chain, size in self.store.database.read("SELECT chain_id, size_bytes FROM layers"):
+        for chains, size in self._layer_sizes():
             total += size
-            kept += size if Digest.parse(chain) in kept_layers else 0
+            kept += size if any(Digest.parse(chain) in kept_layers for chain in chains) else 0
         kept_blobs = {digest for image in used for digest in self.store.index.blobs_of(Digest.parse(image))}
         for digest, size in self._blob_sizes().items():
             total += size
@@ -256,7 +256,7 @@ class Images:
 
     def layer_directories(self, image: Image) -> Sequence[str]:
         """Where the image's layers are, topmost first."""
-        return [str(self.store.snapshots.directory(layer)) for layer in self.store.snapshots.chain(image.chain_id)]
+        return [str(directory) for directory in self.store.snapshots.directories(image.chain_id)]
 
     def tagged(self, image: Digest) -> datetime | None:
         """When the image last got a name."""
@@ -282,8 +282,12 @@ class Images:
         self._builder.close()
 
     def _kept_bytes(self) -> int:
-        rows = self.store.database.read("SELECT coalesce(sum(size_bytes), 0) FROM layers")
-        return int(rows[0][0]) + sum(self._blob_sizes().values())
+        return sum(size for _, size in self._layer_sizes()) + sum(self._blob_sizes().values())
+
+    def _layer_sizes(self) -> Sequence[tuple[Sequence[str], int]]:
+        """Each directory of layers: the layers that have it, and what it takes."""
+        rows = self.store.database.read("SELECT group_concat(chain_id), max(size_bytes) FROM layers GROUP BY coalesce(home, short)")
+        return [(chains.split(","), size) for chains, size in rows]
 
     def _blob_sizes(self) -> dict[Digest, int]:
         sizes = {}

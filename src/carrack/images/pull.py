@@ -83,7 +83,7 @@ class Pull:
         descriptor = target
         if isinstance(document, Index):
             write_bytes(self._store.content, lease, content, target.media_type)
-            descriptor = _for_platform(document, self._platform or machine())
+            descriptor = for_platform(document, self._platform or machine())
             found, content = repository.manifest(descriptor.digest)
             if found.size != descriptor.size:
                 raise DataCorrupt(f"manifest {descriptor.digest} has {found.size} bytes, not {descriptor.size}")
@@ -240,7 +240,7 @@ class Pull:
         ).result()
 
 
-def _for_platform(index: Index, platform: Platform) -> Descriptor:
+def for_platform(index: Index, platform: Platform) -> Descriptor:
     """The manifest of an index that runs on a platform, the exact variant first. Raises NotFound."""
     fitting = [each for each in index.manifests if each.platform is not None and platform.matches(each.platform.value())]
     exact = [each for each in fitting if each.platform is not None and each.platform.value().variant == platform.variant]

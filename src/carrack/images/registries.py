@@ -147,6 +147,20 @@ class Puller:
 
         return self._open().find(reference, decode_header(credentials), ask)[1]
 
+    def manifest_for(self, reference: Reference, platform: Platform, credentials: str) -> Descriptor:
+        """The manifest that a name has for a platform in its registry; that of an image for one platform whatever that is.
+
+        Raises NotFound, Unauthorized, Unavailable.
+        """
+        from carrack.distribution.credentials import decode_header
+        from carrack.images.pull import for_platform
+
+        wanted = reference.tag or str(reference.digest)
+        who = decode_header(credentials)
+        descriptor, content = self._open().find(reference, who, lambda repository: repository.manifest(wanted))[1]
+        document = decode_manifest(content, descriptor.media_type)
+        return for_platform(document, platform) if isinstance(document, Index) else descriptor
+
     def search(self, term: str, limit: int, credentials: str) -> list[SearchResult]:
         """What an index finds for a term (``term`` or ``registry/term``); the catalog of a registry that has no index, by name.
 

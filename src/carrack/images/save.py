@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -51,9 +51,14 @@ def save(store: ImageStore, refs: Sequence[str], platforms: Sequence[Platform] =
     return _protected(store.content, parts)
 
 
-def save_image(store: ImageStore, image: Image, names: Sequence[Reference]) -> Iterator[bytes]:
-    """The archive of one image, called in it whatever the caller says. Raises NotFound."""
-    parts = [_Part(image, target, chosen, blobs, list(names)) for target, chosen, blobs in _targets(store, image, None, ())]
+def save_image(
+    store: ImageStore, image: Image, names: Sequence[Reference], annotations: Mapping[str, str] | None = None
+) -> Iterator[bytes]:
+    """The archive of one image, called in it whatever the caller says; `annotations` are for its index.json. Raises NotFound."""
+    parts = [
+        _Part(image, msgspec.structs.replace(target, annotations=dict(annotations or {}) or None), chosen, blobs, list(names))
+        for target, chosen, blobs in _targets(store, image, None, ())
+    ]
     return _protected(store.content, parts)
 
 
@@ -158,7 +163,7 @@ def _index(parts: Sequence[_Part]) -> Index:
         if not part.names:
             entries.append(part.target)
         for name in part.names:
-            annotations = {CONTAINERD_NAME: str(name), REF_NAME: name.tag}
+            annotations = {**(part.target.annotations or {}), CONTAINERD_NAME: str(name), REF_NAME: name.tag}
             entries.append(msgspec.structs.replace(part.target, annotations=annotations))
     return Index(2, tuple(entries), OCI_INDEX)
 

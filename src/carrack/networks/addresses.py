@@ -1,14 +1,15 @@
 """The addresses that endpoints have: taken, given back, and resting in between.
 
 An address that is given back rests until its link is gone (RTM_DELLINK): deleting a link takes the kernel 15 ms, and the end of the
-container's namespace does it anyway. Resting, it is given to nobody, so that two containers never answer for one address.
+container's namespace does it anyway. Resting, it is given to nobody, so that two containers never answer for one address. Then the
+connections that led to it are forgotten (`sweep`), of many addresses at once: that is a walk through all that the host tracks.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from carrack.errors import Forbidden
@@ -26,17 +27,25 @@ class Addresses:
     """Address use of all networks. Thread-safe; the lock is never held while the kernel is asked."""
 
     def __init__(
-        self, forget: Callable[[Address], None], delete_link: Callable[[str], None], is_had: Callable[[str, str], bool]
+        self,
+        forget: Callable[[Collection[Address]], None],
+        delete_link: Callable[[str], None],
+        is_had: Callable[[str, str], bool],
+        sweep_later: Callable[[], None],
     ) -> None:
+        """`sweep_later` has `sweep` called before long."""
         self._forget = forget
         self._delete_link = delete_link
+        self._sweep_later = sweep_later
         self._is_had = is_had
         """Whether an endpoint of a network has an address: else it is merely on its way back."""
         self._allocators: dict[tuple[str, int], list[AddressAllocator]] = {}
         """By network and IP version, one for each subnet."""
         self._resting: dict[str, list[tuple[str, Address]]] = {}
-        self._leaving = 0
-        """Links that are gone and whose addresses are about to be free."""
+        self._leaving: list[tuple[str, Address]] = []
+        """Whose links are gone, and whose connections are not yet forgotten."""
+        self._sweeping = 0
+        """How many addresses' connections are being forgotten right now."""
         self._changed = threading.Condition()
 
     def add_network(self, network: Network) -> None:
@@ -99,11 +108,17 @@ class Addresses:
             found: list[Address] = []
             if _try_take(allocators, found):
                 return found[0]
-            # What rests will be free soon.
-            self._changed.wait_for(
-                lambda: _try_take(allocators, found) or not (self._resting or self._leaving), _REST_LIMIT_SECONDS
-            )
-            return found[0] if found else allocators[-1].take()
+        deadline = time.monotonic() + _REST_LIMIT_SECONDS
+        while True:  # what rests will be free soon
+            self.sweep()
+            with self._changed:
+                if _try_take(allocators, found):
+                    return found[0]
+                left = deadline - time.monotonic()
+                if left <= 0 or not (self._resting or self._leaving or self._sweeping):
+                    return allocators[-1].take()
+                if not self._leaving:
+                    self._changed.wait(left)
 
     def _claim(self, network_id: str, allocator: AddressAllocator, address: Address) -> Address:
         """Take exactly this address; often it is wanted by the same container that starts again, whose last run is still ending."""
@@ -113,15 +128,16 @@ class Addresses:
                 if allocator.claim(address):
                     return address
                 resting_on = next((link for link, ours in self._resting.items() if (network_id, address) in ours), "")
-                if not resting_on:
+                if not resting_on and not self._leaving:
                     left = deadline - time.monotonic()
                     if self._is_had(network_id, str(address)) or left <= 0:
                         raise Forbidden("Address already in use")
                     self._changed.wait(left)  # its endpoint is being released this moment
                     continue
-            # Deleting the link does not wait for the end of the namespace.
-            self._delete_link(resting_on)
-            self.link_gone(resting_on)
+            if resting_on:  # deleting the link does not wait for the end of the namespace
+                self._delete_link(resting_on)
+                self.link_gone(resting_on)
+            self.sweep()
 
     def rest(self, endpoint: Endpoint) -> None:
         """Give the endpoint's addresses back once its link is gone. The caller then checks that the link is there at all."""
@@ -130,19 +146,30 @@ class Addresses:
             self._changed.notify_all()
 
     def link_gone(self, name: str) -> None:
-        """A link is no more: what rested with it is free, and connections that were led to it are forgotten first."""
+        """A link is no more: what rested with it is free after the next sweep."""
         with self._changed:
             freed = self._resting.pop(name, None)
             if freed is None:
                 return
-            self._leaving += 1
+            first = not self._leaving
+            self._leaving += freed
+            self._changed.notify_all()
+        if first:
+            self._sweep_later()
+
+    def sweep(self) -> None:
+        """Forget the connections that led to addresses whose links are gone, and free those."""
+        with self._changed:
+            leaving, self._leaving = self._leaving, []
+            self._sweeping += len(leaving)
+        if not leaving:
+            return
         try:
-            for _, address in freed:
-                self._forget(address)
+            self._forget([address for _, address in leaving])
         finally:
             with self._changed:
-                self._leaving -= 1
-                self._free(freed)
+                self._sweeping -= len(leaving)
+                self._free(leaving)
 
     def resting_links(self) -> list[str]:
         with self._changed:

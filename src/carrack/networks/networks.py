@@ -80,7 +80,12 @@ class Networks:
         self._firewall.rules.direct_routing = self.options.direct_routing
         self._bridges = BridgeDriver(self._netlink)
         self._drivers: dict[str, Driver] = {d.name: d for d in self._all_drivers()}
-        self._addresses = Addresses(self._conntrack.forget_address, self._delete_link, self._book.has_address)
+        self._addresses = Addresses(
+            self._conntrack.forget_addresses,
+            self._delete_link,
+            self._book.has_address,
+            lambda: self._watch.later(self._addresses.sweep),
+        )
         self._publishing = Publishing(self._book, self._records, self._firewall, self._conntrack, self._naming, self.options)
         self._forwarding = ForwardingSwitch(self._records, self._firewall)
         beside_docker = BesideDocker(self.instance, self._firewall)
@@ -416,10 +421,7 @@ class Networks:
         self._records.remove_endpoints([endpoint.id for endpoint in found])
 
     def _free_if_gone(self, link: str) -> None:
-        """A link may have gone before its addresses rested with it: then no report of that comes any more.
-
-        Connections that led to them are looked for among all of the host's, which takes longer than anybody should wait.
-        """
+        """A link may have gone before its addresses rested with it: then no report of that comes any more."""
         if self._netlink.find_link(link) is None:
             self._addresses.link_gone(link)
 

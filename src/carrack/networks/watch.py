@@ -20,6 +20,7 @@ from carrack.networks.firewall import USER_CHAIN
 
 log = logging.getLogger(__name__)
 
+LATER_SECONDS = 1.0
 _LOOK_SECONDS = 30.0
 _FIGHT_PAUSE_SECONDS = 0.2
 """At least this between two repairs: whoever flushes in a loop must not make us spin."""
@@ -45,6 +46,7 @@ class Watch:
         self._changed = changed
         self._look = look
         self._soon: deque[Callable[[], None]] = deque()
+        self._later: deque[tuple[float, Callable[[], None]]] = deque()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="network-watch", daemon=True)
 
@@ -58,6 +60,11 @@ class Watch:
             return
         self._soon.append(action)
         os.eventfd_write(self._wake, 1)
+
+    def later(self, action: Callable[[], None]) -> None:
+        """`soon`, after LATER_SECONDS: what is best done for several at once."""
+        due = time.monotonic() + LATER_SECONDS
+        self.soon(lambda: self._later.append((due, action)) if not self._closed.is_set() else action())
 
     def close(self) -> None:
         """Stop listening; returns when the thread has ended. Idempotent."""
@@ -77,9 +84,12 @@ class Watch:
             poll.register(fd, select.POLLIN)
         looked = time.monotonic()
         while not self._closed.is_set():
-            ready = {fd for fd, _ in poll.poll(_LOOK_SECONDS * 1000)}
+            wait_seconds = max(0.0, self._later[0][0] - time.monotonic()) if self._later else _LOOK_SECONDS
+            ready = {fd for fd, _ in poll.poll(wait_seconds * 1000)}
             if self._closed.is_set():
                 return
+            while self._later and self._later[0][0] <= time.monotonic():
+                self._guarded(self._later.popleft()[1])
             if time.monotonic() - looked > _LOOK_SECONDS:
                 self._guarded(self._look)
                 looked = time.monotonic()

@@ -7,7 +7,6 @@ defaults, not policy of our own.
 from __future__ import annotations
 
 from carrack.oci.runtime_spec import Capabilities, DeviceRule, Linux, Namespace, SpecMount
-from carrack.runtime import capabilities
 
 DEFAULT_SHM_BYTES = 64 << 20
 
@@ -53,16 +52,18 @@ def masked_paths(cpus: int = 0) -> tuple[str, ...]:
     return MASKED_PATHS + tuple(f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(cpus))
 
 
-def mounts(*, shm_bytes: int = DEFAULT_SHM_BYTES, privileged: bool = False) -> tuple[SpecMount, ...]:
+def mounts(
+    *, shm_bytes: int = DEFAULT_SHM_BYTES, privileged: bool = False, writable_cgroups: bool = False
+) -> tuple[SpecMount, ...]:
     """The file systems every container has. Privileged: /sys and the cgroups writable."""
     sys_options = ("nosuid", "noexec", "nodev") if privileged else ("nosuid", "noexec", "nodev", "ro")
-    cgroup_options = ("nosuid", "noexec", "nodev") if privileged else ("ro", "nosuid", "noexec", "nodev")
+    cgroup_access = () if privileged or writable_cgroups else ("ro",)
     return (
         SpecMount("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
         SpecMount("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
         SpecMount("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
         SpecMount("/sys", "sysfs", "sysfs", sys_options),
-        SpecMount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup_options),
+        SpecMount("/sys/fs/cgroup", "cgroup", "cgroup", (*cgroup_access, "nosuid", "noexec", "nodev")),
         SpecMount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
         SpecMount("/dev/shm", "tmpfs", "shm", ("nosuid", "noexec", "nodev", "mode=1777", f"size={shm_bytes}")),
     )
@@ -86,7 +87,3 @@ def linux(*, privileged: bool = False, cgroup_namespace: bool = False, cpus: int
         masked_paths=() if privileged else masked_paths(cpus),
         readonly_paths=() if privileged else READONLY_PATHS,
     )
-
-
-def default_capabilities() -> tuple[str, ...]:
-    return capabilities.DEFAULT

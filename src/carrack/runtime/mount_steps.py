@@ -239,7 +239,7 @@ class BindCgroups(Step, frozen=True):
 
 
 class BindUnified(Step, frozen=True):
-    """Version 2 without a cgroup namespace: the container's own directory."""
+    """Version 2 without a cgroup namespace: the hierarchy, or a directory of it."""
 
     target: str
     source: str

@@ -121,8 +121,10 @@ def plan(spec: RuntimeSpec, *, cgroup_path: str, layout: Layout, pivot: bool = T
         raise InvalidParameter("a container needs a mount namespace of its own")
     cgroup_namespace = bool(flags & process.CLONE_NEWCGROUP)
     parsed = _parsed(spec)
-    furnishing, held = _mounts(parsed, layout, cgroup_path, cgroup_namespace)
     user_namespace = bool(flags & process.CLONE_NEWUSER) or any(join.type == "user" for join in joins)
+    # whom the cgroups are the host's sees them all, as with runc; but not where its root is nobody on the host
+    shown = cgroup_path if user_namespace or layout.version == 1 else ""
+    furnishing, held = _mounts(parsed, layout, shown, cgroup_namespace)
     steps = [
         *_identity(spec, flags, joins),
         *_sysctls_first(linux, flags, joins, spec.domainname),
@@ -207,7 +209,7 @@ def _same_maps(wanted: SpecMount, linux: Linux | None) -> bool:
     return True
 
 
-def _mounts(mounts: list[_Parsed], layout: Layout, cgroup_path: str, cgroup_namespace: bool) -> tuple[list[Step], list[HeldMount]]:
+def _mounts(mounts: list[_Parsed], layout: Layout, shown: str, cgroup_namespace: bool) -> tuple[list[Step], list[HeldMount]]:
     steps: list[Step] = []
     held: list[HeldMount] = []
     in_cgroup = False
@@ -222,7 +224,7 @@ def _mounts(mounts: list[_Parsed], layout: Layout, cgroup_path: str, cgroup_name
             held.append(HeldMount(wanted.source, options, wanted.tree))
             steps.append(MountBind(target, wanted.source, len(held) - 1, options))
         elif wanted.type in ("cgroup", "cgroup2"):
-            steps.append(_cgroup(target, options, layout, cgroup_path, cgroup_namespace))
+            steps.append(_cgroup(target, options, layout, shown, cgroup_namespace))
         else:
             steps.append(_file_system(wanted, target, options))
     if not in_cgroup:

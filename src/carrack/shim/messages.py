@@ -195,6 +195,10 @@ class PackTree(_Message, frozen=True, tag="pack-tree"):
     """``gzip`` or ``zstd``; "": none. `diff_id` and `stream_bytes` are of the stream before it."""
     level: int = 0
     """Of the compression; 0: its usual one."""
+    prefix: str = ""
+    """A directory of the archive that the tree stands in."""
+    ends: bool = True
+    """Nothing follows in the same archive: it is ended."""
     version: int = VERSION
 
 

@@ -8,7 +8,7 @@ import select
 
 from carrack.archive import compression
 from carrack.archive.compression import Compressor
-from carrack.archive.writer import TreeWriter
+from carrack.archive.writer import TreeWriter, directory_header
 from carrack.errors import SystemFailure
 from carrack.shim.messages import PackTree, WorkerDone
 
@@ -69,8 +69,10 @@ class Output:
 
 def pack_tree(job: PackTree, root_fd: int, target_fd: int) -> WorkerDone:
     """Write the tree below `root_fd` to `target_fd`. Raises SystemFailure."""
+    prefix = job.prefix.strip("/").encode() + b"/" if job.prefix else b""
     writer = TreeWriter(
         root_fd,
+        prefix=prefix,
         whiteouts=job.whiteouts,
         whole_seconds=True,
         latest_mtime_ns=job.latest_mtime_seconds * 1_000_000_000 if job.latest_mtime_seconds >= 0 else None,
@@ -81,7 +83,9 @@ def pack_tree(job: PackTree, root_fd: int, target_fd: int) -> WorkerDone:
         portable = job.latest_mtime_seconds >= 0  # who rewrites times wants the same bytes everywhere
         compressor = compression.compressor(compression.Compression(job.compression), job.level, portable=portable)
     output = Output(target_fd, compressor)
-    for piece in writer.stream():
+    if prefix:
+        output.add(directory_header(job.prefix.strip("/"), max(0, job.latest_mtime_seconds)))
+    for piece in writer.stream(ends=job.ends):
         output.add(piece)
     output.finish()
     return WorkerDone(output.digest, writer.size_bytes, writer.entries, output.bytes)

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import isal
@@ -43,6 +44,27 @@ class Zygote(NamedTuple):
 
     pid: int
     socket_path: str
+    fresh: bool = False
+    """Whether it was just made."""
+
+
+class StartingZygote:
+    """`spawn_zygote` in a thread of its own, beside what else the start of a daemon has to do: both take a processor's time."""
+
+    def __init__(self, exec_root: str) -> None:
+        self.socket_path = os.path.join(exec_root, SOCKET_NAME)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="zygote-start")
+        self._outcome = pool.submit(spawn_zygote, exec_root)
+        pool.shutdown(wait=False)
+
+    def result(self) -> Zygote:
+        """Wait for it. Raises what `spawn_zygote` raises."""
+        return self._outcome.result()
+
+    def withdraw(self) -> None:
+        """Nothing came of the start: send a zygote away that was made for it."""
+        if self._outcome.exception() is None and self._outcome.result().fresh:
+            dismiss_zygote(self.socket_path)
 
 
 def spawn_zygote(exec_root: str) -> Zygote:
@@ -62,7 +84,7 @@ def spawn_zygote(exec_root: str) -> Zygote:
     if greeting is None:
         raise SystemFailure(f"the zygote does not answer on {path}")
     lineage.send_home(greeting.pid)
-    return Zygote(greeting.pid, path)
+    return Zygote(greeting.pid, path, fresh=True)
 
 
 def connect(path: str) -> socket.socket:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from carrack.errors import Conflict, NotFound, SystemFailure
+from carrack.errors import CarrackError, Conflict, NotFound, SystemFailure
 from carrack.kernel.placement import spread_children
+from carrack.kernel.tree_size import tree_size
 from carrack.oci.digest import Digest, chain_id
-from carrack.snapshots.snapshotter import Layer, Usage
+from carrack.snapshots.snapshotter import Layer
 from carrack.snapshots.trash import Trash
 from carrack.state import Database, Row
 
@@ -23,9 +23,6 @@ _STAGING = "new-"
 _DIFF = "diff"
 _RESERVE = 20
 """One part in this many of the file system stays free."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_DEEPEST = 500
-"""One directory is open for each level; what lies deeper is not counted."""
 RW = "rw"
 WORK = "work"
 
@@ -46,7 +43,7 @@ class LayerStore:
         return bool(self._database.read("SELECT 1 FROM layers WHERE chain_id = ?", (str(chain_id),)))
 
     def get(self, chain_id: Digest) -> Layer:
-        rows = self._database.read(f"SELECT {_COLUMNS} FROM layers WHERE chain_id = ?", (str(chain_id),))
+        rows = self._database.read(f"SELECT {_COLUMNS} FROM layers WHERE chain_id = ?", (str(chain_id),))  # noqa: S608  # ours
         if not rows:
             raise NotFound(f"layer {chain_id} does not exist")
         return _layer(rows[0])
@@ -61,6 +58,9 @@ class LayerStore:
 
     def directory(self, layer: Layer) -> Path:
         return self._root / layer.short / _DIFF
+
+    def directories(self, chain_id: Digest | None) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys(self.directory(layer) for layer in self.chain(chain_id)))
 
     def stage(self) -> Path:
         staging = self._root / f"{_STAGING}{os.urandom(6).hex()}" / _DIFF
@@ -83,24 +83,43 @@ class LayerStore:
         unpacked.parent.rename(home)
         row = (str(chain), layer.short, str(parent) if parent else None, str(diff_id), size_bytes, int(time.time()))
         try:
-            self._database.execute("INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?)", row).result()
+            self._database.execute("INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?, NULL)", row).result()
         except sqlite3.IntegrityError as error:
             self._trash.throw(home)
             if not self.has(chain):
                 raise NotFound(f"layer {parent} does not exist") from error
             return self.get(chain)
+        except CarrackError:
+            self._trash.throw(home)  # no record names it
+            raise
         return layer
+
+    def restack(self, parent: Digest | None, layer: Digest) -> Layer:
+        chain = _stacked(parent, self.get(layer).diff_id)
+        if self.has(chain):
+            return self.get(chain)
+        row = (str(chain), os.urandom(6).hex(), str(parent) if parent else None, int(time.time()), str(layer))
+        try:
+            self._database.execute(_RESTACK, row).result()
+        except sqlite3.IntegrityError as error:
+            if not self.has(chain):
+                raise NotFound(f"layer {parent} does not exist") from error
+        return self.get(chain)
 
     def release_layers(self, connection: sqlite3.Connection, chain_id: Digest) -> tuple[Layer, ...]:
         released: list[Layer] = []
         current: Digest | None = chain_id
         while current is not None:
-            row = connection.execute(f"SELECT {_COLUMNS} FROM layers WHERE chain_id = ?", (str(current),)).fetchone()
+            row = connection.execute(f"SELECT {_COLUMNS} FROM layers WHERE chain_id = ?", (str(current),)).fetchone()  # noqa: S608  # ours
             if row is None or connection.execute(_USED, {"chain": str(current)}).fetchone() is not None:
                 break
             connection.execute("DELETE FROM layers WHERE chain_id = ?", (str(current),))
             layer = _layer(row)
-            released.append(layer)
+            if (
+                connection.execute("SELECT 1 FROM layers WHERE short = ? OR home = ?", (layer.short, layer.short)).fetchone()
+                is None
+            ):
+                released.append(layer)
             current = layer.parent
         return tuple(released)
 
@@ -155,9 +174,9 @@ class LayerStore:
         self.parent(key)
         return self.home(key) / RW
 
-    def usage(self, key: str) -> Usage:
+    def usage_bytes(self, key: str) -> int:
         self.parent(key)
-        return tree_usage(self._containers / key / RW)
+        return tree_size(self._containers / key / RW)
 
     def free_bytes(self) -> int:
         space = os.statvfs(self._root)
@@ -167,7 +186,7 @@ class LayerStore:
         return free
 
     def garbage(self) -> list[Path]:
-        known = {row[0] for row in self._database.read("SELECT short FROM layers")}
+        known = {row[0] for row in self._database.read("SELECT coalesce(home, short) FROM layers")}
         keys = {row[0] for row in self._database.read("SELECT key FROM snapshots")}
         found = [self._root / name for name in os.listdir(self._root) if name not in known]
         for key in os.listdir(self._containers):
@@ -179,16 +198,19 @@ class LayerStore:
         self._trash.throw(garbage)
 
     def missing(self) -> list[Path]:
-        homes = [self._root / row[0] / _DIFF for row in self._database.read("SELECT short FROM layers")]
+        homes = [self._root / row[0] / _DIFF for row in self._database.read("SELECT DISTINCT coalesce(home, short) FROM layers")]
         homes += [self._containers / row[0] / RW for row in self._database.read("SELECT key FROM snapshots")]
         return sorted(path for path in homes if not path.is_dir())
 
 
-_COLUMNS = "chain_id, diff_id, parent, short, size_bytes"
+_COLUMNS = "chain_id, diff_id, parent, coalesce(home, short), size_bytes"
+_RESTACK = """INSERT INTO layers (chain_id, short, parent, created, diff_id, size_bytes, home)
+    SELECT ?, ?, ?, ?, diff_id, size_bytes, coalesce(home, short) FROM layers WHERE chain_id = ?"""
 _CHAIN = """WITH RECURSIVE stack (chain_id, diff_id, parent, short, size_bytes, depth) AS (
-        SELECT chain_id, diff_id, parent, short, size_bytes, 0 FROM layers WHERE chain_id = ?
+        SELECT chain_id, diff_id, parent, coalesce(home, short), size_bytes, 0 FROM layers WHERE chain_id = ?
         UNION ALL
-        SELECT l.chain_id, l.diff_id, l.parent, l.short, l.size_bytes, depth + 1 FROM layers l JOIN stack s ON l.chain_id = s.parent
+        SELECT l.chain_id, l.diff_id, l.parent, coalesce(l.home, l.short), l.size_bytes, depth + 1
+            FROM layers l JOIN stack s ON l.chain_id = s.parent
     ) SELECT chain_id, diff_id, parent, short, size_bytes FROM stack ORDER BY depth"""
 _USED = """SELECT 1 FROM layers WHERE parent = :chain
     UNION ALL SELECT 1 FROM snapshots WHERE parent = :chain
@@ -211,43 +233,3 @@ def _stacked(parent: Digest | None, diff_id: Digest) -> Digest:
     stack = chain_id((diff_id,) if parent is None else (parent, diff_id))
     assert stack is not None
     return stack
-
-
-def tree_usage(path: Path) -> Usage:
-    """What the files of a tree hold, each inode once, links not followed, however its owner changes it meanwhile."""
-    seen: set[int] = set()
-    levels: list[tuple[int, list[str]]] = []
-    """The directories from the root to where we are, each with those in it that are still to be seen."""
-
-    def enter(name: str | Path, parent_fd: int | None) -> int:
-        try:
-            fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
-        except OSError:
-            return 0  # it has gone, or is something else by now
-        directories: list[str] = []
-        levels.append((fd, directories))
-        found = 0
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue
-                if status.st_ino in seen:
-                    continue
-                seen.add(status.st_ino)
-                if stat.S_ISDIR(status.st_mode):
-                    directories.append(entry.name)
-                else:
-                    found += status.st_size
-        return found
-
-    size_bytes = enter(path, None)
-    while levels:
-        fd, directories = levels[-1]
-        if directories and len(levels) < _DEEPEST:
-            size_bytes += enter(directories.pop(), fd)
-        else:
-            levels.pop()
-            os.close(fd)
-    return Usage(size_bytes, len(seen))

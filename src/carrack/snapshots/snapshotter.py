@@ -26,21 +26,15 @@ from carrack.oci.mount import Mount
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A committed layer. `size_bytes` is the content of its own files, as Docker counts an image's size."""
+    """A committed layer. `size_bytes` is the content of its own files, as Docker counts an image's size; `short` names its
+    directory, which it may share.
+    """
 
     chain_id: Digest
     diff_id: Digest
     parent: Digest | None
     short: str
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a snapshot's own changes take: the content of its files, each inode once."""
-
-    size_bytes: int
-    inodes: int
 
 
 class Snapshotter(Protocol):
@@ -61,6 +55,12 @@ class Snapshotter(Protocol):
     def directory(self, layer: Layer) -> Path:
         """Where a layer's own tree is."""
 
+    def directories(self, chain_id: Digest | None) -> tuple[Path, ...]:
+        """The trees of a stack, topmost first; one that is in it several times once, for the topmost hides what the others show.
+
+        Raises NotFound.
+        """
+
     def stage(self) -> Path:
         """A new empty directory to unpack a layer into."""
 
@@ -72,6 +72,11 @@ class Snapshotter(Protocol):
 
         When that layer is there already (somebody was faster), it stays and the staging directory goes. Raises NotFound for an
         unknown parent.
+        """
+
+    def restack(self, parent: Digest | None, layer: Digest) -> Layer:
+        """The difference that a layer holds, as a layer over `parent` as well. Nothing is copied: both have one directory, which
+        stays until the last of them goes. Idempotent. Raises NotFound when either is not there.
         """
 
     def release_layers(self, connection: sqlite3.Connection, chain_id: Digest) -> tuple[Layer, ...]:
@@ -107,8 +112,8 @@ class Snapshotter(Protocol):
     def changes(self, key: str) -> Path:
         """The directory that holds a snapshot's own changes, in the form of a layer. Raises NotFound."""
 
-    def usage(self, key: str) -> Usage:
-        """What a snapshot's own changes take. Raises NotFound."""
+    def usage_bytes(self, key: str) -> int:
+        """What a snapshot's own changes take: the content of its files, each inode once. Raises NotFound."""
 
     def free_bytes(self) -> int:
         """How much may still be put here: the free space less a reserve, so that no image can fill the disk.

@@ -92,4 +92,13 @@ MIGRATIONS: tuple[Migration, ...] = (
             ) STRICT, WITHOUT ROWID""",
         ),
     ),
+    Migration(
+        3,
+        (
+            # The directory (another row's `short`, now or once) of a layer that is the same difference over another parent: it
+            # stays until the last row that names it goes. NULL: its own.
+            "ALTER TABLE layers ADD COLUMN home TEXT",
+            "CREATE INDEX layers_by_home ON layers (home)",
+        ),
+    ),
 )

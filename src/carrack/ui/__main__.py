@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from carrack.cli.__main__ import GLOBAL_FLAGS
 from carrack.cli.flags import parse, parse_table
-from carrack.cli.session import Session
+from carrack.cli.session import GLOBAL_FLAGS, Session
 from carrack.errors import CarrackError
 
 

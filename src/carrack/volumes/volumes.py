@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from carrack.errors import CarrackError, Conflict, NotFound, SystemFailure
+from carrack.kernel.tree_size import tree_size
 from carrack.state.database import Database
 from carrack.volumes.drivers.driver import Driver
 from carrack.volumes.drivers.local import LocalDriver
@@ -296,21 +297,7 @@ class Volumes:
 
     def usage_bytes(self, volume: Volume) -> int:
         """The size of the files in a volume, each inode once, directories not counted, as Docker does it. Reads the whole tree."""
-        total, seen, pending = 0, set(), [volume.mountpoint]
-        while pending:
-            try:
-                with os.scandir(pending.pop()) as entries:
-                    for entry in entries:
-                        status = entry.stat(follow_symlinks=False)
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(entry.path)
-                            continue
-                        if (status.st_dev, status.st_ino) not in seen:
-                            seen.add((status.st_dev, status.st_ino))
-                            total += status.st_size
-            except OSError:
-                continue
-        return total
+        return tree_size(volume.mountpoint)
 
     def _driver(self, name: str) -> Driver:
         driver = self._drivers.get(name)

@@ -9,12 +9,14 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from carrack.errors import SystemFailure
-from carrack.kernel import netns, sysctl
+from carrack.kernel import conntrack, netns, sysctl
+from carrack.kernel.conntrack import Conntrack
 from carrack.kernel.netlink import Netlink
 from carrack.networks.endpoint import EndpointWish, PortBinding
 from carrack.networks.networks import Networks
 from carrack.networks.options import NetworkOptions
 from tests.kernel.network.lab import MACHINE4, OUTSIDE4, SECOND4, Box, Lab, reach, silent
+from tests.rig.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -68,6 +70,7 @@ def test_an_address_is_free_again_once_its_namespace_has_ended(lab: Lab, network
     with_event = networks._addresses._changed
     with with_event:
         assert with_event.wait_for(lambda: not networks._addresses._resting, 15)
+    networks._addresses.sweep()
     assert lab.start(networks, "later").endpoint.ipv4 == first.endpoint.ipv4
 
 
@@ -155,6 +158,29 @@ def test_udp_that_flowed_before_its_port_was_published_is_led_to_the_container(l
             lab.echo(box.place, 53, "udp")
             caller.sendto(b"?", (MACHINE4, 5454))
             assert caller.recv(100).decode() == OUTSIDE4
+
+
+@pytest.mark.parametrize("flows_per_address", [0, 5000], ids=["many flows", "few flows"])
+def test_the_connections_of_a_container_are_forgotten_soon_after_its_end_and_no_others(
+    lab: Lab, networks: Networks, monkeypatch: pytest.MonkeyPatch, flows_per_address: int
+) -> None:
+    monkeypatch.setattr(conntrack, "_FLOWS_PER_ADDRESS", flows_per_address)
+    stays, goes = lab.start(networks, "stays"), lab.start(networks, "goes", ports=(PortBinding(80, "tcp", "", "8099"),))
+    lab.echo(lab.outside, 80)
+    server = lab.echo(goes.place, 80)
+    tracked = Conntrack()
+    none_yet = tracked.count()
+    for box in (stays, goes):
+        reach(box.place, OUTSIDE4, 80)  # begun by the container
+    reach(lab.outside, MACHINE4, 8099)  # translated to it
+    assert tracked.count() == none_yet + 3
+    networks.release(goes.id)
+    goes.end()
+    server.close()
+    until(lambda: tracked.count() == none_yet + 1, "the connections of the one that has ended to be forgotten")
+    tracked.forget_addresses([ip_address(stays.endpoint.ipv4)])
+    assert tracked.count() == none_yet
+    tracked.close()
 
 
 # ── conflicts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

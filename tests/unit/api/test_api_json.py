@@ -75,3 +75,13 @@ def test_a_deeply_nested_document_is_refused() -> None:
 def test_every_field_survives_its_own_spelling() -> None:
     request = CreateRequest(hostname="h", env=["A=1"], host_config=HostConfig(memory=1 << 40, binds=["/a:/b"]))
     assert decode(msgspec.json.encode(request), CreateRequest) == request
+
+
+@pytest.mark.parametrize("text", [r'"a\u0000b"', r'"\\\u0000"'])
+def test_a_string_with_nul_is_refused(text: str) -> None:
+    with pytest.raises(InvalidParameter, match="NUL"):
+        decode(b'{"a": %s}' % text.encode(), dict[str, str])
+
+
+def test_a_backslash_before_the_letters_is_no_nul() -> None:
+    assert decode(rb'{"a": "\\u0000"}', dict[str, str]) == {"a": r"\u0000"}

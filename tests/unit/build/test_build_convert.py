@@ -8,7 +8,7 @@ from carrack.build.convert import Circumstances, convert
 from carrack.build.dockerfile.arguments import platform_arguments
 from carrack.build.dockerfile.failure import DockerfileError
 from carrack.build.dockerfile.stages import BuildInputs, read_dockerfile
-from carrack.build.graph import ContextOp, CopyOp, DirectoryOp, ImageOp, RemoteOp, RunOp, Vertex, walk
+from carrack.build.graph import ContextOp, CopyOp, DirectoryOp, ImageOp, RemoteOp, RunOp, StackOp, Vertex, walk
 from carrack.build.plan import BaseImage, Plan, Surroundings
 from carrack.oci.digest import Digest
 from carrack.oci.image_config import ExecutionConfig, ImageConfig
@@ -148,3 +148,12 @@ def test_an_undefined_variable_is_a_warning_with_the_nearest_name() -> None:
 
 def test_arguments_that_nothing_declares_are_named() -> None:
     assert plan("FROM base\nARG USED\n", "", frozenset(), USED="1", LEFT="2").unused_arguments == ("LEFT",)
+
+
+def test_a_linked_copy_does_not_depend_on_what_is_below() -> None:
+    over, other = top("FROM base\nCOPY --link a /b\n"), top("FROM base\nRUN x\nCOPY --link a /b\n")
+    assert isinstance(over.op, StackOp)
+    assert over.inputs[1].vertex == other.inputs[1].vertex
+    assert over.base is not None
+    assert isinstance(over.base.vertex.op, ImageOp)
+    assert isinstance(top("FROM scratch\nCOPY --link a /b\n").op, CopyOp)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from carrack.cli.__main__ import GLOBAL_FLAGS
 from carrack.cli.catalogue import ALIASES, GROUPS, HIDDEN, TOP, load
 from carrack.cli.flags import Flag, parse_table
 from carrack.cli.help import SHOWN_DEFAULTS
+from carrack.cli.session import GLOBAL_FLAGS
 
 ROOT = Path(__file__).resolve().parents[3]
 DIFFERENCES = Path(__file__).with_name("differences.tsv")

@@ -8,8 +8,9 @@ import pytest
 from carrack.cli.failure import CommandFailure
 from carrack.cli.render.formats import print_by_template
 from carrack.cli.render.indent import compact, indent
+from carrack.cli.render.noun import Noun
 from carrack.cli.render.progress import ProgressDisplay, progress_bar
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.rows import print_rows
 from carrack.cli.render.table import align
 from carrack.cli.render.template import TemplateError, parse_template
 from carrack.cli.render.units import binary_size, ellipsis, human_duration, human_size, parse_rfc3339

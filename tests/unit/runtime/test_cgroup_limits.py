@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carrack.errors import InvalidParameter, SystemFailure
-from carrack.oci.runtime_spec import BlockIOLimits, CpuLimits, DeviceRule, MemoryLimits, PidsLimit, Resources, ThrottleDevice
+from carrack.oci.runtime_spec import (
+    BlockIOLimits,
+    CpuLimits,
+    DeviceRule,
+    MemoryLimits,
+    PidsLimit,
+    Resources,
+    ThrottleDevice,
+    WeightDevice,
+)
 from carrack.runtime.cgroups import devices, layout, limits
 from carrack.runtime.cgroups.layout import Hierarchy
 
@@ -71,7 +80,7 @@ def test_processor_time_in_both_versions() -> None:
         "cpu.cfs_quota_us": "50000",
         "cpuset.cpus": "0-1",
     }
-    assert files(asked, 2) == {"cpu.weight": "39", "cpu.max": "50000 100000", "cpuset.cpus": "0-1"}
+    assert files(asked, 2) == {"cpu.weight": "100", "cpu.max": "50000 100000", "cpuset.cpus": "0-1"}
 
 
 def test_throttling_names_the_device() -> None:
@@ -88,6 +97,35 @@ def test_a_unified_file_name_with_a_slash_is_refused() -> None:
 @given(st.integers(min_value=2, max_value=262144))
 def test_every_share_has_a_weight_in_range(shares: int) -> None:
     assert 1 <= limits.shares_to_weight(shares) <= 10000
+
+
+@pytest.mark.parametrize(("shares", "weight"), [(0, 0), (1, 1), (2, 1), (512, 59), (1024, 100), (2048, 174), (262144, 10000)])
+def test_the_usual_share_is_the_usual_weight(shares: int, weight: int) -> None:
+    assert limits.shares_to_weight(shares) == weight
+
+
+@pytest.mark.parametrize(
+    ("memory", "swap"),
+    [
+        (MemoryLimits(limit=-1), "max"),
+        (MemoryLimits(limit=-1, swap=1000), "1000"),
+        (MemoryLimits(limit=1000, swap=-1), "max"),
+        (MemoryLimits(limit=1000, swap=1000), "0"),
+        (MemoryLimits(limit=1000, swap=1500), "500"),
+        (MemoryLimits(limit=1000), None),
+    ],
+)
+def test_swap_of_version_2_is_counted_apart(memory: MemoryLimits, swap: str | None) -> None:
+    assert files(Resources(memory=memory), 2).get("memory.swap.max") == swap
+
+
+def test_a_devices_limit_of_nothing_is_none() -> None:
+    block = BlockIOLimits(throttle_read_bps_device=(ThrottleDevice(8, 0, 0),), weight_device=(WeightDevice(8, 0, 0),))
+    assert files(Resources(block_io=block), 1) == {
+        "blkio.throttle.read_bps_device": "8:0 0",
+        "blkio.bfq.weight_device|blkio.weight_device": "8:0 default",
+    }
+    assert files(Resources(block_io=block), 2) == {"io.max": "8:0 rbps=max", "io.bfq.weight": "8:0 default"}
 
 
 # ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────

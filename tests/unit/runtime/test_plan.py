@@ -12,7 +12,7 @@ from carrack.runtime import defaults
 from carrack.runtime.cgroups.layout import Hierarchy, Layout
 from carrack.runtime.device_steps import MakeDevices, OpenConsole
 from carrack.runtime.mount_options import parse
-from carrack.runtime.mount_steps import BindCgroups, MountBind, MountFileSystem
+from carrack.runtime.mount_steps import BindCgroups, BindUnified, MountBind, MountFileSystem
 from carrack.runtime.plan import Plan, plan
 from carrack.runtime.steps import EnterCgroup, EnterRoot, MakeReadonly, MaskPaths, WriteSysctls, sysctl_path
 
@@ -80,6 +80,14 @@ def test_binds_are_taken_before_birth_in_the_order_of_the_spec() -> None:
     found = planned(spec(mounts=mounts))
     assert [held.source for held in found.held] == ["/host/a", "/host/b"]
     assert [step.number for step in found.steps if isinstance(step, MountBind)] == [0, 1]
+
+
+def test_the_hosts_cgroups_of_version_2_are_seen_whole_but_by_a_root_of_its_own() -> None:
+    seen = BindUnified("/sys/fs/cgroup", "/sys/fs/cgroup", parse(("ro", "nosuid", "noexec", "nodev"), "cgroup"))
+    assert seen in planned(spec(), V2).steps
+    users = linux(namespaces=(*defaults.namespaces(), Namespace("user")))
+    own = next(step for step in planned(spec(linux=users), V2).steps if isinstance(step, BindUnified))
+    assert own.source == "/sys/fs/cgroup/carrack/x"
 
 
 def test_cgroups_on_version_1_are_bound_one_by_one() -> None:

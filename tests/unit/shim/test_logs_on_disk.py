@@ -179,6 +179,23 @@ def test_a_full_disk_loses_records_and_nothing_else(tmp_path: Path, driver: str,
     assert read_lines(wanted) == [b"before\n", b"after\n"]
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("blocked", ["container.log.1", "container.log.next"])
+def test_a_log_that_cannot_rotate_is_written_on_and_rotates_once_it_can(tmp_path: Path, driver: str, blocked: str) -> None:
+    wanted = plan(tmp_path, driver, max_size_bytes=200, max_files=2)
+    log = open_log(wanted, None)
+    in_the_way = tmp_path / blocked
+    (in_the_way / "inside").mkdir(parents=True)
+    told = [b"line %d of many that do not fit\n" % number for number in range(6)]
+    write(log, *told)
+    (in_the_way / "inside").rmdir()
+    in_the_way.rmdir()
+    assert read_lines(wanted) == told
+    write(log, b"after\n")
+    assert (tmp_path / "container.log.1").is_file()
+    assert read_lines(wanted) == [*told, b"after\n"]
+
+
 def test_an_unknown_driver_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter, match="no log driver named 'syslog' is registered"):
         open_log(LogPlan(driver="syslog", path=str(tmp_path / "x")), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,3 +158,21 @@ def test_a_hard_link_counts_once(store: Store) -> None:
 def test_mount_options_part_into_flags_propagation_and_the_rest() -> None:
     flags, propagation, rest = parse_mount_options("ro,nosuid,size=1m,rshared,uid=5,defaults,rw")
     assert (flags, propagation, rest) == (2, (1 << 20 | 16384,), "size=1m,uid=5")
+
+
+def test_what_lies_too_deep_for_a_path_counts_too_and_what_a_link_leads_to_does_not(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/file").write_bytes(b"x" * 5000)
+    path = Path(store.volumes.create("mine", "local", {}, {}).mountpoint)
+    (path / "link").symlink_to(tmp_path / "elsewhere")
+    fd = os.open(path, os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("d" * 200, dir_fd=fd)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
+    os.truncate(f"/proc/self/fd/{fd}/file", 700)
+    os.close(fd)
+    linked = (path / "link").lstat().st_size
+    assert store.volumes.usage_bytes(store.volumes.get("mine")) == 700 + linked

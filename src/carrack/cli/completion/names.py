@@ -55,11 +55,10 @@ class Names:
     def _ask(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         if self._session is None:
             from carrack.cli.flags import parse, parse_table
-            from carrack.cli.session import Session
+            from carrack.cli.session import GLOBAL_FLAGS, Session
 
             flags = {name: value for name, value in self._given.items() if name in ("host", "context", "config")}
             words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-            from carrack.cli.__main__ import GLOBAL_FLAGS
 
             self._session = Session(parse(words, parse_table(GLOBAL_FLAGS)))
         with _Patience():

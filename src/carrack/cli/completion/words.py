@@ -112,8 +112,8 @@ _ARGUMENTS = {
 
 def complete(words: Sequence[str]) -> tuple[Candidates, int]:
     """(what the last of the words may become, the directive)."""
-    from carrack.cli.__main__ import GLOBAL_FLAGS
     from carrack.cli.flags import parse_table
+    from carrack.cli.session import GLOBAL_FLAGS
 
     *before, last = words or [""]
     flags = parse_table(GLOBAL_FLAGS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from carrack.cli.command import Command
 from carrack.cli.containers.lifecycle import container_path
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.client.http import percent_encode
 
 TYPE_CHECKING = False

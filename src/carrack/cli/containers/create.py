@@ -107,6 +107,8 @@ def _create(session: Session, parsed: Parsed, spec: Spec) -> str:
     spec.host_config["ConsoleSize"] = list(session.out.size())
     query: dict[str, str] = {}
     if platform and session.engine.speaks("1.41"):
+        from carrack.cli.images.platforms import normal_platform
+
         query["platform"] = normal_platform(platform)
     if parsed.text("name"):
         query["name"] = parsed.text("name")
@@ -139,41 +141,6 @@ def _pull(session: Session, parsed: Parsed, name: Name) -> None:
 
     stream = None if parsed.flag("quiet") else session.err
     pull_image(session, name, platform=parsed.text("platform"), show_on=stream)
-
-
-def normal_platform(text: str) -> str:
-    """`os[/arch[/variant]]` in the standard's spelling. Raises CommandFailure."""
-    systems = {"macos": "darwin"}
-    machines = {
-        "x86_64": "amd64",
-        "x86-64": "amd64",
-        "aarch64": "arm64",
-        "i386": "386",
-        "i486": "386",
-        "i586": "386",
-        "i686": "386",
-        "armhf": "arm/v7",
-        "armel": "arm/v6",
-    }
-    parts = text.lower().split("/")
-    if len(parts) > 3 or not all(part.replace("_", "").replace("-", "").replace(".", "").isalnum() for part in parts):
-        rule = 'platform specifier component must match "^[A-Za-z0-9_.-]+$"'
-        raise CommandFailure(f'error parsing specified platform: "{text}": invalid platform: {rule}: invalid argument')
-    known = ("linux", "darwin", "windows", "freebsd", "android", "solaris", "illumos", "wasip1", "js")
-    if len(parts) == 1:
-        import os as host
-
-        if systems.get(parts[0], parts[0]) in known:
-            machine = host.uname().machine
-            return f"{systems.get(parts[0], parts[0])}/{machines.get(machine, machine)}"
-        return f"linux/{machines.get(parts[0], parts[0])}"
-    system, machine = systems.get(parts[0], parts[0]), machines.get(parts[1], parts[1])
-    variant = parts[2] if len(parts) == 3 else ""
-    if machine == "arm64" and variant in ("8", "v8"):
-        variant = ""
-    if machine == "arm" and not variant:
-        variant = "v7"
-    return "/".join([part for part in (system, machine, variant) if part])
 
 
 def fit_version(session: Session, spec: Spec) -> None:

@@ -6,7 +6,8 @@ import time
 
 from carrack.cli.command import Command
 from carrack.cli.failure import CommandFailure
-from carrack.cli.render.rows import Noun, check_quiet, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import check_quiet, print_rows
 from carrack.cli.render.units import ellipsis, human_duration, human_size, short_id
 from carrack.cli.values import go_quote
 from carrack.client.codec import encode

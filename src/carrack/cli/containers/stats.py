@@ -8,7 +8,8 @@ from select import select
 from carrack.cli.command import Command
 from carrack.cli.containers.lifecycle import container_path
 from carrack.cli.failure import CommandFailure
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import binary_size, human_size, short_id
 from carrack.client.codec import DocumentReader
 from carrack.errors import CarrackError

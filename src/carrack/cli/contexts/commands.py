@@ -12,7 +12,8 @@ from carrack.cli.contexts.store import ContextStore, check_name, tls_content
 from carrack.cli.failure import CommandFailure
 from carrack.cli.files import os_error_text, read_file
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.values import read_bool, split_csv
 from carrack.client import codec
 from carrack.client.endpoint import DEFAULT_HOST, parse_endpoint

@@ -8,7 +8,8 @@ from carrack.cli.command import Command
 from carrack.cli.console import write_all
 from carrack.cli.failure import CommandFailure
 from carrack.cli.files import os_error_text
-from carrack.cli.images.transfer import platform_document, show_progress
+from carrack.cli.images.platforms import platform_document
+from carrack.cli.images.transfer import show_progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

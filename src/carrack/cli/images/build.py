@@ -91,9 +91,9 @@ def build_query(session: Session, parsed: Parsed, dockerfile: str) -> dict[str, 
     for name, value in documents.items():
         if value:
             query[name] = encode(value, escape_html=True, sort=True)
-    platform = parsed.text("platform")
-    if platform:
-        query["platform"] = platform.lower()
+    platforms = parsed.items("platform") or [os.environ.get("DOCKER_DEFAULT_PLATFORM", "")]
+    if any(platforms):
+        query["platform"] = ",".join(platforms).lower()
     return query
 
 
@@ -410,7 +410,7 @@ _FLAGS = """
         --no-cache bool           Do not use the cache
         --no-cache-filter list    Stages that do not use the cache
     -o, --output list             Where the result goes ("type=local,dest=path", "type=tar,dest=file")
-        --platform string@1.38=$DOCKER_DEFAULT_PLATFORM         Platform, if the daemon can build for several
+        --platform strings@1.38   Platforms to build for ("linux/amd64,linux/arm64")
         --progress string=auto    How progress is shown: "auto", "plain", "tty", "quiet", "rawjson"
         --provenance string       Shorthand for "--attest=type=provenance"
         --pull bool               Look for newer versions of the images it starts from

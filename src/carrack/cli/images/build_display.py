@@ -69,7 +69,7 @@ class BuildState:
         elif kind == "failed":
             self.failed = event
         identity = event.get("vertex", "")
-        if kind == "started" and identity not in self.vertices:
+        if kind == "started" and identity not in self.vertices and event.get("name"):
             self.vertices[identity] = Vertex(len(self.vertices) + 1, event.get("name", ""))
         vertex = self.vertices.get(identity)
         if vertex is None:

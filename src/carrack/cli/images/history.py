@@ -6,9 +6,10 @@ import time
 
 from carrack.cli.command import Command
 from carrack.cli.failure import CommandFailure
+from carrack.cli.images.platforms import platform_document
 from carrack.cli.images.remove import image_path
-from carrack.cli.images.transfer import platform_document
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import ellipsis, human_duration, human_size, short_id
 
 TYPE_CHECKING = False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from carrack.cli.command import Command
 from carrack.cli.failure import CommandFailure
+from carrack.cli.images.platforms import platform_document
 from carrack.cli.images.remove import image_path
-from carrack.cli.images.transfer import platform_document
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
 
 TYPE_CHECKING = False

@@ -7,7 +7,8 @@ import time
 from carrack.cli.command import Command
 from carrack.cli.failure import PROGRAM, CommandFailure
 from carrack.cli.images.names import Name, parse_name
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import human_duration, human_size, local_time, short_id
 from carrack.client.codec import encode
 

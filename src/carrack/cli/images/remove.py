@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from carrack.cli.command import Command
 from carrack.cli.failure import CommandFailure
-from carrack.cli.images.transfer import platform_document, read_name
+from carrack.cli.images.platforms import platform_document
+from carrack.cli.images.transfer import read_name
 from carrack.client.failure import ApiNotFound
 from carrack.client.http import percent_encode
 from carrack.errors import CarrackError

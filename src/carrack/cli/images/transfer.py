@@ -5,6 +5,7 @@ from __future__ import annotations
 from carrack.cli.command import Command
 from carrack.cli.failure import CommandFailure
 from carrack.cli.images.names import Name, parse_name
+from carrack.cli.images.platforms import platform_document
 from carrack.cli.logins import header_for
 
 TYPE_CHECKING = False
@@ -96,7 +97,7 @@ def _push(session: Session, parsed: Parsed) -> None:
             raise CommandFailure(
                 f'"platform" requires API version 1.46, but the Docker daemon API version is {session.engine.version}'
             )
-        query["platform"] = _platform_document(platform)
+        query["platform"] = platform_document(platform)
     _send(session, name, query, quiet=quiet)
     if quiet:
         session.out.line(f"{name.full_name}:{name.tag}" if name.tag else name.full_name)
@@ -114,19 +115,6 @@ def _send(session: Session, name: Name, query: dict[str, str], *, quiet: bool) -
     session.out.flush()
     with session.engine.request("POST", f"/images/{name.full_name}/push", query, headers=headers) as response:
         show_progress(response.documents(), None if quiet else session.out)
-
-
-def _platform_document(text: str) -> str:
-    from carrack.cli.containers.create import normal_platform
-    from carrack.client.codec import encode
-
-    parts = normal_platform(text).split("/")
-    return encode(dict(zip(("os", "architecture", "variant"), parts, strict=False)))
-
-
-def platform_document(text: str) -> str:
-    """A --platform as@1.32 the API's JSON."""
-    return _platform_document(text)
 
 
 COMMANDS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from carrack.cli.render.rows import Noun, refuse
+from carrack.cli.render.noun import Noun, refuse
 from carrack.cli.render.table import align
 from carrack.cli.render.template import Context, Template, TemplateError, parse_template
 from carrack.client.codec import encode

@@ -1,33 +1,19 @@
 """Lists of objects as tables, templates or JSON: what `--format` means for every `ls`.
 
-A noun declares its fields once, name → (header, function of a row). The default table calls the functions directly; only a
-custom format pays for the template engine.
+The default table calls the functions of the noun's fields directly; only a custom format pays for the template engine.
 """
 
 from __future__ import annotations
 
-from carrack.cli.failure import CommandFailure
+from carrack.cli.render.noun import Noun
 from carrack.cli.render.table import align
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from carrack.cli.console import Output
-
-    Fields = Mapping[str, tuple[str, Callable[[Any], Any]]]
-
-
-class Noun:
-    """What a list shows. `kind` names the row in error texts; `calls` are fields with arguments (`.Label "x"`), never in JSON."""
-
-    __slots__ = ("calls", "fields", "kind")
-
-    def __init__(self, kind: str, fields: Fields, calls: Mapping[str, Callable[..., Any]] | None = None) -> None:
-        self.kind = kind
-        self.fields = fields
-        self.calls = calls or {}
 
 
 def print_rows(out: Output, noun: Noun, rows: Sequence[Any], *, template: str, columns: Sequence[str], quiet: str = "") -> None:
@@ -62,8 +48,3 @@ def table(noun: Noun, rows: Sequence[Any], columns: Sequence[str]) -> str:
 def check_quiet(quiet: bool, template: str) -> str:
     """The warning for --quiet beside --format; empty when there is nothing to warn of."""
     return "WARNING: Ignoring custom format, because both --format and --quiet are set.\n" if quiet and template else ""
-
-
-def refuse(text: str) -> CommandFailure:
-    """A template failure as commands report it."""
-    return CommandFailure(f"template parsing error: {text}")

@@ -7,7 +7,8 @@ from carrack.cli.containers.look import natural_key
 from carrack.cli.failure import CommandFailure
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
 from carrack.cli.pruning import filters_query
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import binary_size
 from carrack.cli.swarm.pretty import Page, moment, show_pages
 from carrack.cli.swarm.tasks import TASK_FLAGS, print_tasks

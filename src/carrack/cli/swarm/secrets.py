@@ -10,7 +10,8 @@ from carrack.cli.containers.look import natural_key
 from carrack.cli.failure import CommandFailure
 from carrack.cli.inspection import inspect_each
 from carrack.cli.pruning import filters_query
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import human_duration, parse_rfc3339
 from carrack.cli.swarm.pretty import Page, moment, show_pages
 from carrack.client.http import percent_encode

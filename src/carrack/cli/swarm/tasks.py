@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from carrack.cli.containers.look import natural_key
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import human_duration, parse_rfc3339
 from carrack.client.failure import ApiError
 from carrack.client.http import percent_encode

@@ -11,7 +11,8 @@ from carrack.cli.images.list import NONE, is_dangling
 from carrack.cli.images.list import NOUN as IMAGE_NOUN
 from carrack.cli.images.list import Row as ImageRow
 from carrack.cli.images.names import parse_name
-from carrack.cli.render.rows import Noun, print_rows, table
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows, table
 from carrack.cli.render.units import human_duration, human_size, local_time, parse_rfc3339, short_id
 from carrack.cli.volumes import NOUN as VOLUME_NOUN
 
@@ -135,7 +136,7 @@ def _print_verbose(session: Session, usage: dict[str, Any], template: str) -> No
     if not truncate:
         from carrack.cli.render.formats import Row as TemplateRow
         from carrack.cli.render.formats import compile_template
-        from carrack.cli.render.rows import refuse
+        from carrack.cli.render.noun import refuse
         from carrack.cli.render.template import TemplateError
 
         value = {

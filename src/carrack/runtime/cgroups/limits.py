@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from carrack.errors import InvalidParameter
 from carrack.oci.runtime_spec import BlockIOLimits, CpuLimits, DeviceRule, MemoryLimits, Resources, ThrottleDevice
 
-_UNLIMITED_V1 = "-1"
+_DEFAULT_WEIGHT = "default"
+"""What takes a device's own weight back: that of the whole cgroup counts again."""
 
 
 class Write(NamedTuple):
@@ -83,20 +85,28 @@ def writes_of(resources: Resources, version: int) -> tuple[Write, ...]:
 
 
 def shares_to_weight(shares: int) -> int:
-    """cpu.shares (2..262144) on the scale of cpu.weight (1..10000); 0 stays 0: unset."""
+    """cpu.shares (2..262144) on the scale of cpu.weight (1..10000); 0 stays 0: unset.
+
+    Both have a middle, 1024 and 100, which every cgroup has that nobody asked about: a straight line through the ends alone would
+    give a container with Docker's default shares (39) less than one without. So runc since 1.3.2 and crun since 1.23 take the
+    parabola of logarithms through all three, and so does this.
+    """
     if shares == 0:
         return 0
-    return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
+    logarithm = math.log2(min(max(shares, 2), 262144))
+    return math.ceil(round(10 ** ((logarithm * logarithm + 125 * logarithm) / 612 - 7 / 34), 9))
 
 
 def swap_to_v2(memory: MemoryLimits) -> str | None:
     """memory.swap.max out of version 1's memory+swap total; None: leave it."""
     swap, limit = memory.swap, memory.limit
     if swap in (None, 0):
-        return None
+        return "max" if limit == -1 else None  # in version 1 memory without a limit is memory and swap without one
     if swap == -1:
         return "max"
-    if swap is None or limit is None or limit in (0, -1):
+    if limit == -1:
+        return str(swap)
+    if swap is None or limit is None or limit == 0:
         raise InvalidParameter("unable to set swap limit without memory limit")
     if swap < limit:
         raise InvalidParameter("memory+swap limit should be greater than or equal to memory limit")
@@ -197,8 +207,9 @@ def _block_io_v1(block_io: BlockIOLimits) -> list[Write]:
     for device in block_io.weight_device:
         name = f"{device.major}:{device.minor}"
         warning = "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
-        if device.weight:
-            writes.append(Write("blkio", "blkio.bfq.weight_device|blkio.weight_device", f"{name} {device.weight}", warning))
+        if device.weight is not None:
+            value = f"{name} {device.weight or _DEFAULT_WEIGHT}"
+            writes.append(Write("blkio", "blkio.bfq.weight_device|blkio.weight_device", value, warning))
         if device.leaf_weight:
             writes.append(Write("blkio", "blkio.leaf_weight_device", f"{name} {device.leaf_weight}", warning))
     for devices, file in _throttles(block_io):
@@ -253,7 +264,7 @@ def _memory_v2(memory: MemoryLimits) -> list[Write]:
     swap = swap_to_v2(memory)
     if swap is not None:
         warning = "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."
-        writes.append(Write("memory", "memory.swap.max", swap, warning))
+        writes.append(Write("memory", "memory.swap.max", swap, warning))  # first: the sum never grows past what was asked
     if memory.limit:
         writes.append(Write("memory", "memory.max", _or_max(memory.limit), _discarded("memory limit")))
     if memory.reservation:
@@ -280,13 +291,13 @@ def _block_io_v2(block_io: BlockIOLimits) -> list[Write]:
     if block_io.weight:
         writes.append(Write("io", "io.bfq.weight", str(block_io.weight), _discarded("Block I/O weight")))
     for device in block_io.weight_device:
-        if device.weight:
-            value = f"{device.major}:{device.minor} {device.weight}"
+        if device.weight is not None:
+            value = f"{device.major}:{device.minor} {device.weight or _DEFAULT_WEIGHT}"
             writes.append(Write("io", "io.bfq.weight", value, _discarded("Block I/O weight_device")))
     for devices, file in _throttles(block_io):
         name = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}[file]
         for throttle in devices:
-            writes.append(Write("io", "io.max", f"{throttle.major}:{throttle.minor} {name}={throttle.rate}"))
+            writes.append(Write("io", "io.max", f"{throttle.major}:{throttle.minor} {name}={throttle.rate or 'max'}"))
     return writes
 
 

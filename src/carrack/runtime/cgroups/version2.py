@@ -61,12 +61,16 @@ class CgroupV2:
                 if not write.warning:
                     raise
                 warnings.append(write.warning)
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP or not write.warning:
+                    raise
+                warnings.append(write.warning)  # the device's scheduler knows no weights
         return warnings
 
     def _io_weight(self, write: Write) -> bool:
         """Without the bfq scheduler: io.weight, whose scale is 1..10000 instead of 10..1000."""
         device, _, weight = write.value.rpartition(" ")
-        scaled = str(1 + (int(weight) - 10) * 9999 // 990)
+        scaled = str(1 + (int(weight) - 10) * 9999 // 990) if weight.isdecimal() else weight
         try:
             write_file(self._directory + "/io.weight", f"{device} {scaled}" if device else f"default {scaled}")
         except FileNotFoundError:

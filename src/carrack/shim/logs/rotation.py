@@ -6,6 +6,7 @@ the two. Followers read by descriptors of their own and are handed the next file
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -52,15 +53,16 @@ class RotatingFile:
         self._compressing = 0
         """The index under which the file being compressed stands at present; 0: none is."""
         self.followers: list[Follower] = []
-        self.size = 0
-        self.lost_writes = 0
-        self._remove_temporary()
-        self._open()
+        for left in (self._temporary, self._next):
+            _unlink_if_there(left)
+        self._fd = self._opened(path)
+        self.size = os.fstat(self._fd).st_size
         kept = complete_bytes(self._fd)
         if kept < self.size:
             os.ftruncate(self._fd, kept)
             self.size = kept
-        self._write_preamble()
+        if not self.size:
+            self.size = os.write(self._fd, preamble)
 
     @property
     def room_bytes(self) -> int | None:
@@ -79,7 +81,6 @@ class RotatingFile:
                 rest = memoryview(b"".join(parts))[written:]
                 written += os.write(self._fd, rest)
         except OSError:
-            self.lost_writes += 1
             try:
                 os.ftruncate(self._fd, self.size)
             except OSError:
@@ -89,18 +90,28 @@ class RotatingFile:
         for follower in self.followers:
             follower.appended()
 
-    def rotate(self) -> None:
-        """Move every file one place further, drop the oldest, begin a new one."""
-        os.close(self._fd)
+    def rotate(self) -> bool:
+        """Move every file one place further, drop the oldest, begin a new one.
+
+        False when the disk does not let us: the old file is written on then, for a log that cannot rotate must not stop the
+        container. The new file is made, with its preamble, before any name moves.
+        """
+        try:
+            fd = self._begin_next()
+        except OSError:
+            return False
         try:
             self._shift()
+            os.rename(self._next, self._path)
         except OSError:
-            pass  # then the old file is written on; a log that cannot rotate must not stop the container
-        self._open()
-        self._write_preamble()
+            os.close(fd)
+            return False
+        os.close(self._fd)
+        self._fd, self.size = fd, len(self._preamble)
         for follower in self.followers:
-            follower.rotated(os.dup(self._fd))
+            follower.rotated(os.dup(fd))
         self._compress_next()
+        return True
 
     def duplicate(self) -> int:
         """A descriptor of the file being written, for a follower."""
@@ -109,27 +120,34 @@ class RotatingFile:
     def close(self) -> None:
         os.close(self._fd)
 
-    def _open(self) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(self._path, flags, 0o640)
-        self.size = os.fstat(self._fd).st_size
+    @staticmethod
+    def _opened(path: str) -> int:
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
 
-    def _write_preamble(self) -> None:
-        if not self.size and self._preamble:
-            self.size = os.write(self._fd, self._preamble)
+    def _begin_next(self) -> int:
+        """An empty file with its preamble, beside the others. Raises OSError, and leaves none then."""
+        _unlink_if_there(self._next)
+        fd = self._opened(self._next)
+        try:
+            if os.write(fd, self._preamble) < len(self._preamble):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.close(fd)
+            _unlink_if_there(self._next)
+            raise
+        return fd
 
     def _shift(self) -> None:
         last = self._max_files - 1
         if last == 0:
-            os.unlink(self._path)
-            return
+            return  # the new file takes the place of the old one
         for compressed in (False, True):
             _unlink_if_there(rotated_name(self._path, last, compressed=compressed))
         for index in range(last - 1, 0, -1):
             for compressed in (False, True):
                 name = rotated_name(self._path, index, compressed=compressed)
                 _rename_if_there(name, rotated_name(self._path, index + 1, compressed=compressed))
-        os.rename(self._path, rotated_name(self._path, 1))
+        _rename_if_there(self._path, rotated_name(self._path, 1))
         if self._compressing:
             self._compressing += 1
 
@@ -149,7 +167,7 @@ class RotatingFile:
         index, self._compressing = self._compressing, 0
         plain = rotated_name(self._path, index)
         if not worked or index >= self._max_files or not os.path.exists(plain):
-            self._remove_temporary()
+            _unlink_if_there(self._temporary)
             return
         os.rename(self._temporary, rotated_name(self._path, index, compressed=True))
         os.unlink(plain)
@@ -159,8 +177,9 @@ class RotatingFile:
     def _temporary(self) -> str:
         return self._path + ".compressing"
 
-    def _remove_temporary(self) -> None:
-        _unlink_if_there(self._temporary)
+    @property
+    def _next(self) -> str:
+        return self._path + ".next"
 
 
 def _unlink_if_there(path: str) -> None:

@@ -136,8 +136,9 @@ class _FileLog:
             if cut:
                 put(content[:cut])
                 content = content[cut:]
-            if content:
-                self._file.rotate()
+            if content and not self._file.rotate():
+                put(content)
+                return
 
 
 class LocalLog(_FileLog):

@@ -8,7 +8,8 @@ from carrack.cli.command import Command
 from carrack.cli.containers.look import natural_key
 from carrack.cli.failure import CommandFailure
 from carrack.cli.pruning import filters_query
-from carrack.cli.render.rows import Noun, print_rows
+from carrack.cli.render.noun import Noun
+from carrack.cli.render.rows import print_rows
 from carrack.cli.swarm.services.commands import NOUN as SERVICE_NOUN
 from carrack.cli.swarm.services.commands import send_update, warn
 from carrack.cli.swarm.stacks.convert import IMAGE_LABEL, LABEL, Stack
