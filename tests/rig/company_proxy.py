@@ -61,6 +61,9 @@ class _Handler(BaseHTTPRequestHandler):
             back.join()
         self.close_connection = True
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         if not self._admitted(f"GET {self.path}"):
@@ -80,8 +83,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
         far.close()
-
-    do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         pass

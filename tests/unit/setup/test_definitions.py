@@ -26,7 +26,12 @@ def test_who_is_needed_comes_first_and_else_the_oldest() -> None:
 
 
 def test_ids_of_the_other_engine_become_names() -> None:
-    host = {"NetworkMode": "container:c-id", "PidMode": "container:c", "VolumesFrom": ["b-i:ro"], "Links": ["/a:/b/x"]}
+    host: dict[str, Any] = {
+        "NetworkMode": "container:c-id",
+        "PidMode": "container:c",
+        "VolumesFrom": ["b-i:ro"],
+        "Links": ["/a:/b/x"],
+    }
     made = definitions.container(found("a", **host), SOURCE)["HostConfig"]
     assert (made["NetworkMode"], made["PidMode"]) == ("container:c", "container:c")
     assert (made["VolumesFrom"], made["Links"]) == (["b:ro"], ["a:x"])
