@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -190,7 +191,8 @@ async def _build(config: DaemonConfig, database: Database, zygote: StartingZygot
     store = Images(database, content, snapshots, _Unpacker(zygote.socket_path), events_hub.emit)
     await in_thread(store.recover)
     puller = Puller(store, mirrors=config.registry_mirrors, insecure=config.insecure_registries, hosts=config.registries)
-    nets = Networks(database, config.instance, _network_options(config), events_hub.emit)
+    begin_names = partial(zygote_process.order_names, zygote.socket_path)
+    nets = Networks(database, config.instance, _network_options(config), events_hub.emit, begin_names)
     await in_thread(nets.open)
     vols = await in_thread(Volumes, database, config.data_root / "volumes", events_hub.emit, trash.throw)
     rooms = Rooms(

@@ -158,6 +158,8 @@ def uses_own_network(container: Container) -> bool:
     return mode != "host" and not mode.startswith("container:")
 
 
+HOST_RESOLVER = "/etc/resolv.conf"
+BEHIND_SYSTEMDS_STUB = "/run/systemd/resolve/resolv.conf"
 _PREDEFINED = ("bridge", "host", "none")
 """Networks in which containers have no names."""
 
@@ -296,7 +298,7 @@ def write_resolv_conf(container: Container, rooms: Rooms, endpoints: Sequence[En
     host, settings = container.host_config, rooms.settings
     resolver = rooms.networks.resolver([rooms.networks.get(endpoint.network_id) for endpoint in endpoints])
     text = etc_files.resolv_conf(
-        _read("/etc/resolv.conf"),
+        host_resolver(host.network_mode),
         servers=[resolver] if resolver else host.dns or list(settings.dns),
         search=host.dns_search or list(settings.dns_search),
         options=host.dns_options or list(settings.dns_options),
@@ -304,6 +306,14 @@ def write_resolv_conf(container: Container, rooms: Rooms, endpoints: Sequence[En
         embedded=bool(resolver),
     )
     _write(Path(container.directory) / "resolv.conf", text)
+
+
+def host_resolver(network_mode: str) -> str:
+    """The host's resolver file: beyond its own network, that of the servers behind systemd-resolved's stub, as with Docker."""
+    text = _read(HOST_RESOLVER)
+    if network_mode != "host" and etc_files.parse_resolv_conf(text)[0] == ["127.0.0.53"]:
+        return _read(BEHIND_SYSTEMDS_STUB) or text
+    return text
 
 
 def write_hosts(container: Container, rooms: Rooms, endpoints: Sequence[Endpoint]) -> None:
