@@ -236,6 +236,8 @@ def _process(container: Container, config: ExecConfig, options: ExecStartOptions
             username=config.user or container.config.user or "0", umask=base.umask, additional_groups=tuple(base.group_add or ())
         ),
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
+        rlimits=specification.rlimits(base),
+        oom_score_adj=base.oom_score_adj,
         no_new_privileges=specification.security(base.security_opt).no_new_privileges,
         apparmor_profile="" if config.privileged or container.apparmor_profile == "unconfined" else container.apparmor_profile,
     )
