@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.builds import build
 from tests.rig.engine import CommandLine, Engine
 
 
@@ -65,6 +66,30 @@ def test_a_changed_file_is_seen_and_a_changed_time_is_not(cli: CommandLine, tmp_
     (tmp_path / "a.txt").write_text("b")
     assert "Using cache" not in cli.ok("build", "-t", "changed", folder).partition("COPY")[2]
     assert cli.ok("run", "--rm", "changed", "cat", "/b") == "b"
+
+
+LINES = "FROM busybox\nENV A=1\nRUN touch /one\nLABEL b=2\nRUN touch /two\n"
+
+
+@pytest.mark.observes("POST /build", "docker build")
+def test_lines_that_touch_no_file_are_cached_like_the_others(engine: Engine) -> None:
+    build(engine, LINES, t="lines")
+    assert build(engine, LINES).cached == 4
+    changed = build(engine, LINES.replace("b=2", "b=3"))
+    assert changed.text.partition("LABEL")[0].count("Using cache") == 2
+    assert changed.text.partition("LABEL")[2].partition("RUN")[0].count("Using cache") == 0
+    assert build(engine, LINES, nocache=1).cached == 0
+
+
+@pytest.mark.observes("POST /build", "docker build", "docker build --cache-from")
+def test_with_images_to_take_the_cache_from_only_their_steps_count(engine: Engine) -> None:
+    build(engine, LINES, t="whole")
+    build(engine, LINES.partition("LABEL")[0], t="half")
+    assert build(engine, LINES, cachefrom=["whole"]).cached == 4
+    assert build(engine, LINES, cachefrom=["nothing:here"]).cached == 0
+    half = build(engine, LINES, cachefrom=["half"])
+    assert half.text.partition("LABEL")[0].count("Using cache") == 2
+    assert "Using cache" not in half.text.partition("touch /two")[2]
 
 
 @pytest.mark.observes("POST /build", "docker build")

@@ -3,6 +3,7 @@
 import io
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -30,6 +31,29 @@ def test_run_returns_the_output(client: Any) -> None:
     """docker-py itself reads the output back only where the log driver is json-file or journald."""
     log = {"type": "json-file", "config": {}}
     assert client.containers.run("busybox", ["echo", "hello"], remove=True, log_config=log) == b"hello\n"
+
+
+def test_no_run_of_many_at_once_misses_its_output(engine: Engine, request: pytest.FixtureRequest) -> None:
+    """Each asks for the log while its container ends, and has removed it before it reads."""
+    each = 100 if request.config.getoption("--full") else 5
+
+    def runs(number: int) -> list[bytes]:
+        own = engine.docker_py()
+        driver: dict[str, Any] = {"type": ("json-file", "local")[number % 2], "config": {}}
+        try:
+            return [own.containers.run("busybox", ["echo", "hello"], remove=True, log_config=driver) for _ in range(each)]
+        finally:
+            own.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        said = [output for outputs in pool.map(runs, range(6)) for output in outputs]
+    # dockerd's `local` driver is one that docker-py reads nothing from
+    assert set(said) <= {b"hello\n"} | ({None} if engine.kind == "dockerd" else set())
+
+
+def test_the_low_level_clients_runtime_is_honoured(client: Any) -> None:
+    made = client.api.create_container("busybox", ["true"], runtime="runc")
+    assert client.api.inspect_container(made)["HostConfig"]["Runtime"] == "runc"
 
 
 def test_a_failing_command_raises_with_its_code_and_error(client: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeEngine
-from tests.rig.carrackd import Carrackd
+from tests.rig.carrackd import Carrackd, shim_above
 from tests.rig.commands import run
 from tests.rig.engine import CommandLine, Engine, docker_program
 from tests.rig.leaks import CGROUP_ROOT
@@ -170,6 +170,11 @@ def test_the_daemons_file_names_runtimes_and_the_default(make_engine: MakeEngine
     assert all(line.startswith("--debug ") for line in seen.read_text().splitlines())
 
 
+def shim_of(pid: int) -> int:
+    (shim,) = until(lambda: shim_above(Path(f"/proc/{pid}")), "its maker to leave it to its shim")
+    return shim
+
+
 @BOTH
 def test_it_outlives_the_daemon_and_dies_with_its_shim(make_engine: MakeEngine, runtime: str) -> None:
     engine = make_engine()
@@ -180,8 +185,33 @@ def test_it_outlives_the_daemon_and_dies_with_its_shim(make_engine: MakeEngine, 
     engine.kill()
     engine.start()
     assert cli.ok("inspect", "-f", "{{.State.Pid}} {{.State.Status}}", "stays") == f"{pid} running"
-    shim = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(shim, 9)
+    os.kill(shim_of(pid), 9)
     until(lambda: cli.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "stays") == "exited 137", "the end")
     until(lambda: not Path(f"/proc/{pid}").exists(), "its process to end")
     until(lambda: not bundle(engine, container).exists(), "the runtime to forget it")
+
+
+@BOTH
+def test_a_shim_that_is_killed_while_no_daemon_runs_leaves_nothing_once_one_does(make_engine: MakeEngine, runtime: str) -> None:
+    """Nobody ends such a container at once: another runtime's init knows no signal for its supervisor's death."""
+    engine = make_engine()
+    assert isinstance(engine, Carrackd)
+    cli = CommandLine(engine, [docker_program()])
+    cli.ok("run", "-d", "--name", "lost", "--runtime", runtime, "busybox", "sleep", "1000")
+    cli.ok("run", "-d", "--name", "again", "--runtime", runtime, "--restart", "always", "busybox", "sleep", "1000")
+    pids = {name: int(cli.ok("inspect", "-f", "{{.State.Pid}}", name)) for name in ("lost", "again")}
+    bundles = bundle(engine, the_id(cli, "lost"))
+    shims = [shim_of(pid) for pid in pids.values()]
+    engine.kill()
+    for shim in shims:
+        os.kill(shim, 9)
+    engine.start()
+    for pid in pids.values():
+        until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "its process to end")  # type: ignore[misc]
+    assert cli.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "lost") == "exited 137"
+    until(lambda: cli.ok("inspect", "-f", "{{.State.Status}}", "again") == "running", "the other's restart")
+    until(lambda: not bundles.exists(), "the runtime to forget it")
+    cli.ok("exec", "again", "true")
+    cli.ok("start", "lost")
+    cli.ok("rm", "-f", "lost", "again")
+    until(lambda: engine.instance_processes() <= engine.own_processes(), "nobody else to be left")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import EnginePool, MakeEngine
-from tests.rig.carrackd import Carrackd
+from tests.rig.carrackd import Carrackd, shim_above
 from tests.rig.engine import CommandLine, docker_program
 from tests.rig.namespaces import HeldNamespace
 from tests.rig.waiting import until
@@ -147,6 +147,26 @@ def test_it_outlives_the_daemon_and_leaves_nothing(remapped: CommandLine) -> Non
     assert remapped.ok("exec", "stays", "id", "-u") == "0"
     remapped.ok("rm", "-f", "stays")
     until(lambda: not Path(f"/proc/{pid}").exists(), "its end")
+
+
+@pytest.mark.parametrize("daemon", ["is there", "is away"])
+def test_one_that_joined_anothers_namespaces_ends_with_its_shim(remapped: CommandLine, daemon: str) -> None:
+    """It is born of a process inside the other's user namespace, and so without a signal for its supervisor's death."""
+    engine = remapped.engine
+    assert isinstance(engine, Carrackd)
+    remapped.ok("run", "-d", "--name", "host", "busybox", "sleep", "1000")
+    container = remapped.ok("run", "-d", "--name", "guest", "--network", "container:host", "busybox", "sleep", "1000")
+    pid = pid_of(remapped, "guest")
+    (shim,) = until(lambda: shim_above(Path(f"/proc/{pid}")), "its maker to leave it to its shim")
+    if daemon == "is away":
+        engine.kill()
+    os.kill(shim, 9)
+    if daemon == "is away":
+        engine.start()
+    until(lambda: not Path(f"/proc/{pid}").exists(), "its process to end")
+    until(lambda: remapped.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "guest") == "exited 137", "the record")
+    until(lambda: not any(container in trace for trace in engine.traces()), "its cgroup and socket to go")
+    assert remapped.ok("exec", "host", "echo", "unharmed") == "unharmed"
 
 
 @pytest.mark.parametrize(

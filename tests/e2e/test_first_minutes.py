@@ -99,8 +99,7 @@ def test_a_disk_that_fills_while_it_runs(engine: Engine, make_engine: MakeEngine
         carrack = CommandLine(own, [carrack_program()])
         with open(f"{own.folder}/big.tar", "wb") as file:
             subprocess.run(["tar", "-c", "-C", "/bin", "busybox"], stdout=file, check=True)
-            for _ in range(4):
-                file.write(os.urandom(1 << 20))
+            file.writelines(os.urandom(1 << 20) for _ in range(4))
         one_sentence(carrack("import", f"{own.folder}/big.tar", "big"), "No space left on device")
         assert carrack.ok("ps", "-a", "-q") == ""  # and it goes on
     finally:

@@ -106,6 +106,37 @@ def test_systemd_has_the_service_and_what_outlives_it_apart(web: Vm) -> None:
     assert web.run("journalctl -u carrackd --no-pager | grep -c Traceback").text == "0"
 
 
+@pytest.mark.observes("docker run --cgroup-parent")
+def test_a_slice_of_systemds_is_a_parent_that_systemd_keeps(web: Vm) -> None:
+    """With the slice's own limit, what the container asked for, also after systemd read its units again; and without a trace."""
+    web.put("[Slice]\nMemoryMax=300M\n", "/etc/systemd/system/shop-front.slice")
+    web.run("systemctl daemon-reload").ok()
+    assert web.run("carrack info -f {{.CgroupDriver}}").ok() == "systemd"
+    flags = "--cgroup-parent shop-front.slice --memory 64m --cpu-shares 512 --pids-limit 40"
+    identity = web.run(f"carrack run -d --name counter --restart always {flags} busybox sleep 1000").ok()
+    place = f"/shop.slice/shop-front.slice/carrack-{identity}.scope"
+    group = "cat /proc/$(carrack inspect -f {{.State.Pid}} counter)/cgroup"
+    assert web.run(group).ok() == f"0::{place}/container"
+    assert web.run("cat /sys/fs/cgroup/shop.slice/shop-front.slice/memory.max").ok() == str(300 << 20)
+    web.run("systemctl daemon-reload; systemctl restart carrackd").ok()
+    files = " ".join(f"/sys/fs/cgroup/{name}" for name in ("memory.max", "cpu.weight", "pids.max"))
+    assert web.run(f"carrack exec counter cat {files}").ok().split() == [str(64 << 20), "59", "40"]
+    assert web.run(f"systemctl show -p Delegate,ActiveState carrack-{identity}.scope").ok().split() == [
+        "ActiveState=active",
+        "Delegate=yes",
+    ]
+    web.run("carrack restart -t 0 counter").ok()
+    assert web.run(group).ok() == f"0::{place}/container"
+    web.run("carrack rm -f counter").ok()
+    web.run(
+        f"while systemctl is-active -q carrack-{identity}.scope || [ -e /sys/fs/cgroup{place} ]; do sleep 0.1; done",
+        timeout_seconds=30,
+    ).ok()
+    assert "invalid slice name: a--b.slice" in web.run("carrack run --rm --cgroup-parent a--b.slice busybox true").stderr
+    assert web.run("carrack run --rm --cgroup-parent /plain busybox cat /proc/1/cgroup").ok() == "0::/"
+    web.run("rm /etc/systemd/system/shop-front.slice; systemctl daemon-reload; rmdir /sys/fs/cgroup/plain").ok()
+
+
 def test_the_socket_belongs_to_a_group(web: Vm) -> None:
     web.run("useradd -m in && usermod -aG carrack in && useradd -m out").ok()
     assert "web" in web.run("su in -c 'carrack ps'").ok()

@@ -96,7 +96,8 @@ class Carrackd(Engine):
                 self.sweep()
                 self.stop()
             left = settled(set(), look=self.traces)
-            assert not left, f"carrackd left behind: {sorted(left)}"
+            told = [f"{trace}{leaks.origin(trace)}" for trace in sorted(left)]
+            assert not left, f"carrackd left behind: {told}\n{self.log_tail()}"
         finally:
             self._remove_what_is_left()
 

@@ -100,7 +100,7 @@ def settled(before: set[str], *, timeout_seconds: float = 20.0, look: Callable[[
         time.sleep(0.05)
 
 
-def _origin(item: str) -> str:
+def origin(item: str) -> str:
     """The last words of a process's command line: they name its folder, and that names the test."""
     kind, _, rest = item.partition(" ")
     try:
@@ -124,7 +124,7 @@ def main() -> int:
     # a name server that has nobody to serve and hears of no daemon ends by itself within a minute
     left = settled(before, timeout_seconds=75, look=lambda: {item for item in observe() if options.only in item})
     for item in sorted(left):
-        print(f"left behind: {item}{_origin(item)}")
+        print(f"left behind: {item}{origin(item)}")
     return 1 if left else 0
 
 

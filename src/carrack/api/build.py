@@ -262,6 +262,8 @@ def read_query(request: Request) -> BuildRequest:
         surroundings=surroundings,
         credentials=_credentials(request.headers.get("x-registry-config")),
         cache_from=tuple(CacheReference("registry", {"ref": source}) for source in sources),
+        only_cache_from=bool(sources),
+        remember_lines=query.get("progress") != "events",
     )
 
 

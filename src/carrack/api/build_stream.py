@@ -42,7 +42,8 @@ class ClassicStream:
         self._announced = False
         self._waiting: dict[str, list[bytes]] = {}
         self._completed: dict[str, VertexCompleted] = {}
-        self._ran: set[str] = set()
+        self._anew: set[str] = set()
+        """The stages of which a step was not in the cache: no later one is said to be."""
         self._said: list[bytes] = []
 
     def say(self, text: str) -> None:
@@ -64,7 +65,6 @@ class ClassicStream:
                     line = Progress(event.text, event.id, event.current, event.total)
                     yield msgspec.json.encode(progress(line, self._version)) + b"\r\n"
             case VertexLog(vertex=vertex, stream=number, data=data):
-                self._ran.add(vertex)
                 text = data.decode(errors="replace")
                 line_bytes = self._stream(f"{_RED}{text}{_PLAIN}" if number == 2 else text)
                 if self._current == vertex:
@@ -111,12 +111,20 @@ class ClassicStream:
                 return
             if done is not None and done.error:
                 return
-            if done is not None:
-                if done.cached and not step.text.upper().startswith("FROM "):
-                    yield from self._shown([self._stream(" ---> Using cache\n")])
-                yield from self._shown([self._stream(f" ---> {_short(done.result or step.vertex)}\n")])
+            yield from self._shown(self._ending(step, done))
             self._next += 1
             self._announced = False
+
+    def _ending(self, step: PlannedStep, done: VertexCompleted | None) -> list[bytes]:
+        """The last lines of a step: whether it was in the cache, and what it came to."""
+        cached = done.cached if done is not None else step.known and step.stage not in self._anew
+        if not cached:
+            self._anew.add(step.stage)
+        result = _short((done.result if done is not None else "") or step.vertex or step.line)
+        lines = [self._stream(f" ---> {result}\n")] if result else []
+        if cached and not step.text.upper().startswith("FROM "):
+            lines.insert(0, self._stream(" ---> Using cache\n"))
+        return lines
 
     def _end(self, built: Built) -> Iterator[bytes]:
         yield msgspec.json.encode({"aux": {"ID": built.image}}) + b"\r\n"

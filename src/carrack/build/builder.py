@@ -11,12 +11,14 @@ import posixpath
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from carrack.build.bases import Bases, images_of, with_triggers
-from carrack.build.cache import BuildCache
+from carrack.build.cache import HISTORY, BuildCache
 from carrack.build.cache_import import CacheImporter, Imports, opened
 from carrack.build.cache_key import named_key
 from carrack.build.cancellation import Cancellation
@@ -29,7 +31,7 @@ from carrack.build.dockerfile.lint_rules import LintWarning, lint_document, read
 from carrack.build.dockerfile.stages import BuildInputs, Dockerfile, Stage, read_dockerfile
 from carrack.build.plan import Plan
 from carrack.build.ports import BaseImages
-from carrack.build.progress import Answered, Built, Planned, Tell, Told, Warned
+from carrack.build.progress import Answered, Built, Planned, PlannedStep, Tell, Told, Warned
 from carrack.build.request import BuildRequest
 from carrack.build.solver import Solver, VertexFailed
 from carrack.build.workshop import BuildWorkshop, Equipment
@@ -140,10 +142,38 @@ class Builder:
         found = [*warnings, *dict.fromkeys(expanded)]
         _warn(file, found, tell)
         _refuse_findings(file, found)
-        tell(Planned(tuple(step for plan in plans for step in plan.steps)))
+        steps = tuple(step for plan in plans for step in plan.steps)
+        here = await look(lambda: self._sources_here(request)) if request.only_cache_from else None
+        tell(Planned(await look(lambda: self._lines_known(steps, request, here)) if request.remember_lines else steps))
         if plans[0].unused_arguments:
             tell(Told(f"[Warning] One or more build-args [{' '.join(plans[0].unused_arguments)}] were not consumed"))
-        return await self._carry_out(file, content, plans, request, tell, cancel, tuple(found))
+        return await self._carry_out(file, content, plans, request, tell, cancel, tuple(found), here)
+
+    def _sources_here(self, request: BuildRequest) -> frozenset[Digest]:
+        """The stacks that images named by `cache_from` went through. Blocking."""
+        found: set[Digest] = set()
+        for reference in request.cache_from:
+            with suppress(NotFound, InvalidParameter):
+                diff_ids = [
+                    Digest.parse(each) for each in self._images.get(reference.attributes.get("ref", "")).config.rootfs.diff_ids
+                ]
+                found |= {chain for length in range(len(diff_ids)) if (chain := chain_id(diff_ids[: length + 1])) is not None}
+        return frozenset(found)
+
+    def _lines_known(
+        self, steps: Sequence[PlannedStep], request: BuildRequest, here: frozenset[Digest] | None
+    ) -> tuple[PlannedStep, ...]:
+        """The steps, those marked that touch no file and were built before; from now on all were. Blocking."""
+        usable = not request.no_cache and here != frozenset()
+        told = []
+        for step in steps:
+            if step.line:
+                key = named_key("told", step.line)
+                step = msgspec.structs.replace(step, known=usable and self.cache.find(key.digest) is not None)
+                if not step.known:
+                    self.cache.put(key, kind=HISTORY, description=step.text[:200])
+            told.append(step)
+        return tuple(told)
 
     async def _plan(self, request: BuildRequest, content: bytes, platform: Platform, bases: Bases, ignore: tuple[str, ...]) -> Plan:
         """The build of one platform, converted."""
@@ -204,6 +234,7 @@ class Builder:
         tell: Tell,
         cancel: Cancellation,
         warnings: tuple[LintWarning, ...],
+        only: frozenset[Digest] | None,
     ) -> Outcome:
         epoch = _epoch(request.build_arguments)
         started = time.time_ns()
@@ -219,6 +250,7 @@ class Builder:
             epoch,
             bool(request.no_cache),
             Imports(self._images, self.equipment.cache, caches) if caches else None,
+            only,
         )
         made = [vertex for plan in plans for vertex in plan.target.made]
         lease = ExitStack()

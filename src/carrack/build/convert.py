@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from msgspec.structs import replace as with_fields
 
 from carrack.build import history
+from carrack.build.cache_key import named_key
 from carrack.build.configuration import (
     DEFAULT_PATH,
     DEFAULT_SHELL,
@@ -266,11 +267,16 @@ class _Conversion:
         return result
 
     def _remember(self, state: _State, instruction: Instruction) -> None:
-        created_by = history.of_configuration(instruction, state.execution, state.scope.values)
-        state.history.append(HistoryStep(created_by))
-        self._step(state, instruction.source)
+        self._add_line(state, history.of_configuration(instruction, state.execution, state.scope.values), instruction)
 
-    def _step(self, state: _State, text: str, vertex: Vertex | None = None) -> None:
+    def _add_line(self, state: _State, created_by: str, instruction: Instruction) -> None:
+        """A step that touches no file."""
+        state.history.append(HistoryStep(created_by))
+        below = str(state.image.id) if state.image is not None else "scratch"
+        line = named_key("told", below, *(each.created_by for each in state.history)).digest
+        self._steps.append(PlannedStep(instruction.source.strip(), stage=state.stage.shown, line=line))
+
+    def _step(self, state: _State, text: str, vertex: Vertex | None) -> None:
         self._steps.append(PlannedStep(text.strip(), vertex.digest if vertex is not None else "", state.stage.shown))
 
     def _arg(self, state: _State, arg: Arg) -> None:
@@ -319,8 +325,7 @@ class _Conversion:
         state.execution = applied(state.execution, workdir)
         shown = self._shown(state, workdir, f"WORKDIR {workdir.path}")
         if path == "/":
-            state.history.append(HistoryStep(history.of_workdir(path)))
-            self._step(state, workdir.source)
+            self._add_line(state, history.of_workdir(path), workdir)
             return
         vertex = Vertex(DirectoryOp(path, state.execution.user), self._on(state), shown)
         self._add_vertex(state, vertex, history.of_workdir(path), workdir)

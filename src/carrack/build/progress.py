@@ -18,12 +18,15 @@ class _Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event")
 class PlannedStep(msgspec.Struct, frozen=True, omit_defaults=True):
     """One instruction in file order: what the classic builder prints after ``Step n/m :``, and the vertex that carries it out.
 
-    ``vertex`` is "" for an instruction that touches no file.
+    ``vertex`` is "" for an instruction that touches no file; then ``line`` names it and all before it, down to the base image.
     """
 
     text: str
     vertex: str = ""
     stage: str = ""
+    line: str = ""
+    known: bool = False
+    """For an instruction that touches no file: the same was built before."""
 
 
 class Planned(_Event, frozen=True, tag="planned"):

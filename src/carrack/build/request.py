@@ -54,6 +54,10 @@ class BuildRequest:
     credentials: Mapping[str, str] = field(default_factory=dict)
     """Registry → X-Registry-Auth header."""
     cache_from: tuple[CacheReference, ...] = ()
+    only_cache_from: bool = False
+    """Steps come from the cache only where one of those sources went through them: the classic builder's reading of it."""
+    remember_lines: bool = False
+    """Say of instructions that touch no file whether they were built before, which the classic builder's display shows."""
     cache_to: tuple[CacheReference, ...] = ()
     exports: tuple[Export, ...] = (Export(),)
     attestations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -72,6 +72,8 @@ class BuildWorkshop:
     no_cache: bool = False
     imports: Imports | None = None
     """Caches that came from elsewhere."""
+    only: frozenset[Digest] | None = None
+    """The stacks that may come from this daemon's own cache; None: any."""
     sources: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     """What was fetched: address and digests."""
     pack_for_image: Callable[[Path, Cancellation], Packed] | None = None
@@ -163,11 +165,14 @@ class BuildWorkshop:
 
     def find(self, vertex: Vertex, key: Key) -> Result | None:
         record = self.equipment.cache.find(key.digest)
-        if record is None:
+        if record is None or not self._may_use(record):
             travelled = self.imports.find(key) if self.imports is not None else None
             return Result(chain_id=travelled.chain_id, key=travelled.key, created=travelled.created) if travelled else None
         self._hold(record)
         return Result(chain_id=record.chain_id, key=record.key, created=record.created)
+
+    def _may_use(self, record: Record) -> bool:
+        return self.only is None or record.chain_id in self.only
 
     def why(self, vertex: Vertex, key: Key) -> str:
         return self.equipment.cache.explain(key, vertex.shown.place)
@@ -191,6 +196,8 @@ class BuildWorkshop:
             case _:
                 raise SystemFailure(f"no operation: {type(vertex.op).__name__}")
         chain, size_bytes = self._committed(vertex, parent, staging, cancel) if staging is not None else (parent, 0)
+        if self.only is not None and self.equipment.cache.find(key.digest) is not None:
+            key = named_key("beside", key.digest)  # what stands there was not ours to use, and is still others'
         record = self.equipment.cache.put(
             key,
             chain_id=chain,

@@ -47,6 +47,7 @@ OPTIONS = (
     Option("https-proxy", "text", "Proxy for registries by HTTPS"),
     Option("init", "flag", "Give every container an init that reaps its processes"),
     Option("init-path", "text", "The program behind --init"),
+    Option("exec-opt", "list", "native.cgroupdriver=systemd or cgroupfs: how --cgroup-parent is meant", key="exec-opts"),
     Option("log-format", "text", "How the daemon's own log is written: text or json (default text)"),
     Option("max-concurrent-downloads", "number", "Layers that one pull fetches at once (default 3)"),
     Option("max-concurrent-uploads", "number", "Blobs that one push sends at once (default 5)"),
@@ -68,7 +69,6 @@ FIXED: Mapping[str, tuple[str, tuple[object, ...], str]] = {
     "containerd-plugins-namespace": ("text", ("",), _CONTAINERD),
     "default-gateway": ("text", ("",), "the default bridge is its own gateway"),
     "default-gateway-v6": ("text", ("",), "the default bridge has no IPv6 yet"),
-    "exec-opts": ("list", ([], ["native.cgroupdriver=cgroupfs"]), "cgroups are files here"),
     "features": ("document", ({},), "features are not switched one by one"),
     "firewall-backend": ("text", ("", "nftables"), _FIREWALL),
     "host-gateway-ip": ("text", ("",), "host-gateway is the default bridge's address"),
@@ -88,7 +88,7 @@ FIXED: Mapping[str, tuple[str, tuple[object, ...], str]] = {
     "userland-proxy-path": ("text", ("",), "published ports need no proxy program"),
 }
 """Docker's directive → (its kind, the values that mean what Carrack does anyway, why no other)."""
-_FLAGS_OF_LISTS = {"exec-opts": "exec-opt", "storage-opts": "storage-opt", "node-generic-resources": "node-generic-resource"}
+_FLAGS_OF_LISTS = {"storage-opts": "storage-opt", "node-generic-resources": "node-generic-resource"}
 FIXED_OPTIONS = tuple(Option(_FLAGS_OF_LISTS.get(name, name), kind, why, key=name) for name, (kind, _, why) in FIXED.items())
 
 RELOADABLE = frozenset(
@@ -115,6 +115,8 @@ class Further:
     max_download_attempts: int = 5
     metrics_addr: str = ""
     min_api_version: str = MIN_VERSION
+    cgroup_driver: str = ""
+    """systemd, cgroupfs; empty: as the machine is."""
     builder: BuilderSettings = field(default_factory=BuilderSettings)
 
 
@@ -136,6 +138,7 @@ def read(fields: Mapping[str, object]) -> Further:
         max_concurrent_uploads=_at_least_one(fields, "max-concurrent-uploads", 5),
         max_download_attempts=_at_least_one(fields, "max-download-attempts", 5),
         metrics_addr=_address(str(fields.get("metrics-addr", ""))),
+        cgroup_driver=_cgroup_driver(fields.get("exec-opts", [])),
         min_api_version=_min_version(str(fields.get("min-api-version", "") or os.environ.get("DOCKER_MIN_API_VERSION", ""))),
     )
 
@@ -200,6 +203,18 @@ def _proxies(fields: Mapping[str, object]) -> dict[str, str]:
     if unknown := sorted(set(document) - set(names)):
         raise InvalidParameter(f"proxies: unknown {', '.join(map(str, unknown))}")
     return {name: str(value) for name in names if (value := fields.get(name) or document.get(name))}
+
+
+def _cgroup_driver(options: object) -> str:
+    found = ""
+    assert isinstance(options, list)
+    for option in options:
+        key, _, found = str(option).partition("=")
+        if key.strip().lower() != "native.cgroupdriver":
+            raise InvalidParameter(f"exec-opts: there is no option {option}: want native.cgroupdriver=systemd or cgroupfs")
+        if found not in ("systemd", "cgroupfs"):
+            raise InvalidParameter(f"native.cgroupdriver option {found} not supported")
+    return found
 
 
 def _min_version(text: str) -> str:

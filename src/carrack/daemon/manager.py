@@ -58,10 +58,10 @@ class Manager:
         answer.signature()
         return answer.string()
 
-    def start_scope(self, name: str, pid: int, description: str, *, before: str) -> None:
+    def start_scope(self, name: str, pid: int, description: str, *, before: str, slice_name: str = "") -> None:
         """Put a process into a new scope whose cgroups are ours alone. Raises Conflict when there is a scope of that name.
 
-        At shutdown systemd stops the unit `before` first, and then what is left here.
+        At shutdown systemd stops the unit `before` first, and then what is left here. Without `slice_name`: system.slice.
         """
         body = Writer().string(name).string("fail")
         with body.array(8):
@@ -71,6 +71,8 @@ class Manager:
             body.property("TasksMax", "t", lambda: body.long(2**64 - 1))
             body.property("Before", "as", lambda: body.strings([before]))
             body.property("CollectMode", "s", lambda: body.string("inactive-or-failed"))
+            if slice_name:
+                body.property("Slice", "s", lambda: body.string(slice_name))
         with body.array(8):
             pass
         self._call(_MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", body)

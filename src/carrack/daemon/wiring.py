@@ -35,7 +35,7 @@ from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
-from carrack.daemon import scope
+from carrack.daemon import scope, slices
 from carrack.daemon.building import BuildHouse, open_builder
 from carrack.daemon.config import DaemonConfig
 from carrack.engine import apparmor, cdi, image_mounts, oci_runtimes, remapping, roots
@@ -180,7 +180,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     containers_root = config.data_root / "containers"
     containers_root.mkdir(mode=0o710, exist_ok=True)
     trash = Trash(config.data_root / "trash")
-    driver: type[Native] | type[Overlay] = Native if config.storage_driver in ("native", "vfs") else Overlay
+    driver: type[Native | Overlay] = Native if config.storage_driver in ("native", "vfs") else Overlay
     snapshots = driver(config.data_root / "layers", containers_root, database, trash)
     content = FilesystemContent(config.data_root / "blobs", config.data_root / "ingest")
     table = Table(database)
@@ -290,6 +290,7 @@ def _changing_facts(config: DaemonConfig) -> ChangingFacts:
 def _refuse(config: DaemonConfig) -> None:
     """Raises what the settings would say of this host, before anything is started that would have to be ended again."""
     oci_runtimes.here(config.runtimes, config.default_runtime)
+    slices.here(config.further.cgroup_driver)
     if config.userns_remap:
         remapping.find(config.userns_remap)
 
@@ -308,6 +309,8 @@ def _settings(config: DaemonConfig) -> Settings:
     return Settings(
         instance=config.instance,
         cgroup_parent=config.cgroup_parent,
+        slices=slices.here(config.further.cgroup_driver),
+        slices_only=config.further.cgroup_driver == "systemd",
         log_driver=config.log_driver,
         log_options=config.log_opts,
         dns=tuple(config.dns),

@@ -288,6 +288,8 @@ class NetworkingConfig(_Document):
 class CreateRequest(ContainerConfig):
     """The body of POST /containers/create: a ContainerConfig with two more objects."""
 
+    runtime: str = ""
+    """Where docker-py's low-level client puts what belongs into HostConfig; dockerd overlooks it there."""
     host_config: HostConfig = msgspec.field(default_factory=HostConfig)
     networking_config: NetworkingConfig = msgspec.field(default_factory=NetworkingConfig)
 

@@ -124,7 +124,8 @@ class Container(msgspec.Struct):
     log_driver: str = "local"
     log_path: str = ""
     directory: str = ""
-    rootfs_chain_id: str = ""
+    cgroup: str = ""
+    """The path of its cgroup since its last start: what the daemon is told of parents may change meanwhile."""
     exec_ids: list[str] = []
     image_manifest: Descriptor | None = None
     """The manifest of the image for the container's platform."""

@@ -21,6 +21,7 @@ from carrack.engine.filters import Filters
 from carrack.engine.lifecycle import SIGKILL, Lifecycle, exit_document, stop_signal
 from carrack.engine.listing import select, until_nanoseconds
 from carrack.engine.live import HeldAttach, HeldWait, Live
+from carrack.engine.shims import Shim, SupervisorGone
 from carrack.engine.state import LIVE, Status
 from carrack.engine.streams import (
     MULTIPLEXED,
@@ -429,11 +430,25 @@ class Containers:
         live = self._life.live(container)
         shim = live.shim
         if options.follow and shim is not None and container.state.status in LIVE:
-            follow = logs.follow_order(options)
-            return HandedOn(logs.content_type(container), lambda fd, head, eof: self._life.hand_on(shim, follow, fd), chunked=True)
+            return HandedOn(
+                logs.content_type(container), lambda fd, head, eof: self._follow(container, shim, options, fd), chunked=True
+            )
         if container.state.status in LIVE:
             await self._let_grow(container, live)
-        return logs.read(container, options)
+        return await logs.read(container, options)
+
+    async def _follow(self, container: Container, shim: Shim, options: LogOptions, fd: int) -> None:
+        """Have the shim write the log to a client; do it ourselves where the shim leaves at this very moment."""
+        kept = os.dup(fd)
+        try:
+            await self._life.hand_on(shim, logs.follow_order(options), fd)
+        except SupervisorGone:
+            await logs.give_rest(container, options, kept)
+        except BaseException:
+            os.close(kept)
+            raise
+        else:
+            os.close(kept)
 
     async def _let_grow(self, container: Container, live: Live) -> None:
         """Who starts a container and asks for its log in the next breath means what it says first; Docker's own start takes longer

@@ -12,7 +12,18 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import apparmor, image_mounts, links, log_options, mounts, remapping, request, specification, storage_options
+from carrack.engine import (
+    apparmor,
+    cgroup_places,
+    image_mounts,
+    links,
+    log_options,
+    mounts,
+    remapping,
+    request,
+    specification,
+    storage_options,
+)
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
 from carrack.engine.container import Container, MountPoint
 from carrack.engine.health import restarts_wanted
@@ -59,7 +70,11 @@ def draft(
         )
     storage_options.check(create.host_config.storage_opt or {}, rooms)
     _check_donors(create.host_config, rooms)
+    if create.host_config.cgroup_parent:
+        slices, only = rooms.settings.slices is not None, rooms.settings.slices_only
+        cgroup_places.check(create.host_config.cgroup_parent, slices=slices, slices_only=only)
     remapping.check(create.host_config, rooms.settings.remap)
+    create.host_config.runtime = create.host_config.runtime or create.runtime
     rooms.settings.runtimes.check(create.host_config.runtime)
     config = ContainerConfig(**{field: getattr(create, field) for field in _CONFIG_FIELDS})
     host = create.host_config
@@ -100,7 +115,6 @@ def draft(
         links=linked,
         log_driver=host.log_config.type,
         directory=str(directory),
-        rootfs_chain_id=str(image.chain_id or ""),
         mounts=points,
     )
     container.log_path = log_options.path_for(container)
@@ -264,8 +278,6 @@ def _check_modes(host: HostConfig) -> None:
         raise InvalidParameter(f"invalid IPC mode: {host.ipc_mode}")
     if host.cgroupns_mode not in ("", "host", "private"):
         raise InvalidParameter(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
-    if host.cgroup_parent and (".." in host.cgroup_parent.split("/") or "\0" in host.cgroup_parent):
-        raise InvalidParameter(f"invalid cgroup parent: {host.cgroup_parent!r}")
 
 
 def reference_conflict(container: Container, ref: str) -> Conflict:

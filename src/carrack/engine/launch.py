@@ -7,13 +7,15 @@ half-way leaves nothing; what the daemon's death leaves is found by id at the ne
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
-from carrack.engine import cdi, etc_files, image_mounts, links, ports, remapping, seccomp_profile, specification
+from carrack.engine import cdi, cgroup_places, etc_files, image_mounts, links, ports, remapping, seccomp_profile, specification
+from carrack.engine.cgroup_places import Hold
 from carrack.engine.config import EndpointSettings
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.live import HeldAttach, HeldWait
@@ -37,6 +39,7 @@ class Launch:
     endpoints: list[Endpoint] = field(default_factory=list)
     held: list[HeldPort] = field(default_factory=list)
     order: StartOrder | None = None
+    scope: Hold | None = None
 
     @property
     def port_fds(self) -> list[int]:
@@ -51,6 +54,8 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
         container.link_environment = links.environment(container, rooms.table)
         _take_addresses(container, rooms, launch)
         places = _write_files(container, rooms, launch.endpoints, namespace_of)
+        container.cgroup = places.cgroup
+        _hold_scope(container, rooms, launch)
         _hand_down_realtime(container, rooms, places.cgroup)
         spec = specification.build(container, places)
         requests = container.host_config.device_requests
@@ -130,10 +135,17 @@ def plug(rooms: Rooms, launch: Launch, netns_fd: int, pidfd: int) -> None:
         rooms.networks.publish(launch.endpoints[0], launch.held, pidfd=pidfd)
 
 
-def undo(container: Container, rooms: Rooms, launch: Launch) -> None:
-    """Take back whatever a start has made. Idempotent."""
+def release(launch: Launch) -> None:
+    """The container runs: what stood in for it goes. Idempotent."""
     for port in launch.held:
         port.close()
+    if launch.scope is not None:
+        launch.scope.release()
+
+
+def undo(container: Container, rooms: Rooms, launch: Launch) -> None:
+    """Take back whatever a start has made. Idempotent."""
+    release(launch)
     for endpoint in launch.endpoints:
         rooms.networks.unplug(endpoint)
     rooms.networks.release(container.id)
@@ -230,6 +242,13 @@ def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
     )
 
 
+def _hold_scope(container: Container, rooms: Rooms, launch: Launch) -> None:
+    """In a slice of systemd's a scope has to be there before the container's init is born into it."""
+    parent, slices = container.host_config.cgroup_parent or rooms.settings.cgroup_parent, rooms.settings.slices
+    if slices is not None and cgroup_places.is_slice(parent):
+        launch.scope = slices.hold(parent, cgroup_places.scope_of(container.id), posixpath.dirname(container.cgroup))
+
+
 def _hand_down_realtime(container: Container, rooms: Rooms, cgroup: str) -> None:
     """Give the parents of a container's cgroup a real-time share to give on: a new cgroup has none (sched-rt-group.rst)."""
     realtime = rooms.settings.realtime
@@ -303,7 +322,7 @@ def write_hosts(container: Container, rooms: Rooms, endpoints: Sequence[Endpoint
 def _places(container: Container, rooms: Rooms, files: Path, places: specification.Places) -> specification.Places:
     parent = container.host_config.cgroup_parent or rooms.settings.cgroup_parent
     return specification.Places(
-        cgroup=f"/{parent.strip('/')}/{container.id}",
+        cgroup=cgroup_places.place(container.id, parent, slices=rooms.settings.slices is not None),
         hostname_file=str(files / "hostname"),
         hosts_file=str(files / "hosts"),
         resolv_conf_file=str(files / "resolv.conf"),

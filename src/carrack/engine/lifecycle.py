@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import image_mounts, launch, request, specification, storage_options
+from carrack.engine import cgroup_places, image_mounts, launch, request, specification, storage_options
 from carrack.engine.container import Container, Explanation, Step
 from carrack.engine.launch import Launch
 from carrack.engine.live import Live
@@ -101,8 +101,8 @@ class Lifecycle:
         return cgroups.open(self.cgroup_path(container))
 
     def cgroup_path(self, container: Container) -> str:
-        parent = container.host_config.cgroup_parent or self.rooms.settings.cgroup_parent
-        return f"/{parent.strip('/')}/{container.id}"
+        parent, slices = container.host_config.cgroup_parent or self.rooms.settings.cgroup_parent, self.rooms.settings.slices
+        return container.cgroup or cgroup_places.place(container.id, parent, slices=slices is not None)
 
     def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run something beside, until it ends or the daemon closes."""
@@ -173,8 +173,7 @@ class Lifecycle:
         if started.trace:
             steps = ", ".join(f"{step} {microseconds}" for step, microseconds in (*trace.steps, *started.trace))
             log.debug("start of %s, in microseconds: %s", container.id[:12], steps)
-        for port in prepared.held:
-            port.close()
+        await in_thread(launch.release, prepared) if prepared.scope is not None else launch.release(prepared)
         live.drop_clients(attached, waiting)
         live.shim = shim
         live.ended.clear()
@@ -364,24 +363,36 @@ class Lifecycle:
         return True
 
     async def take_away(self, container: Container, live: Live, *, volumes: bool) -> None:
-        """Remove a container that has no process: layer, directory, anonymous volumes if asked, record; answer those who wait."""
+        """Remove a container that has no process: layer, directory, anonymous volumes if asked, record; answer those who wait.
+
+        One that cannot be removed is dead, until another removal (or the next daemon's) succeeds; those who wait are answered.
+        """
         container.state.status = follow(container.state.status, Status.REMOVING, container.id)
         await live.without_works(0)
-        await in_thread(self._demolish, container, volumes)
+        try:
+            await in_thread(self._demolish, container, volumes)
+        except CarrackError as error:
+            container.state.error = str(error)
+            self.become(container, Status.DEAD)
+            self._part(container, live, Forget(removed=True))
+            raise
         for other in self.rooms.table:
             if container.id in other.links.values():
                 other.links = {alias: identity for alias, identity in other.links.items() if identity != container.id}
                 self.rooms.table.save(other)
         await asyncio.wrap_future(self.rooms.table.remove(container))
         live.drop_attached()
-        self._answer_waiting(container, live, lambda condition: True)
-        if live.shim is not None:
-            if not live.shim.closed:
-                live.shim.tell(Forget(removed=True))
-            live.shim.close()
-            live.shim = None
+        self._part(container, live, Forget(removed=True))
         self._lives.pop(container.id, None)
         self.tell(container, "destroy")
+
+    def _part(self, container: Container, live: Live, order: Forget) -> None:
+        """Let the shim go, which answers those who wait with it; of those who wait with us, all when the container is removed."""
+        if order.removed:
+            self._answer_waiting(container, live, lambda condition: True)
+        if live.shim is not None:
+            live.shim.dismiss(order)
+            live.shim = None
 
     def _demolish(self, container: Container, volumes: bool) -> None:
         rooms = self.rooms
@@ -464,27 +475,34 @@ class Lifecycle:
             for listener in self.on_ended:
                 listener(container, live)
             self.tell(container, "die", {"execDuration": str(ran_nanoseconds // 10**9), "exitCode": str(exited.exit_code)})
-            await in_thread(self.rooms.networks.release, container.id)
-            self._tell_disconnected(container)
+            await self._leave_networks(container)
             self._tell_volumes(container, "unmount")
             launch.clear_endpoints(container)
             if container.host_config.auto_remove and not again:
                 container.state.status = follow(state.status, Status.EXITED, container.id)
-                await self.take_away(container, live, volumes=True)
+                try:
+                    await self.take_away(container, live, volumes=True)
+                except CarrackError as error:  # it is dead, and says why
+                    log.error("container %s cannot be removed: %s", container.id[:12], error)
                 return
             self.become(container, Status.RESTARTING if again else Status.EXITED)
             if again:
                 _plan_restart(container, ran_nanoseconds / 1e9)
             await asyncio.wrap_future(self.rooms.table.save(container))
-            if live.shim is not None:
-                if not live.shim.closed:
-                    live.shim.tell(Forget())
-                live.shim.close()
-                live.shim = None
+            self._part(container, live, Forget())
             if again:
                 self.restart_later(container, live)
         finally:
             live.settled.set()
+
+    async def _leave_networks(self, container: Container) -> None:
+        """Give addresses and ports back. What the kernel does not let go must not keep the end from being recorded; the next daemon
+        finds it."""
+        try:
+            await in_thread(self.rooms.networks.release, container.id)
+        except (CarrackError, OSError) as error:
+            log.error("container %s has ended, and not left its networks: %s", container.id[:12], error)
+        self._tell_disconnected(container)
 
     def restart_later(self, container: Container, live: Live) -> None:
         """Begin a container again when that is due, be it that an earlier daemon planned it."""

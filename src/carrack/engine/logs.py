@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from carrack.engine import log_options
 from carrack.engine.container import Container
 from carrack.engine.streams import MULTIPLEXED, RAW, AttachOptions, LogOptions
-from carrack.engine.threads import stream_from_thread
+from carrack.engine.threads import in_thread, stream_from_thread
 from carrack.shim.logs.reader import read_rendered
 from carrack.shim.logs.record import LogRequest, Rendering
 from carrack.shim.messages import FollowLogs
@@ -36,8 +36,8 @@ def follow_order(options: LogOptions) -> Callable[[int], FollowLogs]:
     )
 
 
-def read(container: Container, options: LogOptions) -> AsyncIterator[bytes]:
-    """What is on disk, as blocks of the stream a client gets."""
+async def read(container: Container, options: LogOptions) -> AsyncIterator[bytes]:
+    """What is on disk now, as blocks of the stream a client gets, even if the container is removed before they are fetched."""
     request = LogRequest(
         stdout=options.stdout,
         stderr=options.stderr,
@@ -46,7 +46,21 @@ def read(container: Container, options: LogOptions) -> AsyncIterator[bytes]:
         tail=options.tail,
     )
     how = Rendering(framed=not container.config.tty, timestamps=options.timestamps, details=options.details)
-    return stream_from_thread(read_rendered(log_options.plan(container), request, how))
+    return stream_from_thread(await in_thread(read_rendered, log_options.plan(container), request, how))
+
+
+async def give_rest(container: Container, options: LogOptions, fd: int) -> None:
+    """The whole log to a client of `logs -f` whose container ended at this very moment: HTTP chunks, and their end. Takes `fd`."""
+    try:
+        try:
+            async for block in await read(container, options):
+                await in_thread(_write_all, fd, b"%x\r\n%b\r\n" % (len(block), block))
+        finally:
+            await in_thread(_write_all, fd, b"0\r\n\r\n")
+    except (OSError, TimeoutError):
+        pass  # the client has gone, or does not read
+    finally:
+        os.close(fd)
 
 
 def replay(container: Container, fd: int, options: AttachOptions) -> None:
@@ -54,15 +68,21 @@ def replay(container: Container, fd: int, options: AttachOptions) -> None:
     if container.log_driver == "none":
         return
     request = LogRequest(stdout=options.stdout, stderr=options.stderr)
+    try:
+        for block in read_rendered(log_options.plan(container), request, Rendering(framed=not container.config.tty)):
+            _write_all(fd, block)
+    except (OSError, TimeoutError):
+        return
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    """Write to a client that may be slow. Blocking. Raises OSError when it has gone, TimeoutError when it does not read."""
     waiting = select.poll()
     waiting.register(fd, select.POLLOUT)
-    for block in read_rendered(log_options.plan(container), request, Rendering(framed=not container.config.tty)):
-        view = memoryview(block)
-        while view:
-            try:
-                view = view[os.write(fd, view) :]
-            except BlockingIOError:
-                if not waiting.poll(REPLAY_SECONDS * 1000):
-                    return
-            except OSError:
-                return
+    view = memoryview(content)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            if not waiting.poll(REPLAY_SECONDS * 1000):
+                raise TimeoutError from None

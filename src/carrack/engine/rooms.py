@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from carrack.engine.cgroup_places import Slices
 from carrack.engine.defaults import ContainerDefaults
 from carrack.engine.events import Events
 from carrack.engine.oci_runtimes import Runtimes
@@ -60,6 +61,10 @@ class Settings:
 
     instance: str = "carrack"
     cgroup_parent: str = "/carrack"
+    slices: Slices | None = None
+    """systemd, where it is to make the cgroups of `--cgroup-parent xxx.slice`; None: those are paths like any other."""
+    slices_only: bool = False
+    """Containers name no other parents, as dockerd has it with its systemd driver."""
     log_driver: str = "local"
     log_options: dict[str, str] = field(default_factory=dict)
     dns: tuple[str, ...] = ()

@@ -57,6 +57,7 @@ class Shim:
         self._answers: dict[int, asyncio.Future[Done]] = {}
         self._next: asyncio.Future[tuple[object, list[int]]] | None = None
         self._unsent: deque[tuple[Message, tuple[int, ...]]] = deque()
+        self._dismissed = False
         self.closed = False
         self._loop.add_reader(connection.fileno(), self._readable)
 
@@ -72,7 +73,8 @@ class Shim:
     async def order(self, make: Callable[[int], Numbered], fds: Sequence[int] = ()) -> Done:
         """Send an order built with its number and wait for Done. The caller keeps and closes its own descriptors.
 
-        Raises the kind of error the shim names, or Unavailable when it does not answer.
+        Raises the kind of error the shim names, SupervisorGone when it has ended and never took the order, or Unavailable when
+        it does not answer.
         """
         self._sequence += 1
         number = self._sequence
@@ -86,6 +88,20 @@ class Shim:
             raise Unavailable("the container's supervisor does not answer") from None
         finally:
             self._answers.pop(number, None)
+            self._close_dismissed()
+
+    def dismiss(self, farewell: Forget) -> None:
+        """The last word, after which the shim goes its way; the conversation ends once the orders before it are answered."""
+        if self.closed:
+            return
+        self._on_report, self._on_lost = _ignore, lambda: None
+        self._send(farewell, ())
+        self._dismissed = True
+        self._close_dismissed()
+
+    def _close_dismissed(self) -> None:
+        if self._dismissed and not self._answers:
+            self.close()
 
     def take_in(self) -> None:
         """Read what the shim has already said, before anyone is answered from the record."""
@@ -93,6 +109,9 @@ class Shim:
 
     def close(self) -> None:
         """End the conversation; the shim lives on. May be called more than once."""
+        self._close(Unavailable("the conversation with the container's supervisor was ended"))
+
+    def _close(self, lost: CarrackError) -> None:
         if self.closed:
             return
         self.closed = True
@@ -102,7 +121,6 @@ class Shim:
         for _, fds in self._unsent:
             _close(fds)
         self._unsent.clear()
-        lost = SupervisorGone("the container's supervisor is gone")
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(lost)
@@ -110,9 +128,9 @@ class Shim:
             self._next.set_exception(lost)
 
     def _send(self, message: Message, fds: tuple[int, ...]) -> None:
-        if self.closed:
+        if self.closed or self._dismissed:
             _close(fds)
-            raise Unavailable("the container's supervisor is gone")
+            raise SupervisorGone()
         self._unsent.append((message, fds))
         if len(self._unsent) == 1:
             self._flush()
@@ -173,7 +191,7 @@ class Shim:
             log.error("a container's supervisor is not understood: %s", error)
 
     def _lose(self) -> None:
-        self.close()
+        self._close(SupervisorGone())
         self._on_lost()
 
 
@@ -244,7 +262,11 @@ class Zygote:
 
 
 class SupervisorGone(Unavailable):
-    """Nobody is there to answer: the supervisor has ended, and its container with it (law 5)."""
+    """Nobody is there to answer: the supervisor has ended, and its container with it (law 5). What it has not answered it has not
+    done."""
+
+    def __init__(self, message: str = "the container's supervisor is gone") -> None:
+        super().__init__(message)
 
 
 async def reconnect(path: str, on_report: Callable[[object], None], on_lost: Callable[[], None]) -> tuple[Shim, Status, list[int]]:
@@ -281,6 +303,10 @@ async def reconnect(path: str, on_report: Callable[[object], None], on_lost: Cal
         shim.close()
         raise
     return shim, message, fds
+
+
+def _ignore(_: object) -> None:
+    """For reports that nobody needs any more."""
 
 
 def _close(fds: Sequence[int]) -> None:

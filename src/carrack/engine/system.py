@@ -102,6 +102,7 @@ class System:
             n_goroutines=threading.active_count(),
             system_time=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             logging_driver=facts.default_log_driver,
+            cgroup_driver="systemd" if self._rooms.settings.slices is not None else "cgroupfs",
             cgroup_version=str(layout.version),
             n_events_listener=self._rooms.events.listener_count,
             kernel_version=uname.release,

@@ -112,7 +112,7 @@ class _Transfer:
             self._work(self._tell, self._cancel)
         except CarrackError as error:
             failure = error
-        except Exception as error:  # the root of a thread: its watchers must be told
+        except Exception as error:  # the root of a thread: its watchers must be told  # noqa: BLE001
             failure = SystemFailure(f"transfer failed: {type(error).__name__}: {error}")
         finally:
             self._ended()

@@ -173,7 +173,7 @@ def _help(order: _Order, answer: socket.socket, number: process.SharedNumber) ->
         _tell(answer, NO_USER if isinstance(error, CarrackError) else FAILED, text)
     except OSError as error:
         _tell(answer, FAILED, f"{error.filename or 'exec'}: {words(error)}")
-    except BaseException as error:  # the process's root: whatever it was is told, then the process ends
+    except BaseException as error:  # the process's root: whatever it was is told, then the process ends  # noqa: BLE001
         _tell(answer, FAILED, f"exec: {type(error).__name__}: {error}")
     finally:
         os._exit(1)

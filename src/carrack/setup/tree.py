@@ -122,7 +122,7 @@ def _with_the_same_libraries(target: Path, record: str) -> Path | None:
 def _share(theirs: Path, ours: Path) -> None:
     """An upgrade that changes no library takes no time and no room: nobody writes to these files, so two trees may have them."""
     for path in theirs.iterdir():
-        if path.name == "carrack" or path.name == _REQUIREMENTS:
+        if path.name in ("carrack", _REQUIREMENTS):
             continue
         if path.is_dir():
             shutil.copytree(path, ours / path.name, copy_function=os.link, symlinks=True)

@@ -133,7 +133,7 @@ def _serve(order: StartOrder, fds: list[int], shim: _socket.socket, wake: select
     except OSError as error:
         making.undo()
         _tell_failure(order, fds, _failed(f"failed to create task for container: {error}", SystemFailure.__name__))
-    except Exception as error:  # the process's root: say it, and end
+    except Exception as error:  # the process's root: say it, and end  # noqa: BLE001
         making.undo()
         _tell_failure(order, fds, _failed(f"{type(error).__name__}: {error}", SystemFailure.__name__))
     else:

@@ -179,7 +179,7 @@ class Shim:
             self._report(messages.Refused(sequence, type(error).__name__, error.message))
         except ProcessLookupError:
             self._report(messages.Refused(sequence, "NotFound", "process already finished"))
-        except Exception as error:  # an order's root: whatever it meets must not end the container
+        except Exception as error:  # an order's root: whatever it meets must not end the container  # noqa: BLE001
             self._report(messages.Refused(sequence, "SystemFailure", f"{type(error).__name__}: {error}"))
         else:
             self._report(messages.Done(sequence))

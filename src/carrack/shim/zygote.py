@@ -85,7 +85,7 @@ class Zygote:
             for fd in self._own_fds:
                 os.close(fd)
             code = serve_order(sock, payload, fds, self._title_area)
-        except Exception as error:  # the process's root: say it, and end
+        except Exception as error:  # the process's root: say it, and end  # noqa: BLE001
             os.write(2, f"carrack: {type(error).__name__}: {error}\n".encode())
         finally:
             os._exit(code)

@@ -377,7 +377,7 @@ def test_many_containers_come_and_go_at_once(lab: Lab) -> None:
             networks.release(f"c{number}")
             seen.discard(endpoint.ipv4)
             os.close(place)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             failures.append(error)
 
     workers = [threading.Thread(target=live, args=(number,)) for number in range(32)]

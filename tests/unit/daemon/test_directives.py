@@ -48,7 +48,8 @@ def test_what_carrack_does_anyway_may_be_said(tmp_path: Path, name: str) -> None
     ("name", "value", "reason"),
     [
         ("iptables", False, "iptables cannot be false: Carrack's firewall is one nftables table"),
-        ("exec-opts", ["native.cgroupdriver=systemd"], "cgroups are files here"),
+        ("exec-opts", ["native.cgroupdriver=none"], "native.cgroupdriver option none not supported"),
+        ("exec-opts", ["isolation=hyperv"], "there is no option isolation=hyperv"),
         ("containerd", "/run/c.sock", "there is no containerd"),
         ("features", {"x": True}, "features are not switched one by one"),
     ],
@@ -57,6 +58,12 @@ def test_what_cannot_be_is_refused_with_its_reason(tmp_path: Path, name: str, va
     with pytest.raises(InvalidParameter) as caught:
         from_file(tmp_path, {name: value})
     assert reason in caught.value.message
+
+
+def test_the_driver_of_cgroups_may_be_chosen(tmp_path: Path) -> None:
+    for driver in ("systemd", "cgroupfs"):
+        assert from_file(tmp_path, {"exec-opts": [f"native.cgroupdriver={driver}"]}).further.cgroup_driver == driver
+    assert from_file(tmp_path, {}).further.cgroup_driver == ""
 
 
 def test_defaults_of_containers(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,24 @@ def test_rendered_blocks_hold_everything(tmp_path: Path) -> None:
     wanted = plan(tmp_path, "local")
     written(wanted, *[b"x" * 100 + b"\n"] * 2000)
     assert b"".join(read_rendered(wanted, LogRequest(), Rendering(framed=False))) == (b"x" * 100 + b"\n") * 2000
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_what_was_there_is_read_whoever_removes_the_files_meanwhile(tmp_path: Path, driver: str) -> None:
+    wanted = plan(tmp_path, driver)
+    written(wanted, b"said\n")
+    blocks = read_rendered(wanted, LogRequest(), Rendering(framed=False))
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert b"".join(blocks) == b"said\n"
+
+
+def test_files_opened_for_a_reader_who_never_comes_are_closed(tmp_path: Path) -> None:
+    wanted = plan(tmp_path, "local")
+    written(wanted, b"said\n")
+    before = set(os.listdir("/proc/self/fd"))
+    read_rendered(wanted, LogRequest(), Rendering(framed=False))
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 class FollowingReader:

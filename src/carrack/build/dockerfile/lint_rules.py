@@ -107,7 +107,7 @@ def read_choice(text: str) -> LintChoice:
     """The value of a `check` directive. Raises Fault."""
     choice: dict[str, frozenset[str]] = {}
     error = False
-    for part in text.split(" ")[0].split(";") if text.strip() else ():
+    for part in text.split(" ", maxsplit=1)[0].split(";") if text.strip() else ():
         key, equals, value = part.partition("=")
         key = key.strip()
         if not equals or key not in ("skip", "experimental", "error"):

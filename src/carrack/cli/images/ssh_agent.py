@@ -70,9 +70,8 @@ class KeyAgent:
         blob, rest = _take(message[1:])
         data, rest = _take(rest)
         found = self._keys.get(blob)
-        if found is None:
-            return _REFUSED
-        return bytes((_SIGNATURE,)) + _string(_sign(found[0], blob, data, int.from_bytes(rest[:4], "big")))
+        signature = _sign(found[0], blob, data, int.from_bytes(rest[:4], "big")) if found is not None else b""
+        return bytes((_SIGNATURE,)) + _string(signature) if signature else _REFUSED
 
 
 Agent = SocketAgent | KeyAgent
@@ -169,19 +168,20 @@ def _read_key(path: str) -> tuple[Any, bytes]:
 
 
 def _sign(key: Any, blob: bytes, data: bytes, flags: int) -> bytes:
-    """A signature as ssh writes it: the algorithm's name, then the signature's own form."""
+    """A signature as ssh writes it: the algorithm's name, then the signature's own form. "" where only SHA-1 would do."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
     from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
     name = _take(blob)[0]
     if isinstance(key, rsa.RSAPrivateKey):
-        name = b"ssh-rsa"  # what a client that names nothing newer expects (RFC 4253)
-        chosen: hashes.HashAlgorithm = hashes.SHA1()
+        chosen: hashes.HashAlgorithm
         if flags & _RSA_SHA2_512:
             name, chosen = b"rsa-sha2-512", hashes.SHA512()
         elif flags & _RSA_SHA2_256:
             name, chosen = b"rsa-sha2-256", hashes.SHA256()
+        else:
+            return b""
         return _string(name) + _string(key.sign(data, padding.PKCS1v15(), chosen))
     if isinstance(key, ec.EllipticCurvePrivateKey):
         digests = {256: hashes.SHA256(), 384: hashes.SHA384()}

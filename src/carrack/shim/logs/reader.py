@@ -34,14 +34,23 @@ def read(plan: LogPlan, request: LogRequest) -> Iterator[LogRecord]:
 
 
 def read_rendered(plan: LogPlan, request: LogRequest, how: Rendering) -> Iterator[bytes]:
-    """The same as blocks of what a client gets (`docker logs` without follow)."""
-    yield from render_all(read_batches(plan, request), how)
+    """The same as blocks of what a client gets (`docker logs` without follow).
+
+    The files are opened before this returns: what they hold can be read whoever removes them meanwhile.
+    """
+    cursor = Cursor(plan, request)
+    cursor.open_history()
+    return iter(render_all(_batches_of(cursor), how))
 
 
 def read_batches(plan: LogPlan, request: LogRequest) -> Iterator[Batch]:
     cursor = Cursor(plan, request)
+    cursor.open_history()
+    yield from _batches_of(cursor)
+
+
+def _batches_of(cursor: Cursor) -> Iterator[Batch]:
     try:
-        cursor.open_history()
         while (batches := cursor.next()) is not None:
             yield from batches
     finally:
@@ -125,8 +134,8 @@ class _File:
     """One file of a log, read forward. A live one may grow; another ends where its last whole record ended when it was opened."""
 
     def __init__(self, plan: LogPlan, fd: int, *, live: bool = False, compressed: bool = False) -> None:
-        self._plan = plan
         self._fd = fd
+        self._plan = plan
         self._offset = 0
         self.live = live
         self._inflate = isal_zlib.decompressobj(_GZIP) if compressed else None
@@ -151,7 +160,13 @@ class _File:
         return skip, found
 
     def close(self) -> None:
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        """One that was opened for a reader who never came."""
+        self.close()
 
     def _go_to_compressed_tail(self, lines: int, wanted: Callable[[int], bool]) -> tuple[int, int]:
         """A compressed file is read through once to count, then again from its start."""

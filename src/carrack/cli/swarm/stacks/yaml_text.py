@@ -63,7 +63,7 @@ def read_yaml(text: bytes) -> Any:
     Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
     Loader.add_constructor("tag:yaml.org,2002:map", mapping)
     try:
-        return yaml.load(text, Loader=Loader)  # a SafeLoader
+        return yaml.load(text, Loader=Loader)  # a SafeLoader  # noqa: S506
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark is not None else ""
