@@ -1,4 +1,7 @@
-"""One daemon's life: roots, zygote, rooms, restore, listeners; then signals; then the end, in reverse. Containers run on."""
+"""One daemon's life: roots, zygote, rooms, restore, listeners; then signals; then the end, in reverse. Containers run on.
+
+`wiring` brings in every room, half of what a start takes: it is imported while the zygote, a process of its own, does the same.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from carrack import __version__
-from carrack.daemon import scope, systemd, wiring
+from carrack.daemon import scope, systemd
 from carrack.daemon.config import DEFAULT_FILE, DaemonConfig
 from carrack.daemon.instance import hold_instance
 from carrack.daemon.listeners import Listener, open_listeners, open_metrics_listener
@@ -26,6 +30,10 @@ from carrack.errors import SystemFailure
 from carrack.http import Server, serve, tls_below
 from carrack.kernel import memory
 from carrack.shim import open_files
+from carrack.shim.zygote_process import StartingZygote
+
+if TYPE_CHECKING:
+    from carrack.daemon.wiring import House
 
 log = logging.getLogger("carrack.daemon")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR, "fatal": logging.CRITICAL}
@@ -49,8 +57,9 @@ def run(config: DaemonConfig, arguments: list[str]) -> None:
         scope.choose_parent(config)
         if "hosts" not in config.given and systemd.has_sockets():
             config.hosts = ["fd://"]
+        zygote = StartingZygote(str(config.exec_root))
         try:
-            _new_loop()(_serve(config, arguments))
+            _new_loop()(_serve(config, arguments, zygote))
         finally:
             config.pidfile.unlink(missing_ok=True)
 
@@ -96,7 +105,7 @@ def _level(config: DaemonConfig) -> int:
     return logging.DEBUG if config.debug else _LEVELS[config.log_level]
 
 
-def _apply(house: wiring.House, tls: ssl.SSLContext | None, config: DaemonConfig) -> None:
+def _apply(house: House, tls: ssl.SSLContext | None, config: DaemonConfig) -> None:
     """Put into force what a reload may change; certificates are read again."""
     if tls is not None:
         load_files(tls, config)
@@ -104,7 +113,7 @@ def _apply(house: wiring.House, tls: ssl.SSLContext | None, config: DaemonConfig
     logging.getLogger().setLevel(_level(config))
 
 
-def _reload(reloads: Reloads, house: wiring.House) -> None:
+def _reload(reloads: Reloads, house: House) -> None:
     systemd.notify_reloading()
     told = reloads.reload()
     systemd.notify("READY=1")
@@ -112,7 +121,9 @@ def _reload(reloads: Reloads, house: wiring.House) -> None:
         house.tell("reload", told)
 
 
-async def _serve(config: DaemonConfig, arguments: list[str]) -> None:
+async def _serve(config: DaemonConfig, arguments: list[str], zygote: StartingZygote) -> None:
+    from carrack.daemon import wiring
+
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -126,7 +137,7 @@ async def _serve(config: DaemonConfig, arguments: list[str]) -> None:
     try:
         tls = server_context(config)
         listeners += open_listeners(config)
-        house = await wiring.build(config)
+        house = await wiring.build(config, zygote)
         observer = house.observe if config.further.metrics_addr else None
         for listener in listeners:
             wrap = tls_below(tls) if tls is not None and listener.is_tcp else None
@@ -155,6 +166,8 @@ async def _serve(config: DaemonConfig, arguments: list[str]) -> None:
             listener.close()
         if house is not None:
             await house.close()
+        else:
+            zygote.withdraw()
 
 
 def _prepare_roots(config: DaemonConfig) -> None:

@@ -17,6 +17,7 @@ from carrack.engine import image_mounts, launch
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.execs import Execs
 from carrack.engine.lifecycle import Lifecycle, Opening, find_exit, read_exit
+from carrack.engine.open_init import open_init
 from carrack.engine.shims import SupervisorGone, reconnect
 from carrack.engine.state import LIVE, Status
 from carrack.engine.threads import in_thread
@@ -165,7 +166,7 @@ def _clear(life: Lifecycle) -> None:
     """Remove directories, sockets, endpoints and uses of volumes that no record names. Blocking."""
     rooms = life.rooms
     known = {container.id for container in rooms.table}
-    rooms.networks.reconcile(known, lambda container_id: _open_namespace(rooms.table.get(container_id)))
+    rooms.networks.reconcile(known, lambda container_id: open_init(rooms.table.get(container_id)))
     rooms.volumes.reconcile(known)
     containers = rooms.directories.data_root / "containers"
     for entry in _entries(containers):
@@ -179,13 +180,6 @@ def _clear(life: Lifecycle) -> None:
     for entry in _entries(rooms.directories.exec_root / "shims"):
         if entry.name.removesuffix(".sock") not in known:
             entry.unlink(missing_ok=True)
-
-
-def _open_namespace(container: Container) -> int:
-    """A descriptor of a running container's network namespace. Raises OSError for one that does not run."""
-    if container.state.status not in LIVE or not container.state.pid:
-        raise ProcessLookupError(f"container {container.id} is not running")
-    return os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _entries(directory: Path) -> list[Path]:

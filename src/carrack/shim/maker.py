@@ -19,6 +19,7 @@ import msgspec
 
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import process as kernel_process
+from carrack.kernel.loop import Loop
 from carrack.runtime import cgroups, hooks
 from carrack.runtime.create import Creation, StartFailed, Stdio, create
 from carrack.runtime.creation import remove_cgroup
@@ -29,7 +30,6 @@ from carrack.shim.foreign import ForeignCreation
 from carrack.shim.guests import Guests
 from carrack.shim.handover import Container, Running
 from carrack.shim.logs.writer import open_log
-from carrack.shim.loop import Loop
 from carrack.shim.messages import Message, StartOrder, WorkerJob
 from carrack.shim.pipes import Pipes, make_pipes
 from carrack.shim.shim_order import ShimOrder, shim_orders

@@ -600,7 +600,15 @@ class Status(_Message, frozen=True, tag="status"):
     version: int = VERSION
 
 
-ToZygote = StartOrder | WorkerJob
+class ServeNames(_Message, frozen=True, tag="serve-names"):
+    """Become an instance's names process (networks/dns/process.py). Descriptors: its listening socket, and the conversation with
+    whoever ordered it."""
+
+    socket_path: str
+    version: int = VERSION
+
+
+ToZygote = StartOrder | WorkerJob | ServeNames
 ToShim = Go | Abandon | Exec | Attach | Wait | FollowLogs | Signal | Resize | Inquire | Forget
 FromShim = Created | Started | StartFailed | Done | Refused | ExecExited | Detached | OutOfMemory | Exited | Status
 FromWorker = PathFacts | WorkerDone | WorkerFailed

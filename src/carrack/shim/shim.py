@@ -16,6 +16,7 @@ from mmap import mmap
 
 from carrack.errors import CarrackError, Conflict, NotFound
 from carrack.kernel import process as kernel_process
+from carrack.kernel.loop import READ, Loop
 from carrack.runtime import cgroups
 from carrack.runtime.create import StartFailed
 from carrack.shim import exit_record, foreign, messages, wire
@@ -28,7 +29,6 @@ from carrack.shim.handover import Container
 from carrack.shim.listener import Listener
 from carrack.shim.logs.ring import RingLog
 from carrack.shim.logs.writer import open_log
-from carrack.shim.loop import READ, Loop
 from carrack.shim.messages import Message
 from carrack.shim.shim_order import shim_orders
 from carrack.shim.streams import BUFFER_BYTES, Streams
