@@ -122,8 +122,8 @@ def test_a_slice_of_systemds_is_a_parent_that_systemd_keeps(web: Vm) -> None:
     files = " ".join(f"/sys/fs/cgroup/{name}" for name in ("memory.max", "cpu.weight", "pids.max"))
     assert web.run(f"carrack exec counter cat {files}").ok().split() == [str(64 << 20), "59", "40"]
     assert web.run(f"systemctl show -p Delegate,ActiveState carrack-{identity}.scope").ok().split() == [
-        "ActiveState=active",
         "Delegate=yes",
+        "ActiveState=active",
     ]
     web.run("carrack restart -t 0 counter").ok()
     assert web.run(group).ok() == f"0::{place}/container"

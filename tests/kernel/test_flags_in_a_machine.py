@@ -125,3 +125,7 @@ def test_apparmor_confines_a_container_by_default(engine_inside: Vm) -> None:
     engine_inside.run("carrack run -d --name held busybox sleep 1000", env=PROGRAMS).ok()
     assert engine_inside.run(f"carrack exec held {label}", env=PROGRAMS).ok() == "carrack-default (enforce)"
     engine_inside.run("carrack rm -f held", env=PROGRAMS).ok()
+    steps = "FROM busybox\nRUN cat /proc/self/attr/current\nRUN ! mount -t tmpfs none /tmp\n"
+    built = engine_inside.run("carrack build --progress plain --no-cache -", stdin=steps, env=PROGRAMS)
+    built.ok()
+    assert "carrack-default (enforce)" in built.stdout + built.stderr

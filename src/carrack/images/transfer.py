@@ -99,9 +99,10 @@ class _Transfer:
         """
         with self._changed:
             while watching in self._watchers:
-                for behind, line in enumerate(self._told[number:], number + 1):
+                while number < len(self._told):
+                    line, number = self._told[number], number + 1
                     if line is not None:
-                        return behind, line
+                        return number, line
                 if self._done:
                     break
                 self._changed.wait()

@@ -26,6 +26,8 @@ from ipaddress import (
 )
 from typing import Literal, Self
 
+from carrack.kernel.reports import allow_backlog, drain
+
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
 
@@ -43,7 +45,6 @@ _DUMP_TRIES = 10
 _CAPPED, _ACK_TLVS = 0x100, 0x200
 _NESTED = 0x8000
 _SOL_NETLINK, _EXT_ACK, _STRICT = 270, 11, 12
-_SO_RCVBUFFORCE, _BACKLOG_BYTES = 33, 8 << 20
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _AF_UNSPECIFIED = 0
 
@@ -443,31 +444,6 @@ class LinkMonitor:
 
     def close(self) -> None:
         self._socket.close()
-
-
-def allow_backlog(listener: socket.socket) -> None:
-    """Let many reports wait while the listener is busy."""
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BACKLOG_BYTES)
-    except PermissionError:
-        pass  # fewer fit; a loss is noticed
-
-
-def drain(listener: socket.socket) -> tuple[list[bytes], bool]:
-    """Everything that waits on a non-blocking netlink socket, and whether reports were lost.
-
-    A loss (ENOBUFS) is told once, and goes on silently until the queue has been empty: only a look after that sees everything.
-    """
-    datagrams, lost = [], False
-    while True:
-        try:
-            datagrams.append(listener.recv(1 << 18))
-        except BlockingIOError:
-            return datagrams, lost
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            lost = True
 
 
 def _raise_if_failed(payload: bytes, flags: int, subject: str) -> None:

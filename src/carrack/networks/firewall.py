@@ -23,9 +23,8 @@ from dataclasses import dataclass, field
 
 from carrack.kernel.nftables import Nftables, NftablesError, new_token
 from carrack.networks.options import LINK_GROUP
+from carrack.networks.table_marks import TOKEN_SET, USER_CHAIN
 
-TOKEN_SET = "transactions"
-USER_CHAIN = "user"
 _ANY = ("", "0.0.0.0", "::")
 
 

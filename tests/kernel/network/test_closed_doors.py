@@ -18,9 +18,9 @@ from carrack.kernel.netlink import Netlink
 from carrack.kernel.nftables import RulesetMonitor
 from carrack.networks.creation import NetworkRequest
 from carrack.networks.endpoint import EndpointWish, PortBinding
-from carrack.networks.firewall import TOKEN_SET
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions, bridge_name
+from carrack.networks.table_marks import TOKEN_SET
 from tests.kernel.network.lab import MACHINE4, OUTSIDE4, Lab, reach, silent
 from tests.kernel.network.test_names import eventually
 
@@ -368,9 +368,9 @@ def test_many_containers_come_and_go_at_once(lab: Lab) -> None:
             endpoint = networks.allocate(networks.get("bridge"), f"c{number}", EndpointWish(container_name=f"c{number}"))
             assert endpoint.ipv4 not in seen
             seen.add(endpoint.ipv4)
-            networks.plug(endpoint, place)
+            networks.plug(endpoint, place, pidfd=lab.init)
             held = networks.hold([PortBinding(80)], f"c{number}")
-            networks.publish(endpoint, held)
+            networks.publish(endpoint, held, pidfd=lab.init)
             for port in held:
                 port.close()
             networks.unplug(endpoint)
@@ -475,7 +475,7 @@ def test_a_failed_plug_leaves_no_link(lab: Lab) -> None:
         inside.add_bridge("eth0")  # the name is taken
     endpoint = networks.allocate(networks.get("bridge"), "clash", EndpointWish(container_name="clash"))
     with pytest.raises(SystemFailure, match="cannot make the interface pair of endpoint clash"):
-        networks.plug(endpoint, place)
+        networks.plug(endpoint, place, pidfd=lab.init)
     assert lab.kernel.find_link(endpoint.host_interface) is None
     networks.release("clash")
     assert eventually(lambda: networks.address_use(networks.get("bridge"), 4) == 1), "the gateway's is left"

@@ -24,7 +24,7 @@ def _start(session: Session, parsed: Parsed) -> None:
         if len(parsed.arguments) > 1:
             raise CommandFailure("you cannot start and attach multiple containers at once")
         _start_attached(session, parsed, query)
-    elif query.get("checkpoint"):
+    elif query:
         if len(parsed.arguments) > 1:
             raise CommandFailure("you cannot restore multiple containers at once")
         session.engine.order("POST", container_path(parsed.arguments[0], "/start"), query)
@@ -99,8 +99,8 @@ COMMANDS = (
         aliases="container start, start",
         flags="""
         -a, --attach bool           Attach to its output and pass signals on
-            --checkpoint string@experimental     Checkpoint to restore from
-            --checkpoint-dir string@experimental Folder the checkpoint is kept in
+            --checkpoint string     Checkpoint to restore from
+            --checkpoint-dir string Folder the checkpoint is kept in
             --detach-keys string    Keys that detach from the container
         -i, --interactive bool      Attach to its STDIN
         """

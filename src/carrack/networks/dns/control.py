@@ -20,6 +20,8 @@ import msgspec
 from carrack.networks.dns.table import ContainerNames
 
 VERSION = 2
+RESOLVER = "127.0.0.11"
+"""The nameserver that belongs into the resolv.conf of every container that is in a user-defined network."""
 _LENGTH = struct.Struct(">I")
 _LIMIT_BYTES = 64 << 20
 _DESCRIPTORS = 3
