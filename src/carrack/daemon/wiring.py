@@ -219,9 +219,7 @@ async def _build(config: DaemonConfig, database: Database, zygote: StartingZygot
     orders = Containers(life)
     store.use_by(lambda: _uses(table))
     await restore(life, execs)
-    known = {container.id for container in table}
     await in_thread(nets.reconcile, {container.id for container in table if container.state.running})
-    await in_thread(vols.reconcile, known)
     experimental = (lambda: True) if config.further.experimental else Presence()
     product = Product(f"{DOCKER_RELEASES[MAX_VERSION]}+carrack{__version__}", experimental=experimental)
     store.store.effort = _effort(config)
@@ -336,7 +334,7 @@ def _settings(config: DaemonConfig) -> Settings:
         machine=Machine.here(features),
         runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
         cdi_directories=tuple(config.cdi_spec_dirs or cdi.DIRECTORIES),
-        apparmor_profile=apparmor.install(),
+        apparmor_profile=apparmor.install(config.exec_root),
         restart_on_unhealthy=config.restart_on_unhealthy,
         remap=remapping.find(config.userns_remap) if config.userns_remap else None,
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),
