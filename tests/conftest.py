@@ -61,6 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         long = [item for item in items if item.get_closest_marker("only_full")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)  # long groups begin first, whoever runs beside
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

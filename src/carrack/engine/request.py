@@ -62,6 +62,8 @@ def _check_host(host: HostConfig) -> None:
         raise InvalidParameter("SHM size can not be less than 0")
     if "" in (host.annotations or {}):
         raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
+    if host.umask is not None and not 0 <= host.umask < 1 << 32:
+        raise InvalidParameter(f"invalid umask: {host.umask}: want a number of 32 bits without sign")
     if host.cgroup:
         raise InvalidParameter(f"invalid cgroup spec {host.cgroup!r}: a container's cgroup cannot be joined, see CgroupParent")
     if host.userns_mode not in ("", "host"):
