@@ -13,7 +13,7 @@ from tests.rig.commands import run
 from tests.rig.engine import ROOT
 from tests.rig.vm import Vm, VmProcess
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900), pytest.mark.xdist_group("machine")]
 
 _ASIDE = (
     *("/proc", "/sys", "/tmp", "/run/systemd", "/run/udev", "/run/log", "/var/log", "/var/cache", "/var/lib/apt", "/var/lib/dpkg"),

@@ -16,7 +16,7 @@ from tests.conftest import Images
 from tests.rig.engine import ROOT, docker_program
 from tests.rig.vm import Vm
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(3000), pytest.mark.xdist_group("machine")]
 PATH = f"{ROOT}/.venv/bin:/opt/client:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAMS = {"PATH": PATH, "CARRACK_TEST_PATIENCE": "6"}
 MODULES = (

@@ -219,9 +219,7 @@ async def _build(config: DaemonConfig, database: Database, zygote: StartingZygot
     orders = Containers(life)
     store.use_by(lambda: _uses(table))
     await restore(life, execs)
-    known = {container.id for container in table}
     await in_thread(nets.reconcile, {container.id for container in table if container.state.running})
-    await in_thread(vols.reconcile, known)
     experimental = (lambda: True) if config.further.experimental else Presence()
     product = Product(f"{DOCKER_RELEASES[MAX_VERSION]}+carrack{__version__}", experimental=experimental)
     store.store.effort = _effort(config)
