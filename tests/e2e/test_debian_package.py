@@ -1,7 +1,6 @@
-"""The Debian package on a machine with systemd, from apt install to apt purge, and the host's own services beside it: watchdog, socket
-activation, ufw, firewalld's kind of rules, systemd-resolved, a dockerd. One virtual machine; its tests follow one another."""
+"""The Debian package on a machine with systemd, from apt install to apt purge, and the host's own services beside it: watchdog,
+socket activation, ufw, firewalld's kind of rules, systemd-resolved, a dockerd. The tests follow one another."""
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -166,7 +165,7 @@ def test_ufw_is_obeyed_and_the_doctor_says_how_it_opens(packaged: Vm) -> None:
 
 def test_rules_like_firewallds_are_obeyed_and_the_doctor_names_the_zone(packaged: Vm) -> None:
     rules = (
-        "add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy accept; };"
+        "add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; };"
         " add rule inet firewalld filter_FORWARD ct state established,related accept;"
         " add rule inet firewalld filter_FORWARD reject with icmpx admin-prohibited"
     )

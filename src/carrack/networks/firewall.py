@@ -164,8 +164,8 @@ def _guard(ruleset: Ruleset) -> str:
         verdict = f"    meta nfproto {'ipv4' if ruleset.guard4 else 'ipv6'} drop"
     # Another instance's networks are closed by its own table; its bridges are known by their group.
     passing = [f"meta iifgroup {LINK_GROUP} accept", f"meta oifgroup {LINK_GROUP} accept"]
-    # Other engines' networks would be cut off by a guard that they know nothing of. New connections from outside to their addresses,
-    # which dockerd leaves open where it finds forwarding on already, stay closed.
+    # Other engines' networks would be cut off by a guard that they know nothing of. New connections from outside to their
+    # addresses, which dockerd leaves open where it finds forwarding on already, stay closed.
     passing += ["ct state established,related accept", "ct status dnat accept"]
     passing += [f'iifname "{name}" accept' for name in _BRIDGES_OF_OTHERS]
     return "".join(f"    {rule}\n" for rule in passing) + f"{verdict}\n"
