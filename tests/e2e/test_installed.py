@@ -14,7 +14,7 @@ from tests.rig.engine import ROOT
 from tests.rig.traces import EVERYTHING, OBJECTS
 from tests.rig.vm import Vm, VmProcess
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900), pytest.mark.xdist_group("machine")]
 
 PIP = {name: value for name, value in os.environ.items() if name in ("PIP_CERT", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")}
 
@@ -112,8 +112,8 @@ def test_a_slice_of_systemds_is_a_parent_that_systemd_keeps(web: Vm) -> None:
     files = " ".join(f"/sys/fs/cgroup/{name}" for name in ("memory.max", "cpu.weight", "pids.max"))
     assert web.run(f"carrack exec counter cat {files}").ok().split() == [str(64 << 20), "59", "40"]
     assert web.run(f"systemctl show -p Delegate,ActiveState carrack-{identity}.scope").ok().split() == [
-        "ActiveState=active",
         "Delegate=yes",
+        "ActiveState=active",
     ]
     web.run("carrack restart -t 0 counter").ok()
     assert web.run(group).ok() == f"0::{place}/container"

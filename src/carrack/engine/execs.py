@@ -232,7 +232,9 @@ def _process(container: Container, config: ExecConfig, options: ExecStartOptions
         env=tuple(variables.values()),
         terminal=config.tty,
         console_size=ConsoleSize(*size) if config.tty and size else None,
-        user=User(username=config.user or container.config.user or "0", additional_groups=tuple(base.group_add or ())),
+        user=User(
+            username=config.user or container.config.user or "0", umask=base.umask, additional_groups=tuple(base.group_add or ())
+        ),
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
         rlimits=specification.rlimits(base),
         oom_score_adj=base.oom_score_adj,

@@ -29,7 +29,7 @@ from carrack.oci.runtime_spec import CpuLimits, Resources
 from carrack.runtime import cgroups
 from carrack.runtime.mount_options import BOUNDED, IDMAP
 from carrack.shim import foreign
-from carrack.shim.messages import ForeignRuntime, StartOrder, Wait
+from carrack.shim.messages import Checkpoint, ForeignRuntime, StartOrder, Wait
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Launch:
         return [port.socket.fileno() for port in self.held if port.socket is not None]
 
 
-def prepare(container: Container, rooms: Rooms, namespace_of: specification.Places) -> Launch:
+def prepare(container: Container, rooms: Rooms, namespace_of: specification.Places, checkpoint: Checkpoint | None = None) -> Launch:
     """Addresses, ports and files, and the order. Raises the kinds of those rooms, with everything undone."""
     launch = Launch()
     _check_shared_memory(container, rooms)
@@ -80,6 +80,7 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
             held_ports=len(launch.port_fds),
             trace=rooms.settings.trace,
             runtime=runtime,
+            checkpoint=checkpoint,
         )
     except BaseException:
         undo(container, rooms, launch)

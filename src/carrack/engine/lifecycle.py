@@ -30,6 +30,7 @@ from carrack.runtime import cgroups
 from carrack.shim.messages import (
     Abandon,
     Attach,
+    Checkpoint,
     Detached,
     ExecExited,
     Exited,
@@ -48,9 +49,13 @@ log = logging.getLogger("carrack.lifecycle")
 STOP_SECONDS = 10
 KILL_SECONDS = 10.0
 START_SECONDS = 60.0
+RESTORE_SECONDS = 600.0
+"""The memory of a container may have to be read from the disk."""
 SIGTERM, SIGKILL = 15, 9
 FIRST_RESTART_SECONDS = 0.1
 LONGEST_RESTART_SECONDS = 60.0
+RESTORE_SECONDS = 600.0
+"""The memory of a container may have to be read from the disk."""
 WORKS_SECONDS = 10.0
 """How long a copy into a container that has ended may go on before a new start cuts it short."""
 STEADY_SECONDS = 10.0
@@ -133,8 +138,11 @@ class Lifecycle:
 
     # ── begin ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def begin(self, container: Container, live: Live, *, explain: bool = False) -> Explanation:
-        """Start a container. On failure everything is undone, the record says why, and the error is raised.
+    async def begin(
+        self, container: Container, live: Live, *, explain: bool = False, checkpoint: Checkpoint | None = None
+    ) -> Explanation:
+        """Start a container, or have it go on from a checkpoint. On failure everything is undone, the record says why, and the
+        error is raised.
 
         With `explain` the answer has the container's own steps too.
         """
@@ -145,7 +153,8 @@ class Lifecycle:
         shim: Shim | None = None
         try:
             trace = _Trace()
-            prepared = await in_thread(launch.prepare, container, rooms, specification.Places("", namespace_of=self._init_pid))
+            places = specification.Places("", namespace_of=self._init_pid)
+            prepared = await in_thread(launch.prepare, container, rooms, places, checkpoint)
             trace.mark("addresses, ports, files")
             assert prepared.order is not None
             attached, waiting = list(live.attached), live.for_shim(auto_remove=container.host_config.auto_remove)
@@ -156,7 +165,7 @@ class Lifecycle:
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
             trace.mark("order")
             pid = await self._make_init(container, live, prepared, shim, trace)
-            started = await self._answer(shim, Go())
+            started = await self._answer(shim, Go(), START_SECONDS if checkpoint is None else RESTORE_SECONDS)
             trace.mark("go")
             if not isinstance(started, Started):
                 raise _failure(started)
@@ -180,6 +189,7 @@ class Lifecycle:
         state = container.state
         state.pid, state.exit_code, state.error, state.out_of_memory = pid, 0, "", False
         state.started_at_nanoseconds = started.started_at_nanoseconds
+        state.pipes = started.pipes
         launch.describe_endpoints(container, prepared)
         self.become(container, Status.RUNNING)
         recorded = self.rooms.table.save(container)
@@ -244,10 +254,10 @@ class Lifecycle:
             for fd in fds:
                 os.close(fd)
 
-    async def _answer(self, shim: Shim, order: Go) -> object:
+    async def _answer(self, shim: Shim, order: Go, patience_seconds: float) -> object:
         answer = shim.expect_next()
         shim.tell(order)
-        message, fds = await asyncio.wait_for(answer, START_SECONDS)
+        message, fds = await asyncio.wait_for(answer, patience_seconds)
         for fd in fds:
             os.close(fd)
         return message

@@ -13,7 +13,7 @@ import logging
 import os
 from pathlib import Path
 
-from carrack.engine import image_mounts, launch
+from carrack.engine import checkpoints, image_mounts, launch
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.execs import Execs
 from carrack.engine.lifecycle import Lifecycle, Opening, find_exit, read_exit
@@ -51,6 +51,8 @@ async def _restore_one(life: Lifecycle, execs: Execs, container: Container) -> N
 
 async def _bring_in_line(life: Lifecycle, execs: Execs, container: Container) -> None:
     live = life.live(container)
+    if container.unfinished_checkpoint:
+        await _complete_checkpoint(life, container)
     status = container.state.status
     if status in LIVE:
         await _reunite(life, execs, container)
@@ -67,6 +69,15 @@ async def _bring_in_line(life: Lifecycle, execs: Execs, container: Container) ->
             await life.take_away(container, live, volumes=True)
         elif status is Status.EXITED and _begins_with_the_daemon(container):
             life.restart_soon(container, live)
+
+
+async def _complete_checkpoint(life: Lifecycle, container: Container) -> None:
+    try:
+        await in_thread(checkpoints.complete, container)
+    except (CarrackError, OSError) as error:
+        log.warning("the unfinished checkpoint %s is left where it is: %s", container.unfinished_checkpoint, error)
+    container.unfinished_checkpoint = ""
+    await asyncio.wrap_future(life.rooms.table.save(container))
 
 
 def _begins_with_the_daemon(container: Container) -> bool:

@@ -127,7 +127,7 @@ def build(container: Container, places: Places) -> RuntimeSpec:
         env=tuple(environment(container)),
         terminal=config.tty,
         console_size=ConsoleSize(*host.console_size) if config.tty and any(host.console_size) else None,
-        user=User(username=config.user or "0", additional_groups=tuple(host.group_add or ())),
+        user=User(username=config.user or "0", umask=host.umask, additional_groups=tuple(host.group_add or ())),
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
         rlimits=rlimits(host),
         no_new_privileges=options.no_new_privileges,
