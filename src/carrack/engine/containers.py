@@ -90,7 +90,9 @@ class Containers:
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
         if container.state.status not in LIVE:
             raise Conflict(f"container {container.id} is not running")
-        return await in_thread(lambda: top.processes(self._life.cgroup(container).processes(), ps_args))
+        shown = await in_thread(lambda: top.processes(self._life.cgroup(container).processes(), ps_args))
+        self._life.tell(container, "top")
+        return shown
 
     # ── making and removing ──────────────────────────────────────────────────────────────────────────────────────────
 
