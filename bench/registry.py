@@ -135,7 +135,7 @@ def in_parallel(count: int, work: Callable[[int], None]) -> float:
         barrier.wait()
         try:
             work(number)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             failures.append(error)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from inspect import Parameter, signature
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -133,17 +134,19 @@ def route_rows(seen: set[str]) -> Iterator[Row]:
 def served_list() -> list[Route]:
     """Each route of the router that the daemon builds, in its order.
 
-    The list is read from `daemon/wiring.py` (``*networks.routes(nets, …)``, ``*build_routes(…)``) and built with doubles in the
-    places of the rooms.
+    The list is read from `daemon/wiring.py` (``*networks.routes(nets, …)``) and built with doubles in the places of the rooms;
+    ``*building.routes()`` are those of `api.build`, which are built on demand.
     """
     found: list[Route] = []
     for node in ast.walk(ast.parse((ROOT / "src/carrack/daemon/wiring.py").read_text())):
         if isinstance(node, ast.Starred) and isinstance(node.value, ast.Call):
             name = ast.unparse(node.value.func)
-            if not name.endswith(("_routes", ".routes")):
+            if not name.endswith(".routes"):
                 continue
-            module = importlib.import_module(f"carrack.api.{name.removesuffix('.routes').removesuffix('_routes')}")
-            found += module.routes(*(MagicMock() for _ in node.value.args))
+            name = name.removesuffix(".routes")
+            module = importlib.import_module(f"carrack.api.{'build' if name == 'building' else name}")
+            rooms = [each for each in signature(module.routes).parameters.values() if each.kind is Parameter.POSITIONAL_OR_KEYWORD]
+            found += module.routes(*(MagicMock() for _ in rooms))
     if not found:
         raise SystemExit("scope: no routes found in src/carrack/daemon/wiring.py")
     return found

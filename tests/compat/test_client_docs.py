@@ -19,4 +19,4 @@ def test_the_page_has_examples() -> None:
 def test_an_example_does_what_it_says(engine: Engine, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.delenv("CARRACK_HOST", raising=False)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{engine.socket}")
-    exec(compile(EXAMPLES[number], f"{PAGE.name}, example {number + 1}", "exec"), {})  # each stands for itself
+    exec(compile(EXAMPLES[number], f"{PAGE.name}, example {number + 1}", "exec"), {})  # each stands for itself  # noqa: S102

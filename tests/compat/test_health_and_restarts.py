@@ -92,4 +92,4 @@ def test_the_wait_between_restarts_grows_and_outlives_the_daemon(make_engine: Ma
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00")
+    return datetime.fromisoformat(f"{text[:26].rstrip('Z')}Z")

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 from urllib.request import urlopen
 
 import pytest
@@ -45,10 +46,10 @@ class Caller:
             try:
                 self._ask()
                 self.answered += 1
-            except Exception as error:  # the root of a thread: whatever it is, it is a failure
+            except Exception as error:  # the root of a thread: whatever it is, it is a failure  # noqa: BLE001
                 self.failures.append(f"{time.monotonic():.3f} {type(error).__name__}: {error}")
 
-    def __enter__(self) -> "Caller":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,3 +88,23 @@ def test_a_daemon_that_begins_beside_a_shim_that_stands_still_leaves_its_contain
     assert own.ok("inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "sick") == f"running {before}"
     own.ok("stop", "-t", "0", "sick")
     assert own.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "sick") == "exited 137"
+
+
+@pytest.mark.observes("docker run --rm", "docker rm", "docker inspect")
+def test_a_container_that_cannot_be_removed_is_dead_and_nobody_waits_for_it(cli: CommandLine, engine_kind: str) -> None:
+    if engine_kind != "carrackd":
+        pytest.skip("about our own directories")
+    container = cli.ok("run", "-d", "--rm", "--name", "stuck", "busybox", "sleep", "1000")
+    in_the_way = cli.engine.data_root / "containers" / container / "rw"
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(in_the_way)], check=True)
+    try:
+        with cli.pipes("wait", "stuck") as waiting:
+            cli.ok("kill", "stuck")
+            assert waiting.rest() == "137\n"
+        until(lambda: cli.ok("inspect", "-f", "{{.State.Status}}", "stuck") == "dead", "the removal to fail")
+        assert "cannot remove" in cli.ok("inspect", "-f", "{{.State.Error}}", "stuck")
+        assert cli("rm", "stuck").code == 1
+    finally:
+        subprocess.run(["umount", str(in_the_way)], check=True)
+    cli.ok("rm", "stuck")
+    assert cli.ok("ps", "-aq") == ""

@@ -46,7 +46,7 @@ def hide(snapshotter: Snapshotter, parent: Digest, name: str, *, opaque: str = "
 class SnapshotterContract:
     """A subclass supplies the `snapshotter` fixture by its driver."""
 
-    driver: type[Overlay] | type[Native]
+    driver: type[Overlay | Native]
 
     @pytest.fixture
     def database(self, tmp_path: Path) -> Iterator[Database]:

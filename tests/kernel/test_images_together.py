@@ -46,7 +46,7 @@ def together(*orders: Callable[[], object]) -> None:
             order()
         except (NotFound, Conflict):
             pass  # another was faster: that is told, and harms nobody
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             failures.append(error)
 
     threads = [threading.Thread(target=guarded, args=(order,)) for order in orders]

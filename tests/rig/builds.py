@@ -8,7 +8,7 @@ import json
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from tests.rig.engine import Engine
@@ -125,7 +125,7 @@ class BuildStream:
         document = json.loads(line) if line.strip() else {}
         return str(document.get("stream") or document.get("error") or (" " if document else ""))
 
-    def __enter__(self) -> BuildStream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -42,7 +42,7 @@ def _work(source_fd: int, target_fd: int, limit_bytes: int) -> bytes:
         report = unpack_layer(source_fd, target_fd, limit_bytes)
     except errors.CarrackError as error:
         return msgspec.json.encode((type(error).__name__, {"message": error.message}))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001
         return msgspec.json.encode(("SystemFailure", {"message": repr(error)}))
     return msgspec.json.encode(("", _fields(report)))
 

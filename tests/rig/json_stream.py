@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from tests.rig.unix_http import UnixConnection
 
@@ -28,7 +28,7 @@ class JsonStream:
     def close(self) -> None:
         self._connection.close()
 
-    def __enter__(self) -> JsonStream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -33,6 +33,7 @@ class Registry:
     """Close the connection after this many bytes of a blob, once for each value taken."""
     cuts: int = 0
     cut_upload: int = 0
+    """Close the connection after this many bytes of an upload that is longer, once."""
     ranges: bool = True
     statuses: list[int] = field(default_factory=list)
     """Answer the next requests with these statuses instead."""
@@ -222,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         upload = self.house.uploads[identity]
         where = {"Location": f"/v2/{name}/blobs/uploads/{identity}"}
         if self.command == "PATCH":
-            if self.house.cut_upload:
+            if 0 < self.house.cut_upload < int(self.headers.get("Content-Length") or 0):  # two come at once, in any order
                 upload += self.rfile.read(self.house.cut_upload)
                 self.house.cut_upload = 0
                 self.close_connection = True

@@ -39,6 +39,7 @@ INSPECT = Shape(
     Field("Config.OnBuild", omitted_empty="1.52"),
     Field("Config.MacAddress", gone="1.52", omitted_empty="1.24"),
     Field("HostConfig.KernelMemoryTCP", gone="1.52"),
+    Field("HostConfig.Umask", since="1.56"),
     Field("Storage", since="1.52"),
 )
 
@@ -180,7 +181,8 @@ def status_line(state: ContainerState, now_nanoseconds: int = 0) -> str:
 
 def host_config(config: HostConfig) -> Document:
     """A HostConfig in Docker's order."""
-    return _ordered(config, _HOST_ORDER, _HOST_OMITTED_EMPTY)
+    document = _ordered(config, _HOST_ORDER, _HOST_OMITTED_EMPTY)
+    return document if config.umask is None else document | {"Umask": config.umask}
 
 
 def container_config(config: ContainerConfig) -> Document:

@@ -80,7 +80,6 @@ class Decompressed:
         self._pending = _head(source)
         self.compression = detect(self._pending)
         self._member = None if self.compression is Compression.NONE else _member(self.compression)
-        self._between = False
 
     def read(self) -> bytes:
         if self._member is None:

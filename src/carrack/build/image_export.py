@@ -226,7 +226,7 @@ class ImageExporter:
                     size = writer.offset
                     if not failures:
                         written.append((writer.commit(), size))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001
                 failures.append(error)
             finally:
                 os.close(read_fd)

@@ -106,7 +106,7 @@ def _create(session: Session, parsed: Parsed) -> None:
         "Labels": {key: value for key, _, value in [text.partition("=") for text in parsed.items("label")]},
         "Name": parsed.arguments[0] if parsed.arguments else parsed.text("name"),
     }
-    document = {name: value for name, value in document.items() if value or name in ("Driver",)}
+    document = {name: value for name, value in document.items() if value or name == "Driver"}
     if any(parsed.changed(flag) for flag in _CLUSTER_FLAGS):
         document["ClusterVolumeSpec"] = _cluster_spec(parsed)
     session.out.line(session.engine.json("POST", "/volumes/create", document=document)["Name"])

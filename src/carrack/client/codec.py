@@ -148,7 +148,7 @@ def encode(value: Any, *, escape_html: bool = False, sort: bool = False) -> str:
 
 def format_float(value: float) -> str:
     """A number as Go's encoder writes it: no exponent between 1e-6 and 1e21, no trailing `.0`."""
-    if value != value or value in (float("inf"), float("-inf")):
+    if not float("-inf") < value < float("inf"):
         raise TypeError("NaN and infinity have no JSON form")
     if value == int(value) and abs(value) < 1e21:
         return str(int(value))

@@ -15,7 +15,7 @@ from carrack.client.http import Body, Head, encode_query, percent_encode, read_h
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any
+    from typing import Any, Self
 
     Query = Mapping[str, str | list[str]]
 
@@ -60,7 +60,7 @@ class Response:
         else:
             self._connection.close()
 
-    def __enter__(self) -> Response:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -145,7 +145,7 @@ class Engine:
         if self._ping_headers is None:
             with self._exchange("HEAD", "/_ping", {}, b"") as response:
                 headers, status = response.headers, response.status
-            if status == 405 or status == 404:  # a daemon or proxy without HEAD
+            if status in (404, 405):  # a daemon or proxy without HEAD
                 with self._exchange("GET", "/_ping", {}, b"") as response:
                     response.read_all()
                     headers = response.headers

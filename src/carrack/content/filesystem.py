@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Self
 
 from carrack.content.leases import Lease, LeaseBook
 from carrack.content.store import CHUNK_BYTES, Collected
@@ -208,7 +209,7 @@ class FileWriter:
                 self._path.unlink(missing_ok=True)
             self._shut()
 
-    def __enter__(self) -> FileWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

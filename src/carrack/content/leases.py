@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from carrack.oci.digest import Digest
 
@@ -30,7 +31,7 @@ class Lease:
         """Protect no longer. Idempotent."""
         self._book.end(self._digests)
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

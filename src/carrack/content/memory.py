@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator
+from typing import Self
 
 from carrack.content.leases import Lease, LeaseBook
 from carrack.content.store import Collected
@@ -142,7 +143,7 @@ class MemoryWriter:
     def close(self) -> None:
         self._end(forget=False)
 
-    def __enter__(self) -> MemoryWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

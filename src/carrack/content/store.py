@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from carrack.content.leases import Lease
 from carrack.oci.digest import Digest
@@ -48,7 +48,7 @@ class Writer(Protocol):
     def close(self) -> None:
         """Give up what was not committed; the bytes of a resumable writer are kept for the next attempt. Idempotent."""
 
-    def __enter__(self) -> Writer: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 

@@ -156,7 +156,6 @@ class DaemonConfig:
     insecure_tcp: bool = False
     userland_proxy: bool = True
     validate: bool = False
-    config_file: str = ""
     further: Further = field(default_factory=Further)
     given: dict[str, object] = field(default_factory=dict)
     """The directives as they were given, by name: what a reload compares."""
@@ -207,7 +206,6 @@ def load(arguments: list[str], *, default_file: str = DEFAULT_FILE) -> DaemonCon
     if "proxies" in values and {"http-proxy", "https-proxy", "no-proxy"} & set(flags):
         raise InvalidParameter("the proxies are specified both as flags and in the configuration file")
     config = _build(values | flags)
-    config.config_file = path
     config.given = values | flags
     return config
 

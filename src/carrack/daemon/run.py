@@ -1,31 +1,39 @@
-"""One daemon's life: roots, zygote, rooms, restore, listeners; then signals; then the end, in reverse. Containers run on."""
+"""One daemon's life: roots, zygote, rooms, restore, listeners; then signals; then the end, in reverse. Containers run on.
+
+`wiring` brings in every room, half of what a start takes: it is imported while the zygote, a process of its own, does the same.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
-import json
 import logging
 import os
 import signal
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from carrack import __version__
-from carrack.daemon import scope, systemd, wiring
+from carrack.daemon import scope, systemd
 from carrack.daemon.config import DEFAULT_FILE, DaemonConfig
 from carrack.daemon.instance import hold_instance
 from carrack.daemon.listeners import Listener, open_listeners, open_metrics_listener
+from carrack.daemon.log_lines import formatter
 from carrack.daemon.reload import Reloads
 from carrack.daemon.tls import load_files, server_context
 from carrack.errors import SystemFailure
 from carrack.http import Server, serve, tls_below
 from carrack.kernel import memory
 from carrack.shim import open_files
+from carrack.shim.zygote_process import StartingZygote
+
+if TYPE_CHECKING:
+    from carrack.daemon.wiring import House
 
 log = logging.getLogger("carrack.daemon")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR, "fatal": logging.CRITICAL}
@@ -49,8 +57,9 @@ def run(config: DaemonConfig, arguments: list[str]) -> None:
         scope.choose_parent(config)
         if "hosts" not in config.given and systemd.has_sockets():
             config.hosts = ["fd://"]
+        zygote = StartingZygote(str(config.exec_root))
         try:
-            _new_loop()(_serve(config, arguments))
+            _new_loop()(_serve(config, arguments, zygote))
         finally:
             config.pidfile.unlink(missing_ok=True)
 
@@ -70,33 +79,16 @@ async def _await(work: Awaitable[None]) -> None:
 
 def _set_up_log(config: DaemonConfig) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    if config.further.log_format == "json":
-        handler.setFormatter(_JsonLines())
-    else:
-        handler.setFormatter(logging.Formatter('time="%(asctime)s" level=%(levelname)s msg="%(message)s" logger=%(name)s'))
+    handler.setFormatter(formatter(config.further.log_format))
     logging.basicConfig(level=_level(config), handlers=[handler])
-
-
-class _JsonLines(logging.Formatter):
-    """One object per line, as dockerd's `log-format: json` has them."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        document = {
-            "level": record.levelname.lower(),
-            "msg": record.getMessage(),
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
-            "logger": record.name,
-        }
-        if record.exc_info:
-            document["error"] = self.formatException(record.exc_info)
-        return json.dumps(document)
+    faulthandler.enable()  # where each thread was, when systemd's watchdog ends us by SIGABRT
 
 
 def _level(config: DaemonConfig) -> int:
     return logging.DEBUG if config.debug else _LEVELS[config.log_level]
 
 
-def _apply(house: wiring.House, tls: ssl.SSLContext | None, config: DaemonConfig) -> None:
+def _apply(house: House, tls: ssl.SSLContext | None, config: DaemonConfig) -> None:
     """Put into force what a reload may change; certificates are read again."""
     if tls is not None:
         load_files(tls, config)
@@ -104,7 +96,7 @@ def _apply(house: wiring.House, tls: ssl.SSLContext | None, config: DaemonConfig
     logging.getLogger().setLevel(_level(config))
 
 
-def _reload(reloads: Reloads, house: wiring.House) -> None:
+def _reload(reloads: Reloads, house: House) -> None:
     systemd.notify_reloading()
     told = reloads.reload()
     systemd.notify("READY=1")
@@ -112,7 +104,9 @@ def _reload(reloads: Reloads, house: wiring.House) -> None:
         house.tell("reload", told)
 
 
-async def _serve(config: DaemonConfig, arguments: list[str]) -> None:
+async def _serve(config: DaemonConfig, arguments: list[str], zygote: StartingZygote) -> None:
+    from carrack.daemon import wiring
+
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -126,7 +120,7 @@ async def _serve(config: DaemonConfig, arguments: list[str]) -> None:
     try:
         tls = server_context(config)
         listeners += open_listeners(config)
-        house = await wiring.build(config)
+        house = await wiring.build(config, zygote)
         observer = house.observe if config.further.metrics_addr else None
         for listener in listeners:
             wrap = tls_below(tls) if tls is not None and listener.is_tcp else None
@@ -155,6 +149,8 @@ async def _serve(config: DaemonConfig, arguments: list[str]) -> None:
             listener.close()
         if house is not None:
             await house.close()
+        else:
+            zygote.withdraw()
 
 
 def _prepare_roots(config: DaemonConfig) -> None:

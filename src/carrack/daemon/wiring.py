@@ -8,11 +8,14 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_network
+from typing import TYPE_CHECKING
 
 from carrack import __version__
 from carrack.api import (
     absent,
+    checkpoints,
     commit,
     container_files,
     container_stats,
@@ -30,15 +33,15 @@ from carrack.api import (
     system,
     volumes,
 )
-from carrack.api.build import routes as build_routes
 from carrack.api.router import Api, Product
 from carrack.api.versions import DOCKER_RELEASES, MAX_VERSION
 from carrack.archive.layer import UnpackReport
 from carrack.content.filesystem import FilesystemContent
 from carrack.daemon import scope, slices
-from carrack.daemon.building import BuildHouse, open_builder
+from carrack.daemon.builder_on_demand import BuilderOnDemand
 from carrack.daemon.config import DaemonConfig
 from carrack.engine import apparmor, cdi, image_mounts, oci_runtimes, remapping, roots
+from carrack.engine.checkpoints import Checkpoints, Presence
 from carrack.engine.commits import Commits
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
@@ -71,11 +74,15 @@ from carrack.runtime.cgroups.features import Features, probe
 from carrack.shim import zygote_process
 from carrack.shim.messages import UnpackLayer, WorkerDone, WorkerJob
 from carrack.shim.workers import Job, begin_job, run_job
+from carrack.shim.zygote_process import StartingZygote
 from carrack.snapshots.native import Native
 from carrack.snapshots.overlay import Overlay
 from carrack.snapshots.trash import Trash
 from carrack.state.database import Database
 from carrack.volumes.volumes import Volumes
+
+if TYPE_CHECKING:
+    from carrack.daemon.building import BuildHouse
 
 _INITS = ("/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/tini-static", "/sbin/tini-static")
 """Where a static init of a container may be, best first."""
@@ -94,7 +101,7 @@ class House:
         api: Api,
         rooms: Rooms,
         life: Lifecycle,
-        building: BuildHouse,
+        building: BuilderOnDemand,
         database: Database,
         trash: Trash,
         zygote_path: str,
@@ -137,8 +144,7 @@ class House:
 
     async def close(self) -> None:
         """Let go of everything. With containers running, their zygote, links and rules stay; without, nothing stays."""
-        await self._building.builder.close()
-        await self._building.sessions.close()
+        await self._building.close()
         keep = any(container.state.status in LIVE for container in self._rooms.table)
         await self._life.close()
         await in_thread(self._rooms.networks.close, keep)
@@ -160,34 +166,33 @@ class House:
             await asyncio.sleep(_PARENT_LOOK_SECONDS)
 
 
-async def build(config: DaemonConfig) -> House:
+async def build(config: DaemonConfig, zygote: StartingZygote) -> House:
     """Open every room, take over what an earlier daemon left, and put the API together. Raises the rooms' own kinds."""
     database = await in_thread(Database, config.data_root / "state.db")
     try:
-        return await _build(config, database)
+        return await _build(config, database, zygote)
     except BaseException:
         database.close()
         raise
 
 
-async def _build(config: DaemonConfig, database: Database) -> House:
+async def _build(config: DaemonConfig, database: Database, zygote: StartingZygote) -> House:
     await in_thread(_refuse, config)
     events_hub = Events(asyncio.get_running_loop())
-    zygote = await in_thread(zygote_process.spawn_zygote, str(config.exec_root))
-    await in_thread(scope.adopt, zygote.pid, config)
     settings = await in_thread(_settings, config)
     directories = Directories(config.data_root, config.exec_root)
     containers_root = config.data_root / "containers"
     containers_root.mkdir(mode=0o710, exist_ok=True)
     trash = Trash(config.data_root / "trash")
-    driver: type[Native] | type[Overlay] = Native if config.storage_driver in ("native", "vfs") else Overlay
+    driver: type[Native | Overlay] = Native if config.storage_driver in ("native", "vfs") else Overlay
     snapshots = driver(config.data_root / "layers", containers_root, database, trash)
     content = FilesystemContent(config.data_root / "blobs", config.data_root / "ingest")
     table = Table(database)
     store = Images(database, content, snapshots, _Unpacker(zygote.socket_path), events_hub.emit)
     await in_thread(store.recover)
     puller = Puller(store, mirrors=config.registry_mirrors, insecure=config.insecure_registries, hosts=config.registries)
-    nets = Networks(database, config.instance, _network_options(config), events_hub.emit)
+    begin_names = partial(zygote_process.order_names, zygote.socket_path)
+    nets = Networks(database, config.instance, _network_options(config), events_hub.emit, begin_names)
     await in_thread(nets.open)
     vols = await in_thread(Volumes, database, config.data_root / "volumes", events_hub.emit, trash.throw)
     rooms = Rooms(
@@ -207,16 +212,16 @@ async def _build(config: DaemonConfig, database: Database) -> House:
     )
     await in_thread(roots.make_places, directories)
     await in_thread(table.load)
+    await in_thread(scope.adopt, (await in_thread(zygote.result)).pid, config)
     life = Lifecycle(rooms)
     execs = Execs(life)
     Health(life, execs)
     orders = Containers(life)
     store.use_by(lambda: _uses(table))
     await restore(life, execs)
-    known = {container.id for container in table}
     await in_thread(nets.reconcile, {container.id for container in table if container.state.running})
-    await in_thread(vols.reconcile, known)
-    product = Product(f"{DOCKER_RELEASES[MAX_VERSION]}+carrack{__version__}", experimental=config.further.experimental)
+    experimental = (lambda: True) if config.further.experimental else Presence()
+    product = Product(f"{DOCKER_RELEASES[MAX_VERSION]}+carrack{__version__}", experimental=experimental)
     store.store.effort = _effort(config)
     facts = Facts(
         identity=await in_thread(identity, config.data_root),
@@ -225,14 +230,23 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         docker_root=str(config.data_root),
         default_log_driver=config.log_driver,
         address_pools=config.default_address_pools,
-        experimental=config.further.experimental,
+        experimental=experimental,
         warnings=warnings(config.hosts, encrypted=config.tls is not False),
         **_changing_facts(config),
     )
     about = System(rooms, facts)
     watching = Watching(life)
-    building = await in_thread(open_builder, database, content, rooms, puller, trash, zygote.socket_path, config.further.builder)
+
+    def make_builder() -> BuildHouse:
+        from carrack.daemon.building import open_builder
+
+        return open_builder(database, content, rooms, puller, trash, zygote.socket_path, config.further.builder)
+
+    building = BuilderOnDemand(make_builder, events_hub.emit)
+    if (config.data_root / "build").exists():
+        await building.open()  # it clears away what a killed one left
     served = [
+        *checkpoints.routes(Checkpoints(life)),  # before a container's removal, whose name may hold slashes
         *containers.routes(orders),
         *container_stats.routes(watching),
         *container_files.routes(Filesystems(life)),
@@ -244,7 +258,7 @@ async def _build(config: DaemonConfig, database: Database) -> House:
         *registries.routes(puller),
         *images.routes(store, puller),
         *networks.routes(nets, Connections(life)),
-        *build_routes(building.builder, building.contexts, building.sessions, building.collector, events_hub.emit),
+        *building.routes(),
         *volumes.routes(vols, VolumeContents(vols, rooms.run_job)),
         *debug.routes(),
         *absent.routes(),
@@ -320,7 +334,7 @@ def _settings(config: DaemonConfig) -> Settings:
         machine=Machine.here(features),
         runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
         cdi_directories=tuple(config.cdi_spec_dirs or cdi.DIRECTORIES),
-        apparmor_profile=apparmor.install(),
+        apparmor_profile=apparmor.install(config.exec_root),
         restart_on_unhealthy=config.restart_on_unhealthy,
         remap=remapping.find(config.userns_remap) if config.userns_remap else None,
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),

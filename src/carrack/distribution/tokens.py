@@ -77,8 +77,10 @@ class Tokens:
             value, seconds = credentials.basic, 3600
         else:
             raise Unauthorized(f"{endpoint.host}: unauthorized, and no way to authenticate is offered")
+        now = time.monotonic()
         with self._lock:
-            self._kept[endpoint.url, scope, credentials] = (value, time.monotonic() + seconds - _MARGIN_SECONDS)
+            self._kept = {key: (kept, until) for key, (kept, until) in self._kept.items() if now < until}
+            self._kept[endpoint.url, scope, credentials] = (value, now + seconds - _MARGIN_SECONDS)
         return value
 
     def _bearer(self, endpoint: Endpoint, challenge: Challenge, scope: str, credentials: Credentials) -> tuple[str, float]:

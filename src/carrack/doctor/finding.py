@@ -40,7 +40,7 @@ def tried(trial: Callable[[], object]) -> str:
             os.close(reading)
             trial()
             os.write(writing, b"+")
-        except BaseException as error:  # whatever it is, the parent is told
+        except BaseException as error:  # whatever it is, the parent is told  # noqa: BLE001
             os.write(writing, (str(error) or type(error).__name__).encode()[:4000])
         os._exit(0)
     os.close(writing)

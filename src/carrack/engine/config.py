@@ -253,6 +253,8 @@ class HostConfig(Resources):
     masked_paths: list[str] | None = None
     readonly_paths: list[str] | None = None
     init: bool | None = None
+    umask: int | None = None
+    """Of init, execs and health checks; None: the runtime's, 0022."""
 
 
 class AddressConfig(

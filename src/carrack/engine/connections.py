@@ -11,6 +11,7 @@ from carrack.engine import launch
 from carrack.engine.config import EndpointSettings
 from carrack.engine.container import Container
 from carrack.engine.lifecycle import Lifecycle
+from carrack.engine.open_init import open_init
 from carrack.engine.state import LIVE
 from carrack.engine.threads import in_thread
 from carrack.errors import Conflict, Forbidden, InvalidParameter
@@ -83,13 +84,15 @@ class Connections:
         networks = self._rooms.networks
         endpoint = networks.allocate(network, container.id, launch.wish(container, settings))
         try:
-            namespace = _namespace(container)
-            if namespace is None:
-                raise Conflict(f"container {container.id} is not running")
             try:
-                networks.plug(endpoint, namespace)
+                namespace, pidfd = open_init(container)
+            except OSError:
+                raise Conflict(f"container {container.id} is not running") from None
+            try:
+                networks.plug(endpoint, namespace, pidfd=pidfd)
             finally:
                 os.close(namespace)
+                os.close(pidfd)
         except BaseException:
             networks.release(container.id, endpoint.id)
             raise

@@ -68,25 +68,36 @@ class Health:
 
     async def _run(self, container: Container, command: list[str], timeout_seconds: float) -> HealthResult | None:
         """One run; None when the container has ended meanwhile."""
-        ours, theirs = socket.socketpair()
         session = ExecSession(names.new_id(), container.id, ExecConfig(cmd=command, attach_stdout=True, attach_stderr=True))
         start = _now()
-        reader, writer = await asyncio.open_connection(sock=ours)
         try:
-            with theirs:
-                theirs.setblocking(False)
-                await self._execs.run_quietly(container, session, ExecStartOptions(), (theirs.fileno(), b"", True))
-            output = await asyncio.wait_for(_read_frames(reader), timeout_seconds)
-            code = await asyncio.wait_for(self._execs.ended(session), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                output, code = await self._execute(container, session)
         except TimeoutError:
             await self._kill(container, session)
             return HealthResult(start, _now(), -1, f"Health check exceeded timeout ({timeout_seconds:g}s)")
-        except CarrackError as error:
+        except (CarrackError, OSError) as error:  # of the engine's side: the next probe may find it mended
             return HealthResult(start, _now(), -1, str(error)) if container.state.status is Status.RUNNING else None
         finally:
-            writer.close()
             self._execs.forget(session)
         return HealthResult(start, _now(), code, output)
+
+    async def _execute(self, container: Container, session: ExecSession) -> tuple[str, int]:
+        """What a probe says, and its exit code."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                reader, writer = await asyncio.open_connection(sock=ours)
+            except BaseException:
+                ours.close()
+                raise
+            try:
+                theirs.setblocking(False)
+                await self._execs.run_quietly(container, session, ExecStartOptions(), (theirs.fileno(), b"", True))
+                theirs.close()  # the shim has its own, whose end is the end of the output
+                return await _read_frames(reader), await self._execs.ended(session)
+            finally:
+                writer.close()
 
     async def _kill(self, container: Container, session: ExecSession) -> None:
         shim = self._life.live(container).shim

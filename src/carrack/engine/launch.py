@@ -30,7 +30,7 @@ from carrack.oci.runtime_spec import CpuLimits, Resources
 from carrack.runtime import cgroups
 from carrack.runtime.mount_options import BOUNDED, IDMAP
 from carrack.shim import foreign
-from carrack.shim.messages import ForeignRuntime, StartOrder, Wait
+from carrack.shim.messages import Checkpoint, ForeignRuntime, StartOrder, Wait
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Launch:
         return [port.socket.fileno() for port in self.held if port.socket is not None]
 
 
-def prepare(container: Container, rooms: Rooms, namespace_of: specification.Places) -> Launch:
+def prepare(container: Container, rooms: Rooms, namespace_of: specification.Places, checkpoint: Checkpoint | None = None) -> Launch:
     """Addresses, ports and files, and the order. Raises the kinds of those rooms, with everything undone."""
     launch = Launch()
     _check_shared_memory(container, rooms)
@@ -81,6 +81,7 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
             held_ports=len(launch.port_fds),
             trace=rooms.settings.trace,
             runtime=runtime,
+            checkpoint=checkpoint,
         )
     except BaseException:
         undo(container, rooms, launch)
@@ -158,6 +159,8 @@ def uses_own_network(container: Container) -> bool:
     return mode != "host" and not mode.startswith("container:")
 
 
+HOST_RESOLVER = "/etc/resolv.conf"
+BEHIND_SYSTEMDS_STUB = "/run/systemd/resolve/resolv.conf"
 _WITHOUT_ADDRESSES = ("host", "none")
 _PREDEFINED = ("bridge", *_WITHOUT_ADDRESSES)
 """Networks in which containers have no names."""
@@ -301,7 +304,7 @@ def write_resolv_conf(container: Container, rooms: Rooms, endpoints: Sequence[En
     host, settings = container.host_config, rooms.settings
     resolver = rooms.networks.resolver([rooms.networks.get(endpoint.network_id) for endpoint in endpoints])
     text = etc_files.resolv_conf(
-        _read("/etc/resolv.conf"),
+        host_resolver(host.network_mode),
         servers=[resolver] if resolver else host.dns or list(settings.dns),
         search=host.dns_search or list(settings.dns_search),
         options=host.dns_options or list(settings.dns_options),
@@ -309,6 +312,14 @@ def write_resolv_conf(container: Container, rooms: Rooms, endpoints: Sequence[En
         embedded=bool(resolver),
     )
     _write(Path(container.directory) / "resolv.conf", text)
+
+
+def host_resolver(network_mode: str) -> str:
+    """The host's resolver file: beyond its own network, that of the servers behind systemd-resolved's stub, as with Docker."""
+    text = _read(HOST_RESOLVER)
+    if network_mode != "host" and etc_files.parse_resolv_conf(text)[0] == ["127.0.0.53"]:
+        return _read(BEHIND_SYSTEMDS_STUB) or text
+    return text
 
 
 def write_hosts(container: Container, rooms: Rooms, endpoints: Sequence[Endpoint]) -> None:

@@ -30,6 +30,7 @@ from carrack.runtime import cgroups
 from carrack.shim.messages import (
     Abandon,
     Attach,
+    Checkpoint,
     Detached,
     ExecExited,
     Exited,
@@ -48,9 +49,13 @@ log = logging.getLogger("carrack.lifecycle")
 STOP_SECONDS = 10
 KILL_SECONDS = 10.0
 START_SECONDS = 60.0
+RESTORE_SECONDS = 600.0
+"""The memory of a container may have to be read from the disk."""
 SIGTERM, SIGKILL = 15, 9
 FIRST_RESTART_SECONDS = 0.1
 LONGEST_RESTART_SECONDS = 60.0
+RESTORE_SECONDS = 600.0
+"""The memory of a container may have to be read from the disk."""
 WORKS_SECONDS = 10.0
 """How long a copy into a container that has ended may go on before a new start cuts it short."""
 STEADY_SECONDS = 10.0
@@ -133,8 +138,11 @@ class Lifecycle:
 
     # ── begin ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def begin(self, container: Container, live: Live, *, explain: bool = False) -> Explanation:
-        """Start a container. On failure everything is undone, the record says why, and the error is raised.
+    async def begin(
+        self, container: Container, live: Live, *, explain: bool = False, checkpoint: Checkpoint | None = None
+    ) -> Explanation:
+        """Start a container, or have it go on from a checkpoint. On failure everything is undone, the record says why, and the
+        error is raised.
 
         With `explain` the answer has the container's own steps too.
         """
@@ -145,7 +153,8 @@ class Lifecycle:
         shim: Shim | None = None
         try:
             trace = _Trace()
-            prepared = await in_thread(launch.prepare, container, rooms, specification.Places("", namespace_of=self._init_pid))
+            places = specification.Places("", namespace_of=self._init_pid)
+            prepared = await in_thread(launch.prepare, container, rooms, places, checkpoint)
             trace.mark("addresses, ports, files")
             assert prepared.order is not None
             attached, waiting = list(live.attached), live.for_shim(auto_remove=container.host_config.auto_remove)
@@ -156,7 +165,7 @@ class Lifecycle:
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
             trace.mark("order")
             pid = await self._make_init(container, live, prepared, shim, trace)
-            started = await self._answer(shim, Go())
+            started = await self._answer(shim, Go(), START_SECONDS if checkpoint is None else RESTORE_SECONDS)
             trace.mark("go")
             if not isinstance(started, Started):
                 raise _failure(started)
@@ -180,6 +189,7 @@ class Lifecycle:
         state = container.state
         state.pid, state.exit_code, state.error, state.out_of_memory = pid, 0, "", False
         state.started_at_nanoseconds = started.started_at_nanoseconds
+        state.pipes = started.pipes
         launch.describe_endpoints(container, rooms, prepared)
         self.become(container, Status.RUNNING)
         recorded = self.rooms.table.save(container)
@@ -243,10 +253,10 @@ class Lifecycle:
             for fd in fds:
                 os.close(fd)
 
-    async def _answer(self, shim: Shim, order: Go) -> object:
+    async def _answer(self, shim: Shim, order: Go, patience_seconds: float) -> object:
         answer = shim.expect_next()
         shim.tell(order)
-        message, fds = await asyncio.wait_for(answer, START_SECONDS)
+        message, fds = await asyncio.wait_for(answer, patience_seconds)
         for fd in fds:
             os.close(fd)
         return message
@@ -362,22 +372,36 @@ class Lifecycle:
         return True
 
     async def take_away(self, container: Container, live: Live, *, volumes: bool) -> None:
-        """Remove a container that has no process: layer, directory, anonymous volumes if asked, record; answer those who wait."""
+        """Remove a container that has no process: layer, directory, anonymous volumes if asked, record; answer those who wait.
+
+        One that cannot be removed is dead, until another removal (or the next daemon's) succeeds; those who wait are answered.
+        """
         container.state.status = follow(container.state.status, Status.REMOVING, container.id)
         await live.without_works(0)
-        await in_thread(self._demolish, container, volumes)
+        try:
+            await in_thread(self._demolish, container, volumes)
+        except CarrackError as error:
+            container.state.error = str(error)
+            self.become(container, Status.DEAD)
+            self._part(container, live, Forget(removed=True))
+            raise
         for other in self.rooms.table:
             if container.id in other.links.values():
                 other.links = {alias: identity for alias, identity in other.links.items() if identity != container.id}
                 self.rooms.table.save(other)
         await asyncio.wrap_future(self.rooms.table.remove(container))
         live.drop_attached()
-        self._answer_waiting(container, live, lambda condition: True)
-        if live.shim is not None:
-            live.shim.dismiss(Forget(removed=True))
-            live.shim = None
+        self._part(container, live, Forget(removed=True))
         self._lives.pop(container.id, None)
         self.tell(container, "destroy")
+
+    def _part(self, container: Container, live: Live, order: Forget) -> None:
+        """Let the shim go, which answers those who wait with it; of those who wait with us, all when the container is removed."""
+        if order.removed:
+            self._answer_waiting(container, live, lambda condition: True)
+        if live.shim is not None:
+            live.shim.dismiss(order)
+            live.shim = None
 
     def _demolish(self, container: Container, volumes: bool) -> None:
         rooms = self.rooms
@@ -460,25 +484,34 @@ class Lifecycle:
             for listener in self.on_ended:
                 listener(container, live)
             self.tell(container, "die", {"execDuration": str(ran_nanoseconds // 10**9), "exitCode": str(exited.exit_code)})
-            await in_thread(self.rooms.networks.release, container.id)
-            self._tell_networks(container, "disconnect")
+            await self._leave_networks(container)
             self._tell_volumes(container, "unmount")
             launch.clear_endpoints(container)
             if container.host_config.auto_remove and not again:
                 container.state.status = follow(state.status, Status.EXITED, container.id)
-                await self.take_away(container, live, volumes=True)
+                try:
+                    await self.take_away(container, live, volumes=True)
+                except CarrackError as error:  # it is dead, and says why
+                    log.error("container %s cannot be removed: %s", container.id[:12], error)
                 return
             self.become(container, Status.RESTARTING if again else Status.EXITED)
             if again:
                 _plan_restart(container, ran_nanoseconds / 1e9)
             await asyncio.wrap_future(self.rooms.table.save(container))
-            if live.shim is not None:
-                live.shim.dismiss(Forget())
-                live.shim = None
+            self._part(container, live, Forget())
             if again:
                 self.restart_later(container, live)
         finally:
             live.settled.set()
+
+    async def _leave_networks(self, container: Container) -> None:
+        """Give addresses and ports back. What the kernel does not let go must not keep the end from being recorded; the next daemon
+        finds it."""
+        try:
+            await in_thread(self.rooms.networks.release, container.id)
+        except (CarrackError, OSError) as error:
+            log.error("container %s has ended, and not left its networks: %s", container.id[:12], error)
+        self._tell_networks(container, "disconnect")
 
     def restart_later(self, container: Container, live: Live) -> None:
         """Begin a container again when that is due, be it that an earlier daemon planned it."""

@@ -156,7 +156,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 def _moment(containers: list[Container], ref: str) -> int:
     bare = ref.removeprefix("/")
     for container in containers:
-        if container.name == bare or container.id == bare or (len(bare) >= 4 and container.id.startswith(bare)):
+        if bare in (container.name, container.id) or (len(bare) >= 4 and container.id.startswith(bare)):
             return container.created_at_nanoseconds
     raise NotFound(f"No such container: {ref}")
 

@@ -37,20 +37,17 @@ class Number:
 
     clone = 220 if _ARM else 56
     pivot_root = 41 if _ARM else 155
-    execveat = 281 if _ARM else 322
     capget = 90 if _ARM else 125
     capset = 91 if _ARM else 126
     keyctl = 219 if _ARM else 250
     seccomp = 277 if _ARM else 317
     bpf = 280 if _ARM else 321
-    sched_setattr = 274 if _ARM else 314
     pidfd_send_signal = 424
     open_tree = 428
     move_mount = 429
     fsopen = 430
     fsconfig = 431
     fsmount = 432
-    fspick = 433
     clone3 = 435
     close_range = 436
     openat2 = 437

@@ -51,7 +51,6 @@ _FSOPEN_CLOEXEC = 1
 _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
-_FSCONFIG_SET_FD = 5
 _FSCONFIG_CREATE = 6
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _MOVE_MOUNT_T_EMPTY_PATH = 0x40
@@ -108,10 +107,6 @@ def configure(context_fd: int, key: str, value: str | None = None) -> None:
         result = _fsconfig(context_fd, _FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0)
     if result < 0:
         raise failure(f"{key}={value}" if value is not None else key)
-
-
-def configure_descriptor(context_fd: int, key: str, fd: int) -> None:
-    check(_fsconfig(context_fd, _FSCONFIG_SET_FD, key.encode(), None, fd), key)
 
 
 def make_mount(context_fd: int, attributes: int = 0) -> int:

@@ -24,24 +24,27 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import Literal
+from typing import Literal, Self
+
+from carrack.kernel.reports import allow_backlog, drain
 
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
 
-NEW_LINK, DELETE_LINK, GET_LINK, SET_LINK = 16, 17, 18, 19
+NEW_LINK, DELETE_LINK, GET_LINK = 16, 17, 18
 NEW_ADDRESS, DELETE_ADDRESS, GET_ADDRESS = 20, 21, 22
-NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
-NEW_NEIGHBOUR = 28
+NEW_ROUTE, GET_ROUTE = 24, 26
 GROUP_LINK = 1  # RTMGRP_LINK
 
 _REQUEST, _ACK, _DUMP = 0x001, 0x004, 0x300
 _EXCLUSIVE, _CREATE, _REPLACE = 0x200, 0x400, 0x100
-_ERROR, _DONE, _OVERRUN = 2, 3, 4
+_ERROR, _DONE = 2, 3
+_DUMP_INTERRUPTED = 0x10
+_DUMP_TRIES = 10
+"""How often a list is asked for that changes while it is told; the last one is taken as it is."""
 _CAPPED, _ACK_TLVS = 0x100, 0x200
 _NESTED = 0x8000
 _SOL_NETLINK, _EXT_ACK, _STRICT = 270, 11, 12
-_SO_RCVBUFFORCE, _BACKLOG_BYTES = 33, 8 << 20
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _AF_UNSPECIFIED = 0
 
@@ -49,7 +52,6 @@ _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBi")
 _ROUTE = struct.Struct("=BBBBBBBBI")
-_NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _ATTRIBUTE = struct.Struct("=HH")
 _U32 = struct.Struct("=I")
 
@@ -212,7 +214,7 @@ class Netlink:
     def close(self) -> None:
         self._socket.close()
 
-    def __enter__(self) -> Netlink:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -221,22 +223,29 @@ class Netlink:
     def request(self, kind: int, flags: int, payload: bytes, subject: str = "") -> list[bytes]:
         """Send one message; return the payloads of what is answered. Raises OSError; `subject` is named in it."""
         with self._turn:
-            self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-            header = _HEADER.pack(16 + len(payload), kind, flags | _REQUEST | _ACK, self._sequence, 0)
-            self._socket.send(header + payload)
-            return self._answers(subject)
+            for _ in range(_DUMP_TRIES):
+                self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+                header = _HEADER.pack(16 + len(payload), kind, flags | _REQUEST | _ACK, self._sequence, 0)
+                self._socket.send(header + payload)
+                answers, consistent = self._answers(subject)
+                if consistent:
+                    break
+            return answers
 
-    def _answers(self, subject: str) -> list[bytes]:
+    def _answers(self, subject: str) -> tuple[list[bytes], bool]:
+        """The payloads, and whether nothing changed while the kernel listed them: else some may be missing (NLM_F_DUMP_INTR)."""
         answers: list[bytes] = []
+        consistent = True
         while True:
             for kind, flags, sequence, payload in _messages(self._socket.recv(1 << 18)):
                 if sequence != self._sequence:
                     continue  # the rest of an earlier request that was interrupted
                 if kind == _ERROR:
                     _raise_if_failed(payload, flags, subject)
-                    return answers
+                    return answers, consistent
+                consistent = consistent and not flags & _DUMP_INTERRUPTED
                 if kind == _DONE:
-                    return answers
+                    return answers, consistent
                 answers.append(payload)
 
     # ── links ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -393,15 +402,11 @@ class Netlink:
                 found.append((owner, IPv6Interface((raw, length))))
         return found
 
-    # ── routes and neighbours ──────────────────────────────────────────────────────────────────────────────────────────
+    # ── routes ──────────────────────────────────────────────────────────────────────────────────────────
 
     def add_route(self, destination: Prefix, *, gateway: Address | None = None, index: int = 0, priority: int = 0) -> None:
         """Add a route to the main table, or change the one with the same destination and priority."""
         self.request(NEW_ROUTE, _CREATE | _REPLACE, _route(destination, gateway, index, priority), str(destination))
-
-    def delete_route(self, destination: Prefix, *, gateway: Address | None = None, index: int = 0) -> None:
-        """Remove a route from the main table. OSError (ESRCH) when there is none such."""
-        self.request(DELETE_ROUTE, 0, _route(destination, gateway, index, 0), str(destination))
 
     def routes(self) -> list[Route]:
         """The unicast routes of the main table, IPv4 and IPv6."""
@@ -410,12 +415,6 @@ class Netlink:
             header = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
             found += [_route_from(answer) for answer in self.request(GET_ROUTE, _DUMP, header)]
         return [route for route in found if route is not None]
-
-    def add_neighbour(self, index: int, address: Address, mac: str) -> None:
-        """Fix a neighbour's link-layer address (ip neigh replace … nud permanent)."""
-        header = _NEIGHBOUR.pack(_family(address), index, 0x80, 0, 0)
-        payload = header + _attribute(1, address.packed) + _attribute(2, _mac(mac))
-        self.request(NEW_NEIGHBOUR, _CREATE | _REPLACE, payload, str(address))
 
 
 class LinkMonitor:
@@ -445,31 +444,6 @@ class LinkMonitor:
 
     def close(self) -> None:
         self._socket.close()
-
-
-def allow_backlog(listener: socket.socket) -> None:
-    """Let many reports wait while the listener is busy."""
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BACKLOG_BYTES)
-    except PermissionError:
-        pass  # fewer fit; a loss is noticed
-
-
-def drain(listener: socket.socket) -> tuple[list[bytes], bool]:
-    """Everything that waits on a non-blocking netlink socket, and whether reports were lost.
-
-    A loss (ENOBUFS) is told once, and goes on silently until the queue has been empty: only a look after that sees everything.
-    """
-    datagrams, lost = [], False
-    while True:
-        try:
-            datagrams.append(listener.recv(1 << 18))
-        except BlockingIOError:
-            return datagrams, lost
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            lost = True
 
 
 def _raise_if_failed(payload: bytes, flags: int, subject: str) -> None:

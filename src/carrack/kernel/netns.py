@@ -33,7 +33,7 @@ class _Visit(threading.Thread, Generic[T]):
         try:
             self._enter()
             self.result = self._action()
-        except BaseException as error:  # the root of a task: the one who waits for it gets the exception
+        except BaseException as error:  # the root of a task: the one who waits for it gets the exception  # noqa: BLE001
             self.error = error
 
 

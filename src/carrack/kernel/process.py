@@ -1,4 +1,4 @@
-"""Processes: clone3 with namespaces, pidfds, exec by descriptor, prctl, and what a process may change of itself.
+"""Processes: clone3 with namespaces, pidfds, prctl, and what a process may change of itself.
 
 `fork_into` is the one place that forks by a raw system call. It runs between the interpreter's own before-fork and after-fork
 steps, so that locks and thread state are right in the child, and refuses to run beside other threads.
@@ -39,7 +39,6 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 
 _CLOSE_RANGE_CLOEXEC = 4
-_AT_EMPTY_PATH = 0x1000
 
 
 class _CloneArguments(ctypes.Structure):
@@ -94,7 +93,6 @@ _setdomainname = libc["setdomainname"]
 _setdomainname.argtypes = (c_char_p, ctypes.c_size_t)
 _close_range = declare(Number.close_range, c_uint, c_uint, c_uint)
 _pidfd_send_signal = declare(Number.pidfd_send_signal, c_int, c_int, c_void_p, c_uint)
-_execveat = declare(Number.execveat, c_int, c_char_p, c_void_p, c_void_p, c_int)
 
 
 class SharedNumber:
@@ -196,13 +194,6 @@ def close_all_but(keep: tuple[int, ...]) -> None:
 def close_on_exec_from(first: int) -> None:
     """Mark every descriptor from `first` on to be closed by exec."""
     check(_close_range(first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC), "close_range")
-
-
-def execute_descriptor(fd: int, arguments: list[bytes], environment: list[bytes]) -> None:
-    """Replace this process by the program open as `fd` (execveat(2), AT_EMPTY_PATH). Returns only by an exception."""
-    argv = (c_char_p * (len(arguments) + 1))(*arguments, None)
-    envp = (c_char_p * (len(environment) + 1))(*environment, None)
-    check(_execveat(fd, b"", ctypes.addressof(argv), ctypes.addressof(envp), _AT_EMPTY_PATH), "execveat")
 
 
 def set_parent_death_signal(signal: int) -> None:

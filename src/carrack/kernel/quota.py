@@ -55,13 +55,6 @@ def limit(fd: int, project: int, size_bytes: int) -> None:
     _call(fd, _SET_QUOTA, project, _Limits(hard_blocks=-(-size_bytes // _BLOCK_BYTES), valid=_BLOCK_LIMITS))
 
 
-def used_bytes(fd: int, project: int) -> int:
-    """What a project takes. Raises OSError."""
-    limits = _Limits()
-    _call(fd, _GET_QUOTA, project, limits)
-    return int(limits.space_bytes)
-
-
 def project_of(directory_fd: int) -> int:
     """The project a directory belongs to; 0: none. Raises OSError where the file system has no such attribute."""
     return _attributes(directory_fd)[3]

@@ -9,7 +9,7 @@ import ctypes
 import os
 from collections.abc import Sequence
 from ctypes import c_int, c_uint, c_uint16, c_uint32, c_uint64
-from typing import Any
+from typing import Any, Self
 
 from carrack.kernel.libc import Number, c_char_p, c_void_p, check, declare
 
@@ -95,7 +95,7 @@ class Filter:
         self._set(_ATTRIBUTE_NO_NEW_PRIVILEGES, 0)
         self._set(_ATTRIBUTE_OPTIMIZE, 2)  # a binary tree: an old library without it is fine
 
-    def __enter__(self) -> Filter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

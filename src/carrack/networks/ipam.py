@@ -25,7 +25,6 @@ from carrack.networks.options import AddressPool
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
 
-ULA = ip_network("fd00::/8")
 NO_MORE_SUBNETS = "all predefined address pools have been fully subnetted"
 
 

@@ -7,7 +7,6 @@ defaults, not policy of our own.
 from __future__ import annotations
 
 from carrack.oci.runtime_spec import Capabilities, DeviceRule, Linux, Namespace, SpecMount
-from carrack.runtime import capabilities
 
 DEFAULT_SHM_BYTES = 64 << 20
 
@@ -88,7 +87,3 @@ def linux(*, privileged: bool = False, cgroup_namespace: bool = False, cpus: int
         masked_paths=() if privileged else masked_paths(cpus),
         readonly_paths=() if privileged else READONLY_PATHS,
     )
-
-
-def default_capabilities() -> tuple[str, ...]:
-    return capabilities.DEFAULT

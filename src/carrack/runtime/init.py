@@ -93,7 +93,7 @@ def run(order: InitOrder) -> NoReturn:
         _tell(order, NO_USER if isinstance(error, CarrackError) else FAILED, text)
     except OSError as error:
         _tell(order, FAILED, f"{error.filename or 'init'}: {words(error)}")
-    except BaseException as error:  # the process's root: whatever it was is told, then the process ends
+    except BaseException as error:  # the process's root: whatever it was is told, then the process ends  # noqa: BLE001
         _tell(order, FAILED, f"init: {type(error).__name__}: {error}")
     finally:
         os._exit(1)

@@ -117,11 +117,6 @@ def _notifies(profile: Seccomp) -> bool:
     return bool(rules) or bool(profile.listener_path)
 
 
-def asks_listener(compiled: bytes) -> bool:
-    """Whether `load` will return a listener's descriptor."""
-    return bool(compiled) and bool(struct.unpack_from("<I", compiled)[0] & NEW_LISTENER)
-
-
 def load(compiled: bytes) -> int:
     """Put the bytes of `compile` in force for this process. Returns the listener's descriptor, when the profile has one, else 0."""
     return seccomp.load(compiled[4:], struct.unpack_from("<I", compiled)[0])

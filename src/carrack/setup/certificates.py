@@ -144,7 +144,7 @@ def _will_do(found: _Signed, ca: _Signed | None, names: Sequence[x509.GeneralNam
     if ca is not None:
         try:
             found.certificate.verify_directly_issued_by(ca.certificate)
-        except Exception:  # whatever is wrong with the signature: it will not do
+        except Exception:  # whatever is wrong with the signature: it will not do  # noqa: BLE001
             return False
     if not names:
         return True

@@ -85,6 +85,11 @@ def build(source: Source, *, wheels: Path | None = None) -> Path:
     return target
 
 
+def built_at(tree: Path) -> float:
+    """When a tree was completed, in seconds of the epoch."""
+    return (tree / _COMPLETE).stat().st_mtime
+
+
 def _fill(target: Path, source: Source, wheels: Path | None) -> None:
     record = "\n".join(source.requirements) + "\n--\n" + "\n".join(source.constraints) + "\n"
     twin = _with_the_same_libraries(target, record)
@@ -122,7 +127,7 @@ def _with_the_same_libraries(target: Path, record: str) -> Path | None:
 def _share(theirs: Path, ours: Path) -> None:
     """An upgrade that changes no library takes no time and no room: nobody writes to these files, so two trees may have them."""
     for path in theirs.iterdir():
-        if path.name == "carrack" or path.name == _REQUIREMENTS:
+        if path.name in ("carrack", _REQUIREMENTS):
             continue
         if path.is_dir():
             shutil.copytree(path, ours / path.name, copy_function=os.link, symlinks=True)

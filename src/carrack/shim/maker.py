@@ -19,6 +19,7 @@ import msgspec
 
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import process as kernel_process
+from carrack.kernel.loop import Loop
 from carrack.runtime import cgroups, hooks
 from carrack.runtime.create import Creation, StartFailed, Stdio, create
 from carrack.runtime.creation import remove_cgroup
@@ -29,15 +30,17 @@ from carrack.shim.foreign import ForeignCreation
 from carrack.shim.guests import Guests
 from carrack.shim.handover import Container, Running
 from carrack.shim.logs.writer import open_log
-from carrack.shim.loop import Loop
 from carrack.shim.messages import Message, StartOrder, WorkerJob
 from carrack.shim.pipes import Pipes, make_pipes
+from carrack.shim.restoration import Restoration
 from carrack.shim.shim_order import ShimOrder, shim_orders
 
 TAKEN_BACK = "the start was taken back"
 DEATH_SECONDS = 10.0
 INHERITS = b"+"
 """In front of a container's name: the shim is to adopt the processes that lose their parent."""
+BESIDE = b"&"
+"""In front of a pid: a child of the shim that has helped to make the container and has ended, to be reaped."""
 
 
 class TakenBack(Exception):
@@ -133,11 +136,13 @@ def _serve(order: StartOrder, fds: list[int], shim: _socket.socket, wake: select
     except OSError as error:
         making.undo()
         _tell_failure(order, fds, _failed(f"failed to create task for container: {error}", SystemFailure.__name__))
-    except Exception as error:  # the process's root: say it, and end
+    except Exception as error:  # the process's root: say it, and end  # noqa: BLE001
         making.undo()
         _tell_failure(order, fds, _failed(f"{type(error).__name__}: {error}", SystemFailure.__name__))
     else:
         _watch(wake, order, fds, container)
+        if making.helper_pid:
+            shim.send(BESIDE + str(making.helper_pid).encode())
         handover.send(shim, container)
 
 
@@ -160,7 +165,9 @@ class _Making:
         self._daemon = _socket.socket(fileno=os.dup(conversation_fd))
         self._early: list[tuple[bytes, list[int]]] = []
         self._told_to_go = False
-        self._creation: Creation | ForeignCreation | None = None
+        self._creation: Creation | ForeignCreation | Restoration | None = None
+        self.helper_pid = 0
+        """A child of the shim that is none of the container, and has ended."""
         self._init_fd = -1
         self._pipes: Pipes | None = None
         self._tenancy_fd = -1
@@ -190,7 +197,9 @@ class _Making:
         creation.go()
         _after_start(order, creation.pid)
         started_at = time.time_ns()
-        self._tell(messages.Started(started_at, tuple(creation.warnings[told:]), tuple(creation.trace) if order.trace else ()))
+        trace = tuple(creation.trace) if order.trace else ()
+        pipes = self._pipes.inodes() if self._pipes is not None else ()
+        self._tell(messages.Started(started_at, tuple(creation.warnings[told:]), trace, pipes))
         return self._container(creation, started_at, memory_fd, self._listening)
 
     def undo(self) -> None:
@@ -207,7 +216,7 @@ class _Making:
         for _, fds in self._early:
             wire.close_all(fds)
 
-    def _create(self) -> Creation | ForeignCreation:
+    def _create(self) -> Creation | ForeignCreation | Restoration:
         order = self._order
         spec = order.spec
         console = spec.process is not None and spec.process.terminal
@@ -215,7 +224,14 @@ class _Making:
         if pipes:
             self._give_pipes(pipes)
         stdio = pipes.stdio if pipes else None
-        creation = ForeignCreation(order, order.runtime, stdio) if order.runtime else self._create_here(stdio, console)
+        creation: Creation | ForeignCreation | Restoration
+        if order.checkpoint is not None:
+            creation = restored = Restoration(order, order.checkpoint, stdio)
+            self.helper_pid = restored.criu_pid
+        elif order.runtime is not None:
+            creation = ForeignCreation(order, order.runtime, stdio)
+        else:
+            creation = self._create_here(stdio, console)
         if pipes:
             pipes.close_process_ends()
         return creation
@@ -259,7 +275,7 @@ class _Making:
         )
 
     def _container(
-        self, creation: Creation | ForeignCreation, started_at: int, memory_fd: int, listening: _socket.socket
+        self, creation: Creation | ForeignCreation | Restoration, started_at: int, memory_fd: int, listening: _socket.socket
     ) -> Container:
         pipes, linux = self._pipes, self._order.spec.linux
         running = Running(

@@ -42,6 +42,8 @@ def serve(order_fd: int, fds: list[int], orderer: _socket.socket, title_area: tu
     if not ours.recv(1, _socket.MSG_PEEK):
         return _nothing_runs(pid, order_fd, fds)
     os.waitpid(pid, 0)
+    if ours.recv(1, _socket.MSG_PEEK) == maker.BESIDE:
+        os.waitpid(int(ours.recv(_NAME_BYTES)[1:]), 0)
     _sleep(wake, fds)
     payload, given = wire.receive_packet(ours)
     ours.close()

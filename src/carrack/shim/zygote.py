@@ -18,10 +18,10 @@ from typing import NoReturn
 from carrack.errors import SystemFailure
 from carrack.kernel import memory, title
 from carrack.kernel import process as kernel_process
+from carrack.kernel.loop import READ, Loop
 from carrack.shim import everything, open_files, sleeper, wire
 from carrack.shim.errand import serve_order
 from carrack.shim.listener import Listener
-from carrack.shim.loop import READ, Loop
 from carrack.shim.messages import Greeting, Leave
 
 READY = b"+"
@@ -85,7 +85,7 @@ class Zygote:
             for fd in self._own_fds:
                 os.close(fd)
             code = serve_order(sock, payload, fds, self._title_area)
-        except Exception as error:  # the process's root: say it, and end
+        except Exception as error:  # the process's root: say it, and end  # noqa: BLE001
             os.write(2, f"carrack: {type(error).__name__}: {error}\n".encode())
         finally:
             os._exit(code)

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import isal
@@ -22,13 +23,13 @@ import carrack
 from carrack.errors import SystemFailure, Unavailable
 from carrack.kernel import lineage, mount
 from carrack.shim import messages, open_files, wire
-from carrack.shim.messages import Greeting, Leave, StartOrder
+from carrack.shim.messages import Greeting, Leave, ServeNames, StartOrder
 
 SOCKET_NAME = "zygote.sock"
 _START_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
 _reviving = threading.Lock()
-_FOLDERS = ("oci", "kernel", "archive", "runtime", "shim")
+_FOLDERS = ("oci", "kernel", "archive", "runtime", "networks", "shim")
 _BOOTSTRAP = """import sys
 sys.path[0:0] = {path!r}
 sys.modules["typing_extensions"] = None
@@ -43,6 +44,27 @@ class Zygote(NamedTuple):
 
     pid: int
     socket_path: str
+    fresh: bool = False
+    """Whether it was just made."""
+
+
+class StartingZygote:
+    """`spawn_zygote` in a thread of its own, beside what else the start of a daemon has to do: both take a processor's time."""
+
+    def __init__(self, exec_root: str) -> None:
+        self.socket_path = os.path.join(exec_root, SOCKET_NAME)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="zygote-start")
+        self._outcome = pool.submit(spawn_zygote, exec_root)
+        pool.shutdown(wait=False)
+
+    def result(self) -> Zygote:
+        """Wait for it. Raises what `spawn_zygote` raises."""
+        return self._outcome.result()
+
+    def withdraw(self) -> None:
+        """Nothing came of the start: send a zygote away that was made for it."""
+        if self._outcome.exception() is None and self._outcome.result().fresh:
+            dismiss_zygote(self.socket_path)
 
 
 def spawn_zygote(exec_root: str) -> Zygote:
@@ -62,7 +84,7 @@ def spawn_zygote(exec_root: str) -> Zygote:
     if greeting is None:
         raise SystemFailure(f"the zygote does not answer on {path}")
     lineage.send_home(greeting.pid)
-    return Zygote(greeting.pid, path)
+    return Zygote(greeting.pid, path, fresh=True)
 
 
 def connect(path: str) -> socket.socket:
@@ -140,6 +162,15 @@ def order_start(path: str, order: StartOrder, fds: tuple[int, ...]) -> None:
     """
     with connect(path) as sock:
         wire.send(sock, order, fds, sealed=True)
+
+
+def order_names(path: str, socket_path: str, listener_fd: int, conversation_fd: int) -> None:
+    """Have the names process of an instance forked: see `ServeNames`. The descriptors stay open here.
+
+    Raises Unavailable when no zygote answers, SystemFailure when no new one comes up.
+    """
+    with reach(path) as sock:
+        wire.send(sock, ServeNames(socket_path), (listener_fd, conversation_fd))
 
 
 def fingerprint() -> str:

@@ -5,8 +5,6 @@ Nothing is mounted here. The mount is made inside the container's own mount name
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from carrack.errors import Conflict, SystemFailure
 from carrack.oci.digest import Digest
 from carrack.oci.mount import Mount
@@ -48,13 +46,3 @@ class Overlay(LayerStore):
             return (Mount("bind", str(rw), options=("rbind", "rw")),)
         lower = tuple(map(str, self.directories(parent)))
         return (Mount("overlay", "overlay", options=(f"upperdir={rw}", f"workdir={work}"), lower=lower),)
-
-
-def supports_overlay(directory: Path) -> bool:
-    """Whether the kernel has overlayfs at all; whether it takes `directory` as an upper layer shows at the first mount."""
-    try:
-        return (
-            any(line.split()[-1] == "overlay" for line in Path("/proc/filesystems").read_text().splitlines()) and directory.is_dir()
-        )
-    except OSError:
-        return False

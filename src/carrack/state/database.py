@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from carrack.errors import CarrackError, DataCorrupt, SystemFailure, Unavailable
 from carrack.state.lock import DataRootLock
@@ -103,7 +103,7 @@ class Database:
         self._writer.close()
         self._lock.release()
 
-    def __enter__(self) -> Database:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

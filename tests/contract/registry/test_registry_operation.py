@@ -389,7 +389,7 @@ def test_many_clients_pushing_one_image_at_once_all_succeed(client: Client, repo
     def push() -> None:
         try:
             client.push_image(repo, "v1", "the same")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             failures.append(error)
 
     threads = [threading.Thread(target=push) for _ in range(12)]

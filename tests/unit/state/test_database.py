@@ -150,7 +150,7 @@ from carrack.state import Database, Migration
 database = Database(Path({str(tmp_path / "state.db")!r}), (Migration(1, ("CREATE TABLE things (name TEXT PRIMARY KEY) STRICT",)),))
 database.execute("INSERT INTO things VALUES ('kept')").result()
 os.kill(os.getpid(), signal.SIGKILL)
-"""
+"""  # noqa: S608
     subprocess.run([sys.executable, "-c", program], check=False)
     with Database(tmp_path / "state.db", (FIRST,)) as again:
         assert names(again) == ["kept"]

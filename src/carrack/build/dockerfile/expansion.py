@@ -52,7 +52,8 @@ class Expansion:
         try:
             text, words = reader.run("", self.keep_escapes)
         except Fault as fault:
-            raise Fault(f'failed to process "{source[:200]}": {fault.message}', fault.word or source.split("\n")[0]) from None
+            word = fault.word or source.partition("\n")[0]
+            raise Fault(f'failed to process "{source[:200]}": {fault.message}', word) from None
         return Expanded(text, tuple(words), frozenset(reader.found), frozenset(reader.missing))
 
     def word(self, source: str) -> str:

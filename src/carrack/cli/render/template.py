@@ -189,7 +189,7 @@ class _Walk:
                 if isinstance(error, (ValueError, IndexError)) and error.args
                 else f"wrong number or type of args for {node.source}"
             )
-            raise self._failure(node, f"error calling {node.source}: {text}")
+            raise self._failure(node, f"error calling {node.source}: {text}") from None
 
     def _and_or(self, word: tree.Word, arguments: list[tree.Operand], dot: Any, final: tuple[Any, ...]) -> Any:
         value: Any = MISSING
@@ -228,7 +228,7 @@ class _Walk:
             try:
                 return value.field(name)
             except KeyError:
-                raise self._failure(node, f"can't evaluate field {name} in type {value.kind}")
+                raise self._failure(node, f"can't evaluate field {name} in type {value.kind}") from None
         if isinstance(value, dict):
             if name in value:
                 return value[name]

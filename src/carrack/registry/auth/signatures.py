@@ -151,7 +151,7 @@ def _rsa(key: RSAPublicKey) -> Verify:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
 
-    by_name: dict[str, type[hashes.SHA256] | type[hashes.SHA384] | type[hashes.SHA512]] = {
+    by_name: dict[str, type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
         "256": hashes.SHA256,
         "384": hashes.SHA384,
         "512": hashes.SHA512,

@@ -6,29 +6,18 @@ Python of the command line does not have: such a command becomes itself again on
 
 from __future__ import annotations
 
-import os
-import sys
-
 from carrack.cli.failure import CommandFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_GUARD = "CARRACK_WITH_LIBRARIES"
-
 
 def need_yaml() -> None:
     """Makes sure PyYAML can be imported: else this process starts again on the Python that has it. Raises CommandFailure."""
-    try:
-        import yaml  # noqa: F401
-    except ImportError:
-        if os.environ.get(_GUARD):
-            raise CommandFailure("this command needs PyYAML, which is not installed") from None
-        from carrack.cli.programs import become
+    from carrack.cli.programs import need
 
-        os.environ[_GUARD] = "1"
-        become("carrack.cli", sys.argv[1:])
+    need("yaml", "PyYAML")
 
 
 def read_yaml(text: bytes) -> Any:
@@ -74,7 +63,7 @@ def read_yaml(text: bytes) -> Any:
     Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
     Loader.add_constructor("tag:yaml.org,2002:map", mapping)
     try:
-        return yaml.load(text, Loader=Loader)  # a SafeLoader
+        return yaml.load(text, Loader=Loader)  # a SafeLoader  # noqa: S506
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark is not None else ""
