@@ -122,8 +122,10 @@ class Containers:
         found: Mounts = []
         for source in sources:
             ref, _, mode = source.partition(":")
+            if not source:
+                raise InvalidParameter("volumes-from specification cannot be an empty string")
             if mode not in ("", "ro", "rw", "z", "Z"):
-                raise InvalidParameter(f"invalid mode for volumes-from: {mode}")
+                raise InvalidParameter(f"invalid mode: {mode}")
             try:
                 shared = self.get(ref)
             except NotFound as error:
