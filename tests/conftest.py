@@ -28,6 +28,7 @@ MARKERS = (
     "both_clients: runs with the docker command line and with carrack",
     "docker_since(major): the docker command line before that release does not offer this; carrack runs it always",
     "peer_lacks(reason): the dockerd we compare with is too old for this",
+    "law(number): attempts the breach of that law of docs/architecture.md",
     "observes(*names): API routes (`POST /x`), commands (`docker ps`) and flags (`docker run --init`) whose effect the test sees",
 )
 

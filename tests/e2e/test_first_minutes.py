@@ -49,6 +49,7 @@ def test_a_user_who_may_not(engine: Engine) -> None:
     one_sentence(run([*argv[:6], str(ROOT / "scripts/install")]), "needs root", "sudo")
 
 
+@pytest.mark.law(8)
 def test_an_old_kernel(tmp_path: Path) -> None:
     one_sentence(run(["setarch", "x86_64", "--uname-2.6", CARRACKD, *private(tmp_path)]), "Linux 5.12 or later", "2.6.")
 

@@ -90,7 +90,9 @@ class Containers:
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
         if container.state.status not in LIVE:
             raise Conflict(f"container {container.id} is not running")
-        return await in_thread(lambda: top.processes(self._life.cgroup(container).processes(), ps_args))
+        shown = await in_thread(lambda: top.processes(self._life.cgroup(container).processes(), ps_args))
+        self._life.tell(container, "top")
+        return shown
 
     # ── making and removing ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -122,8 +124,10 @@ class Containers:
         found: Mounts = []
         for source in sources:
             ref, _, mode = source.partition(":")
+            if not source:
+                raise InvalidParameter("volumes-from specification cannot be an empty string")
             if mode not in ("", "ro", "rw", "z", "Z"):
-                raise InvalidParameter(f"invalid mode for volumes-from: {mode}")
+                raise InvalidParameter(f"invalid mode: {mode}")
             try:
                 shared = self.get(ref)
             except NotFound as error:

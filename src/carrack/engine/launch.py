@@ -25,6 +25,7 @@ from carrack.engine.roots import root_of
 from carrack.engine.table import Table
 from carrack.errors import CarrackError, Conflict, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
+from carrack.oci.digest import Digest
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import CpuLimits, Resources
 from carrack.runtime import cgroups
@@ -161,7 +162,8 @@ def uses_own_network(container: Container) -> bool:
 
 HOST_RESOLVER = "/etc/resolv.conf"
 BEHIND_SYSTEMDS_STUB = "/run/systemd/resolve/resolv.conf"
-_PREDEFINED = ("bridge", "host", "none")
+_WITHOUT_ADDRESSES = ("host", "none")
+_PREDEFINED = ("bridge", *_WITHOUT_ADDRESSES)
 """Networks in which containers have no names."""
 
 
@@ -182,10 +184,14 @@ def describe_endpoint(container: Container, endpoint: Endpoint) -> None:
         settings.dns_names = list(dict.fromkeys(name for name in names if name))
 
 
-def describe_endpoints(container: Container, launch: Launch) -> None:
+def describe_endpoints(container: Container, rooms: Rooms, launch: Launch) -> None:
     """Write what came of the networks and ports into the record."""
     for endpoint in launch.endpoints:
         describe_endpoint(container, endpoint)
+    for name in _WITHOUT_ADDRESSES:
+        if (settings := container.networks.get(name)) is not None:
+            settings.network_id = rooms.networks.get(name).id
+            settings.endpoint_id = Digest.of(f"{container.id} {name}".encode()).encoded
     bound = {(port.container_port, port.protocol) for port in launch.held}
     container.ports = [PublishedPort(port.container_port, port.protocol, port.host_ip, port.host_port) for port in launch.held]
     container.ports += [

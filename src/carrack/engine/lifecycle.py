@@ -190,12 +190,11 @@ class Lifecycle:
         state.pid, state.exit_code, state.error, state.out_of_memory = pid, 0, "", False
         state.started_at_nanoseconds = started.started_at_nanoseconds
         state.pipes = started.pipes
-        launch.describe_endpoints(container, prepared)
+        launch.describe_endpoints(container, rooms, prepared)
         self.become(container, Status.RUNNING)
         recorded = self.rooms.table.save(container)
         self._tell_volumes(container, "mount")
-        for endpoint in prepared.endpoints:
-            self.tell_network(container, "connect", endpoint.network_id, endpoint.network_name, endpoint.driver)
+        self._tell_networks(container, "connect")
         self.tell(container, "start")
         for listener in self.on_started:
             listener(container, live)
@@ -517,7 +516,7 @@ class Lifecycle:
             await in_thread(self.rooms.networks.release, container.id)
         except (CarrackError, OSError) as error:
             log.error("container %s has ended, and not left its networks: %s", container.id[:12], error)
-        self._tell_disconnected(container)
+        self._tell_networks(container, "disconnect")
 
     def restart_later(self, container: Container, live: Live) -> None:
         """Begin a container again when that is due, be it that an earlier daemon planned it."""
@@ -547,10 +546,15 @@ class Lifecycle:
         for fd in live.take_waiting(suits):
             finish(fd, last_chunk(exit_document(container)))
 
-    def _tell_disconnected(self, container: Container) -> None:
+    def _tell_networks(self, container: Container, action: str) -> None:
+        """Emit an event for each network that the container is in."""
         for name, settings in container.networks.items():
             if settings.endpoint_id:
-                self.tell_network(container, "disconnect", settings.network_id, name, "bridge" if name == "bridge" else "")
+                try:
+                    driver = self.rooms.networks.get(settings.network_id).driver
+                except NotFound:  # removed by force
+                    driver = ""
+                self.tell_network(container, action, settings.network_id, name, driver)
 
     def _tell_volumes(self, container: Container, action: str) -> None:
         for point in container.mounts:

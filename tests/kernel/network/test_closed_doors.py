@@ -67,6 +67,7 @@ def send_to_loopback(lab: Lab, box_place: int, port: int, *, patience_seconds: f
             return False
 
 
+@pytest.mark.law(4)
 def test_a_container_cannot_send_to_the_machines_loopback(lab: Lab) -> None:
     networks = lab.open()
     box = lab.start(networks, "attacker")
@@ -125,6 +126,7 @@ def test_a_flushed_ruleset_is_back_at_once_and_ports_answer(lab: Lab) -> None:
     assert until(lambda: sysctl.read("net", "ipv4", "conf", "carrack0", "route_localnet") == "1")
 
 
+@pytest.mark.law(4)
 def test_loopback_routing_is_off_while_the_table_is_put_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     networks = lab.open()
     seen: list[str] = []
@@ -443,6 +445,7 @@ def test_what_ended_while_the_daemon_was_away_is_forgotten(lab: Lab) -> None:
     assert "8080" not in lab.nft.run("list table inet carrack")
 
 
+@pytest.mark.law(7)
 def test_what_a_dead_daemon_allocated_and_never_plugged_is_forgotten(lab: Lab) -> None:
     networks = lab.open()
     networks.allocate(networks.get("bridge"), "half-made", EndpointWish())
