@@ -351,6 +351,8 @@ def _network_options(config: DaemonConfig) -> NetworkOptions:
         bip=config.bip,
         fixed_cidr=config.fixed_cidr,
         bip6=config.bip6,
+        default_gateway=config.default_gateway,
+        default_gateway_v6=config.default_gateway_v6,
         fixed_cidr_v6=config.fixed_cidr_v6,
         ipv6=config.ipv6 or config.bip6 is not None or config.fixed_cidr_v6 is not None,
         mtu=config.mtu,

@@ -225,7 +225,7 @@ def _registry_config(facts: Facts) -> RegistryConfig:
             networks.append(str(ip_network(insecure)))
         except ValueError:
             indexes[insecure] = IndexConfig(insecure, [], False, False)
-    return RegistryConfig(insecure_registry_cidrs=networks, index_configs=indexes, mirrors=mirrors or None)
+    return RegistryConfig(insecure_registry_cidrs=networks, index_configs=indexes, mirrors=mirrors)
 
 
 def _without_password(url: str) -> str:
