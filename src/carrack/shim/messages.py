@@ -137,6 +137,8 @@ class StartOrder(_Message, frozen=True, tag="start"):
     """The container ends with this conversation: a build step, which no later daemon would know."""
     runtime: ForeignRuntime | None = None
     """None: our own, in the shim itself."""
+    idle_seconds: float = 10.0
+    """How long nothing must happen before the shim sleeps: waking costs it a fork, 3 ms of a processor's time."""
     version: int = VERSION
 
 
