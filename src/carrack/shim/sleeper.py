@@ -26,16 +26,24 @@ from carrack.shim.shim_order import shim_orders
 
 _NAME_BYTES = 400
 _REHEARSALS = 20
+# Not looked up each time, and the berth is kept in names of its own: each object that is touched is a page of every shim.
+_PACKETS = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+_QUIET = os.O_CLOEXEC | os.O_NONBLOCK
+_PARKED = PARKED << 8
+"""That exit status, as wait(2) gives it."""
 
 
 def serve(order_fd: int, fds: list[int], orderer: _socket.socket, title_area: tuple[int, int]) -> int:
     """Live through one container, ordered by the StartOrder in `order_fd`; `fds` as it describes them. Returns the exit status."""
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-    berth = _berth()
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _PACKETS)
+    queue = _socket.socketpair(_socket.AF_UNIX, _PACKETS)
+    reaped = os.pipe2(_QUIET)
+    wake = select.epoll()
+    me = os.getpid()
     pid = os.fork()
     if pid == 0:
         ours.close()
-        maker.work(order_fd, fds, orderer, theirs, berth, title_area)
+        maker.work(order_fd, fds, orderer, theirs, Berth(me, queue, reaped, wake), title_area)
     theirs.close()
     orderer.close()
     container_id = ours.recv(_NAME_BYTES)
@@ -51,30 +59,25 @@ def serve(order_fd: int, fds: list[int], orderer: _socket.socket, title_area: tu
     for fd in fds:
         os.close(fd)  # they are the hand's, and then parked
     while True:
-        status = _attend(pid, berth)
-        if status != PARKED:
-            return status
-        berth.wake.poll(-1, 1)
-        berth.wake.close()
-        berth = berth._replace(wake=select.epoll())
+        status = _attend(pid, reaped)
+        if status != _PARKED:
+            return os.waitstatus_to_exitcode(status)
+        wake.poll(-1, 1)
+        wake.close()
+        wake = select.epoll()
         pid = os.fork()
         if pid == 0:
-            _be_hand(order_fd, berth)
+            _be_hand(order_fd, Berth(me, queue, reaped, wake))
 
 
-def _berth() -> Berth:
-    queue = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-    return Berth(os.getpid(), queue, os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK), select.epoll())
-
-
-def _attend(hand: int, berth: Berth) -> int:
-    """Until the hand has ended, reap who else does, and tell it. Returns its exit status."""
+def _attend(hand: int, reaped: tuple[int, int]) -> int:
+    """Until the hand has ended, reap who else does, and tell it. Returns its status, as wait(2) gives it."""
     while True:
         pid, status = os.waitpid(-1, 0)
         if pid == hand:
-            return os.waitstatus_to_exitcode(status)
+            return status
         try:
-            os.write(berth.reaped[1], REAPED.pack(pid, status))
+            os.write(reaped[1], REAPED.pack(pid, status))
         except BlockingIOError:
             pass  # thousands of orphans that nobody has asked for
 
@@ -111,19 +114,16 @@ def _nothing_runs(pid: int, order_fd: int, fds: list[int]) -> int:
 def rehearse(area: tuple[int, int], name: str) -> None:
     """In the zygote, before its first fork: what is done for the first time writes to more memory than what is done again."""
     for _ in range(_REHEARSALS):
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-        berth = _berth()
-        berth.wake.register(ours.fileno(), select.EPOLLOUT)
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _PACKETS)
+        reaped = os.pipe2(_QUIET)
+        wake = select.epoll()
+        wake.register(ours.fileno(), select.EPOLLOUT)
         theirs.send(name.encode())
         title.set_title(area, ours.recv(_NAME_BYTES).decode())
-        berth.wake.poll(-1, 1)
-        berth.wake.close()
-        berth = berth._replace(wake=select.epoll())
-        berth.wake.close()
+        wake.poll(-1, 1)
+        wake.close()
         theirs.close()
         ours.recv(1)
         ours.close()
-        for end in berth.queue:
-            end.close()
-        for fd in berth.reaped:
+        for fd in reaped:
             os.close(fd)
