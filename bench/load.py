@@ -1,7 +1,7 @@
 """What many containers and much output cost, on Carrack and on a real dockerd in one run: a table of ratios in Markdown.
 
-Streams (attached output, `logs`, `cp`), lists of many containers, and a daemon's restart beside containers that run. Every measure is
-taken on one engine and then on the other, in alternating order. As `bench.engine`, it needs root and the peer dockerd.
+Streams (attached output, `logs`, `cp`), lists of many containers, and a daemon's restart beside containers that run. Each measure
+is taken on one engine and then on the other, in alternating order. As `bench.engine`, it needs root and the peer dockerd.
 
     .venv/bin/python -m bench.load > table.md           # about five minutes
     .venv/bin/python -m bench.load --scale 0.2 --rounds 1
