@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -251,11 +252,14 @@ def test_secrets_reach_the_step_and_nothing_else(
         (("--secret", "src=/none"), "failed to stat /none"),
         (("--secret", "id=a,env=NOT_THERE"), "NOT_THERE is not set"),
         (("--secret", "id=a,color=red"), "unexpected key 'color'"),
-        (("--ssh", "default=/etc/hostname"), "no agent's socket"),
+        (("--ssh", "default=/etc/hostname"), "failed to parse /etc/hostname"),
+        (("--resource", "color=red"), "unknown resource 'color'"),
+        (("--output", "type=local,dest=..,mode=delete"), "buildx.local.delete"),
+        (("--output", "out", "--iidfile", "id"), "incompatible with image ID file"),
         (("--output", "dest=x"), "type is required"),
         (("--output", "type=local"), "dest is required"),
         (("--progress", "fancy"), "invalid progress mode"),
-        (("--call", "outline"), "--call outline is not supported"),
+        (("--call", "dance"), "--call dance is not supported"),
         (("--builder", "other"), 'no builder "other" found'),
         (("--build-context", "x"), "expected key=value"),
     ],
@@ -274,24 +278,62 @@ def test_a_flag_that_says_nothing_is_refused_by_name(carrack: CommandLine, folde
 def test_an_agent_is_lent_connection_by_connection(carrack: CommandLine, engine: Engine, folder: Path, tmp_path: Path) -> None:
     """The step finds a socket where SSH_AUTH_SOCK says; whoever speaks to it speaks to the client's agent."""
     write(folder, Dockerfile='FROM busybox\nRUN --mount=type=ssh test -S "$SSH_AUTH_SOCK" && echo began && sleep 600\n')
+    question, answer = b"\0\0\0\x01\x0b", b"\0\0\0\x05\x0c\0\0\0\0"  # which keys? none
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(tmp_path / "agent"))
         agent.listen()
         with carrack.pipes("build", "--ssh", f"default={tmp_path}/agent", str(folder)) as pipes:
-            pipes.expect("began\\n")
+            pipes.expect("began\n")
             (door,) = (engine.exec_root / "build").iterdir()
             for _ in range(3):
                 with socket.socket(socket.AF_UNIX) as step:
                     step.connect(str(door))
-                    step.sendall(b"list")
+                    step.sendall(question)
                     served, _ = agent.accept()
                     with served:
-                        assert served.recv(100) == b"list"
-                        served.sendall(b"no keys")
-                        assert step.recv(100) == b"no keys"
+                        assert served.recv(100) == question
+                        served.sendall(answer)
+                        assert step.recv(100) == answer
+                        step.sendall(b"\0\0\0\x01\x13")  # remove all keys
+                        assert step.recv(100) == b"\0\0\0\x01\x05"  # refused, and the agent has not heard of it
+                        served.setblocking(False)
+                        with pytest.raises(BlockingIOError):
+                            served.recv(100)
             pipes.signal(signal.SIGINT)
             assert pipes.wait() != 0
     until(lambda: not list((engine.exec_root / "build").iterdir()) or None, "the agent's door is gone")
+
+
+@pytest.mark.peer_lacks("it lends no agents")
+@pytest.mark.observes("docker build")
+def test_keys_from_files_are_served_by_an_agent_of_our_own(
+    carrack: CommandLine, engine: Engine, folder: Path, tmp_path: Path
+) -> None:
+    kinds = {"ed25519": 256, "ecdsa": 384, "rsa": 2048}
+    for kind, bits in kinds.items():
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-b", str(bits), "-N", "", "-f", tmp_path / kind], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", tmp_path / "locked"], check=True)
+    write(folder, Dockerfile="FROM busybox\nRUN --mount=type=ssh,id=mine echo began && sleep 600\n", message="text")
+    refused = carrack("build", "--ssh", f"mine={tmp_path}/locked", str(folder))
+    assert "passphrase" in refused.stderr
+    with carrack.pipes("build", "--ssh", f"mine={','.join(str(tmp_path / kind) for kind in kinds)}", str(folder)) as pipes:
+        pipes.expect("began\n")
+        (door,) = (engine.exec_root / "build").iterdir()
+        env = {**os.environ, "SSH_AUTH_SOCK": str(door)}
+        listed = subprocess.run(["ssh-add", "-l"], env=env, check=True, capture_output=True, text=True).stdout
+        assert [line.split()[0] for line in listed.splitlines()] == [str(bits) for bits in kinds.values()]
+        assert subprocess.run(["ssh-add", "-D"], env=env, check=False, capture_output=True).returncode != 0
+        for kind in kinds:
+            (tmp_path / kind).unlink()  # what signs is the agent, for it alone still has the key
+            public, message = tmp_path / f"{kind}.pub", folder / "message"
+            subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-f", public, "-n", "file", message], env=env, check=True)
+            (tmp_path / "signers").write_text(f"me {public.read_text()}")
+            words: list[str | Path] = ["ssh-keygen", "-q", "-Y", "verify", "-f", tmp_path / "signers", "-I", "me", "-n", "file"]
+            with message.open("rb") as text:
+                subprocess.run([*words, "-s", f"{message}.sig"], stdin=text, check=True)
+            Path(f"{message}.sig").unlink()
+        pipes.signal(signal.SIGINT)
+        assert pipes.wait() != 0
 
 
 # ── what it looks like ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -32,10 +32,13 @@ def test_exec_shares_the_containers_namespaces_and_cgroup(cli: CommandLine, host
 
 
 @pytest.mark.observes("docker exec")
-def test_exec_has_the_containers_limits_and_filter(cli: CommandLine, host: str) -> None:
-    script = "grep -E 'Cap(Eff|Bnd|Prm)|Seccomp:|NoNewPrivs' /proc/{}/status"
-    mine = cli.ok("exec", host, "sh", "-c", script.replace("{}", "self"))
-    assert mine == cli.ok("exec", host, "sh", "-c", script.replace("{}", "1"))
+def test_exec_has_the_containers_limits_and_filter(cli: CommandLine) -> None:
+    limits = ("--ulimit", "nofile=100:200", "--ulimit", "core=5", "--oom-score-adj", "300")
+    cli.ok("run", "-d", "--name", "limited", *limits, "busybox", "sleep", "1000")
+    script = "grep -E 'Cap(Eff|Bnd|Prm)|Seccomp:|NoNewPrivs' /proc/{}/status; cat /proc/{}/limits /proc/{}/oom_score_adj"
+    mine = cli.ok("exec", "limited", "sh", "-c", script.replace("{}", "self"))
+    assert "Max open files            100                  200" in mine
+    assert mine == cli.ok("exec", "limited", "sh", "-c", script.replace("{}", "1"))
 
 
 @pytest.mark.observes("docker exec --interactive")

@@ -12,6 +12,7 @@ from tests.conftest import EnginePool
 from tests.rig.archives import Entry, Recipe, docker_archive, folder, tar
 from tests.rig.engine import CommandLine, Engine, carrack_program, docker_program
 from tests.rig.leaks import settled
+from tests.rig.waiting import until
 
 pytestmark = pytest.mark.peer_lacks("20.10 knows none of these")
 
@@ -57,6 +58,9 @@ devices:
     - hookName: createContainer
       path: {hook}
       args: [hook, update]
+    - hookName: poststop
+      path: {hook}
+      args: [hook, gone]
 """
 
 
@@ -67,7 +71,7 @@ def described(engine_pool: EnginePool, tmp_path_factory: pytest.TempPathFactory)
     (folder / "clock.json").write_text(json.dumps(JSON_SPEC))
     (folder / "library").write_text("the driver's library")
     hook = folder / "hook"
-    hook.write_text("#!/bin/sh\ncat > $(dirname $0)/seen\n")
+    hook.write_text("#!/bin/sh\ncat > $(dirname $0)/part.$1 && mv $(dirname $0)/part.$1 $(dirname $0)/seen.$1\n")
     hook.chmod(0o755)
     (folder / "gpu.yaml").write_text(YAML_SPEC.format(library=folder / "library", hook=hook))
     (folder / "broken.json").write_text("{")
@@ -105,7 +109,9 @@ def test_gpus_are_those_that_cdi_describes(described: CommandLine) -> None:
     engine = described.engine
     everyone = [{"Count": -1, "Capabilities": [["gpu"]]}]
     assert cdi_container(engine, everyone, "echo $GPU; cat /usr/lib/libgpu.so") == "all\nthe driver's library"
-    assert cdi_container(engine, [{"DeviceIDs": ["1"], "Capabilities": [["gpu"]]}], "echo $GPU") == "1"
+    for device in ("1", "nvidia.com/gpu=1"):
+        assert cdi_container(engine, [{"DeviceIDs": [device], "Capabilities": [["gpu"]]}], "echo $GPU") == "1"
+    assert cdi_container(engine, [{"Driver": "nvidia.cdi", "DeviceIDs": ["1"], "Capabilities": [["gpu"]]}], "echo $GPU") == "1"
     seen = described.shell("ls -l /dev/nvidia0; head -c 1 /dev/nvidia0 | wc -c", "--gpus", "1").ok()
     assert "1,   5" in seen
     assert seen.endswith("\n1")
@@ -114,8 +120,12 @@ def test_gpus_are_those_that_cdi_describes(described: CommandLine) -> None:
 def test_hooks_of_a_device_see_the_container(described: CommandLine) -> None:
     folder = Path(json.loads(described.ok("info", "-f", "{{json .CDISpecDirs}}"))[0])
     cdi_container(described.engine, [{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=all"]}], "true")
-    state = json.loads((folder / "seen").read_text())
+    state = json.loads((folder / "seen.update").read_text())
     assert state["pid"] > 0
+    gone = folder / "seen.gone"
+    until(lambda: gone.exists() and state["id"] in gone.read_text(), "the hook after its end")
+    after = json.loads(gone.read_text())
+    assert (after["status"], after.get("pid", 0)) == ("stopped", 0)
     bundle = json.loads((Path(state["bundle"]) / "config.json").read_text())
     assert "GPU=all" in bundle["process"]["env"]
 
@@ -137,6 +147,10 @@ def test_info_lists_what_was_found(described: CommandLine) -> None:
     [
         ({"Driver": "cdi", "DeviceIDs": ["vendor.example/clock=none"]}, "unresolvable CDI devices vendor.example/clock=none"),
         ({"Count": 9, "Capabilities": [["gpu"]]}, "9 devices of nvidia.com/gpu asked for"),
+        ({"Driver": "cdi", "Count": 1}, "unexpected count in CDI device request"),
+        ({"Driver": "cdi", "Options": {"a": "b"}}, "unexpected options in CDI device request"),
+        ({"Count": 1, "DeviceIDs": ["1"], "Capabilities": [["gpu"]]}, "cannot set both Count and DeviceIDs on device request"),
+        ({"Driver": "amd", "Count": 1, "Capabilities": [["gpu"]]}, 'could not select device driver "amd"'),
         ({"Count": 1, "Capabilities": [["teapot"]]}, 'could not select device driver "" with capabilities: [[teapot]]'),
     ],
 )

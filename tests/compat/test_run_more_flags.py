@@ -348,3 +348,38 @@ def test_run_detach_keys_can_be_chosen(cli: CommandLine) -> None:
         screen.send("\x01d")
         assert screen.wait() == 0
     assert cli.ok("ps", "--format", "{{.Names}}") == "shell"
+
+
+@pytest.mark.peer_lacks("Docker 29.8")
+@pytest.mark.observes("POST /containers/create")
+def test_umask_is_that_of_the_program_of_execs_and_of_health_checks(cli: CommandLine) -> None:
+    engine = cli.engine
+    script = "umask > /tmp/health"
+    health = {"Test": ["CMD-SHELL", script], "Interval": 10**9, "StartPeriod": 0}
+
+    def made(umask: int | None, version: str = "") -> str:
+        host = {} if umask is None else {"Umask": umask}
+        body = {
+            "Image": "busybox",
+            "User": "1000",
+            "Cmd": ["sh", "-c", "umask; sleep 1000"],
+            "HostConfig": host,
+            "Healthcheck": health,
+        }
+        container: str = engine.api("POST", f"{version}/containers/create", body).json["Id"]
+        assert engine.api("POST", f"/containers/{container}/start").status == 204
+        return container
+
+    for umask, seen in ((0o77, "0077"), (0, "0000"), (None, "0022")):
+        container = made(umask)
+        until(lambda container=container: cli("logs", container).stdout.strip(), "its word")  # type: ignore[misc]
+        assert cli.ok("logs", container) == seen
+        assert cli.ok("exec", "-u", "0", container, "sh", "-c", "umask") == seen
+        until(lambda container=container: cli("exec", container, "cat", "/tmp/health").stdout.strip(), "a check")  # type: ignore[misc]
+        assert cli.ok("exec", "-u", "0", container, "cat", "/tmp/health") == seen
+        shown = engine.api("GET", f"/containers/{container}/json").json["HostConfig"]
+        assert shown.get("Umask") == umask
+        assert "Umask" not in engine.api("GET", f"/v1.55/containers/{container}/json").json["HostConfig"]
+    assert cli.ok("exec", made(0o77, "/v1.55"), "sh", "-c", "umask") == "0022"
+    refused = engine.api("POST", "/containers/create", {"Image": "busybox", "HostConfig": {"Umask": -1}})
+    assert refused.status == 400

@@ -138,16 +138,6 @@ def test_content_trust_is_off_and_cannot_be_asked_for(carrack: CommandLine) -> N
     assert "content trust is not supported" in ended.stderr
 
 
-@pytest.mark.observes("docker start --checkpoint", "docker start --checkpoint-dir")
-@pytest.mark.parametrize("flag", ["--checkpoint", "--checkpoint-dir"])
-def test_checkpoints_are_an_experiment_that_this_daemon_does_not_make(carrack: CommandLine, flag: str) -> None:
-    carrack.ok("create", "--name", "still", "busybox", "true")
-    ended = carrack("start", flag, "x", "still")
-    assert ended.code == 1
-    assert "experimental" in ended.stderr
-    assert carrack.ok("inspect", "-f", "{{.State.Status}}", "still") == "created"
-
-
 @pytest.mark.observes("POST /containers/{id}/pause", "POST /containers/{id}/unpause", "docker pause", "docker unpause")
 def test_a_paused_container_stands_still_and_goes_on(docker_cli: CommandLine) -> None:
     script = "n=0; while :; do n=$((n+1)); echo $n > /n; sleep 0.01; done"

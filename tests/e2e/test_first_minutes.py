@@ -1,6 +1,7 @@
 """What a new user may run into first: one sentence that says what to do, never a traceback. Each is provoked for real where this
 machine can (a tmpfs that is full, another user, a kernel that calls itself 2.6); an old Python is one that says it is."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -48,6 +49,7 @@ def test_a_user_who_may_not(engine: Engine) -> None:
     one_sentence(run([*argv[:6], str(ROOT / "scripts/install")]), "needs root", "sudo")
 
 
+@pytest.mark.law(8)
 def test_an_old_kernel(tmp_path: Path) -> None:
     one_sentence(run(["setarch", "x86_64", "--uname-2.6", CARRACKD, *private(tmp_path)]), "Linux 5.12 or later", "2.6.")
 
@@ -56,6 +58,14 @@ def test_an_old_kernel(tmp_path: Path) -> None:
 def test_an_old_python(module: str) -> None:
     program = f"import sys; sys.version_info = (3, 9, 2); sys.path.insert(0, {str(ROOT / 'src')!r}); import {module}"
     one_sentence(run([sys.executable, "-c", program]), "Python 3.11 or later", "3.9.2")
+
+
+def test_the_check_itself_is_one_that_an_old_python_can_read(tmp_path: Path) -> None:
+    """The one file that is read before it is in an old grammar; a real old Python is asked where there is one."""
+    ast.parse((ROOT / "src/carrack/__init__.py").read_text(), feature_version=(3, 4))
+    for python in Path("/root/.pyenv/versions").glob("3.[6-9].*/bin/python3"):
+        refused = run([str(python), "-B", "-m", "carrack.cli", "version"], env={"PYTHONPATH": str(ROOT / "src")})
+        one_sentence(refused, "carrack needs Python 3.11 or later", python.parts[-3])
 
 
 def test_an_old_python_before_the_installation(tmp_path: Path) -> None:

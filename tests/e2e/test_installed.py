@@ -13,7 +13,7 @@ from tests.rig.commands import run
 from tests.rig.engine import ROOT
 from tests.rig.vm import Vm, VmProcess
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900), pytest.mark.xdist_group("machine")]
 
 _ASIDE = (
     *("/proc", "/sys", "/tmp", "/run/systemd", "/run/udev", "/run/log", "/var/log", "/var/cache", "/var/lib/apt", "/var/lib/dpkg"),
@@ -122,8 +122,8 @@ def test_a_slice_of_systemds_is_a_parent_that_systemd_keeps(web: Vm) -> None:
     files = " ".join(f"/sys/fs/cgroup/{name}" for name in ("memory.max", "cpu.weight", "pids.max"))
     assert web.run(f"carrack exec counter cat {files}").ok().split() == [str(64 << 20), "59", "40"]
     assert web.run(f"systemctl show -p Delegate,ActiveState carrack-{identity}.scope").ok().split() == [
-        "ActiveState=active",
         "Delegate=yes",
+        "ActiveState=active",
     ]
     web.run("carrack restart -t 0 counter").ok()
     assert web.run(group).ok() == f"0::{place}/container"

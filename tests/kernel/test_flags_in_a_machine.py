@@ -16,7 +16,7 @@ from tests.conftest import Images
 from tests.rig.engine import ROOT, docker_program
 from tests.rig.vm import Vm
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(3000), pytest.mark.xdist_group("machine")]
 PATH = f"{ROOT}/.venv/bin:/opt/client:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAMS = {"PATH": PATH, "CARRACK_TEST_PATIENCE": "6"}
 MODULES = (
@@ -125,3 +125,7 @@ def test_apparmor_confines_a_container_by_default(engine_inside: Vm) -> None:
     engine_inside.run("carrack run -d --name held busybox sleep 1000", env=PROGRAMS).ok()
     assert engine_inside.run(f"carrack exec held {label}", env=PROGRAMS).ok() == "carrack-default (enforce)"
     engine_inside.run("carrack rm -f held", env=PROGRAMS).ok()
+    steps = "FROM busybox\nRUN cat /proc/self/attr/current\nRUN ! mount -t tmpfs none /tmp\n"
+    built = engine_inside.run("carrack build --progress plain --no-cache -", stdin=steps, env=PROGRAMS)
+    built.ok()
+    assert "carrack-default (enforce)" in built.stdout + built.stderr

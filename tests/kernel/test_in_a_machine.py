@@ -9,7 +9,7 @@ from tests.conftest import Images
 from tests.rig.engine import ROOT
 from tests.rig.vm import Vm
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(400), pytest.mark.xdist_group("machine")]
 PROGRAMS = {"PATH": f"{ROOT}/.venv/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 

@@ -122,7 +122,7 @@ class Carrackd(Engine):
 def _answers_names(trace: str) -> bool:
     kind, _, pid = trace.partition(" ")
     try:
-        return kind == "process" and b"carrack.networks.dns.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return kind == "process" and b"carrack-names " in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

@@ -32,10 +32,10 @@ class Authority:
         signed = self._builder(self._name, self._key).add_extension(basic, critical=True).sign(self._key, hashes.SHA256())
         self.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *, days: float = 1) -> Pair:
-        """A certificate for localhost and 127.0.0.1, good for both sides; expired when `days` is negative."""
+    def issue(self, name: str, *, days: float = 1, host: str = "localhost") -> Pair:
+        """A certificate for a host and 127.0.0.1, good for both sides; expired when `days` is negative."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
+        names = x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(ip_address("127.0.0.1"))])
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         signed = self._builder(subject, key, days).add_extension(names, critical=False).sign(self._key, hashes.SHA256())
         pair = Pair(self._folder / f"{name}.cert", self._folder / f"{name}.key")

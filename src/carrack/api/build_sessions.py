@@ -77,7 +77,7 @@ class SessionOrder(msgspec.Struct, rename="pascal"):
     annotations: dict[str, str] = {}
     no_cache_stages: list[str] = []
     allowed: list[str] = []
-    check: bool = False
+    call: str = ""
 
 
 class BuildSession:
@@ -210,7 +210,7 @@ class BuildSessions:
             annotations=order.annotations,
             no_cache=wanted.no_cache | frozenset(order.no_cache_stages),
             surroundings=replace(wanted.surroundings, allowed=wanted.surroundings.allowed | frozenset(order.allowed)),
-            check=order.check,
+            call=order.call,
         )
 
     def ended(self, remote: str) -> None:

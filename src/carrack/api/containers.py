@@ -24,7 +24,7 @@ from carrack.engine.config import CreateRequest, LogConfig, UpdateRequest
 from carrack.engine.container import Container, Created, Explanation, Processes, Pruned, Sizes
 from carrack.engine.filters import Filters
 from carrack.engine.streams import MULTIPLEXED, RAW, AttachOptions, LogOptions, Session, WaitCondition
-from carrack.errors import CarrackError, InvalidParameter, NotFound, NotImplementedHere
+from carrack.errors import CarrackError, InvalidParameter, NotFound
 from carrack.http import Reply, Request, Response, StreamResponse
 
 NO_CONTENT = Response(204)
@@ -43,7 +43,9 @@ class ContainerBackend(Protocol):
     """What the engine offers. `ref` is an id, a name, or a unique prefix of an id; NotFound when there is none."""
 
     async def create(self, name: str, request: CreateRequest, platform: str) -> Created: ...
-    async def start(self, ref: str, *, detach_keys: str = "", explain: bool = False) -> Explanation: ...
+    async def start(
+        self, ref: str, *, detach_keys: str = "", explain: bool = False, checkpoint: str = "", checkpoint_directory: str = ""
+    ) -> Explanation: ...
     async def stop(self, ref: str, *, signal: str = "", timeout_seconds: int | None = None) -> None: ...
     async def restart(self, ref: str, *, signal: str = "", timeout_seconds: int | None = None) -> None: ...
     async def kill(self, ref: str, signal: str) -> None: ...
@@ -145,10 +147,15 @@ class Orders:
             raise InvalidParameter(
                 "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
             )
-        if request.query.get("checkpoint"):
-            raise NotImplementedHere("starting from a checkpoint is not implemented by Carrack yet")
-        explain = request.query.flag("explain")  # beyond Docker: `carrack run --explain`
-        explanation = await self._backend.start(request.params["id"], detach_keys=request.query.get("detachKeys"), explain=explain)
+        query = request.query
+        explain = query.flag("explain")  # beyond Docker: `carrack run --explain`
+        explanation = await self._backend.start(
+            request.params["id"],
+            detach_keys=query.get("detachKeys"),
+            explain=explain,
+            checkpoint=query.get("checkpoint"),
+            checkpoint_directory=query.get("checkpoint-dir"),
+        )
         return reply(explanation) if explain else NO_CONTENT
 
     async def stop(self, request: Request) -> Response:

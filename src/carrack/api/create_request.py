@@ -85,6 +85,8 @@ def adapt(request: CreateRequest, version: str, *, unified_cgroups: bool = False
             raise InvalidParameter('Mount type "Image" needs API v1.48 or newer')
     if at_least(version, "1.52"):
         host.kernel_memory_tcp = 0
+    if not at_least(version, "1.56"):
+        host.umask = None
     if host.pids_limit is not None and host.pids_limit <= 0:
         host.pids_limit = None
     if host.memory_swappiness == -1:  # how the command line says that nothing was asked

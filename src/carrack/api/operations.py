@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from carrack.api.checkpoints import CheckpointRequest
 from carrack.api.exec import StartRequest
 from carrack.api.network_json import NetworkConnect, NetworkCreate, NetworkDisconnect
 from carrack.api.registries import LoginRequest
@@ -51,7 +52,7 @@ HEAD /containers/{{id}}/archive | Facts of a path in a container | path! | - | 2
 GET /containers/{{id}}/archive | A path in a container as a tar | path! | - | 200 tar, 404 error
 PUT /containers/{{id}}/archive | Put a tar's files into a container | path! noOverwriteDirNonDir:b copyUIDGID:b | tar | 200 nothing, 403 error, 404 error
 GET /containers/{{id}}/checkpoints | List checkpoints | dir | - | 200 array, 404 error
-POST /containers/{{id}}/checkpoints | Make a checkpoint | | object | 201 nothing, 404 error, 409 error
+POST /containers/{{id}}/checkpoints | Make a checkpoint | | CheckpointRequest! | 201 nothing, 404 error, 409 error, 503 error
 DELETE /containers/{{id}}/checkpoints/{{checkpoint}} | Remove a checkpoint | dir | - | 204 nothing, 404 error
 POST /containers/{{id}}/exec | Prepare one more process in a container | | ExecConfig | 201 object, 404 error, 409 error
 POST /exec/{{id}}/start | Start it | | StartRequest | 101 stream, 200 stream, 404 error, 409 error
@@ -159,7 +160,7 @@ BODIES: dict[str, type[msgspec.Struct]] = {
     kind.__name__: kind
     for kind in (
         CreateRequest, UpdateRequest, ExecConfig, StartRequest, NetworkCreate, NetworkConnect, NetworkDisconnect, VolumeCreate,
-        LoginRequest,
+        LoginRequest, CheckpointRequest,
     )
 }  # fmt: skip
 """The bodies that are documents, by the name the table has for them."""

@@ -30,7 +30,8 @@ class Product:
     version: str
     """The Docker release of the newest API version offered, with `+carrack<version>`."""
     operating_system: str = "linux"
-    experimental: bool = False
+    experimental: Callable[[], bool] = lambda: False
+    """Whether Docker's client shall offer what Docker calls experimental: checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,9 @@ class Api:
         self.routes = tuple(routes)
         self._min_version = min_version
         self._max_version = max_version
+        self._experimental = product.experimental
         self._headers = {
             "Api-Version": max_version,
-            "Docker-Experimental": "true" if product.experimental else "false",
             "Ostype": product.operating_system,
             "Server": f"Docker/{product.version} ({product.operating_system})",
         }
@@ -76,6 +77,7 @@ class Api:
     async def __call__(self, request: Request) -> Reply:
         """Answer one request; every failure becomes a status and a message."""
         request.response_headers.update(self._headers)
+        request.response_headers["Docker-Experimental"] = "true" if self._experimental() else "false"
         log.debug("%s %s", request.method, request.raw_target)
         try:
             return await self._find(request)(request)

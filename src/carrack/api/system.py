@@ -76,7 +76,7 @@ def version_json(about: VersionInformation, product: Product, min_version: str, 
     components = fields.pop("Components")
     fields.pop("Version")
     bounds = {"ApiVersion": max_version, "MinAPIVersion": min_version}
-    experimental = {"Experimental": str(product.experimental).lower()}
+    experimental = {"Experimental": str(product.experimental()).lower()}
     details = {**bounds, **experimental, **{name: value for name, value in fields.items() if value}}
     engine = {"Name": "Engine", "Version": about.version, "Details": details}
     document = {
@@ -86,7 +86,7 @@ def version_json(about: VersionInformation, product: Product, min_version: str, 
         **bounds,
         **fields,
     }
-    if product.experimental:
+    if product.experimental():
         document["Experimental"] = True
     return document
 

@@ -27,11 +27,11 @@ from carrack.build.delivery import Delivered, Delivery, Finished
 from carrack.build.dockerfile.arguments import platform_arguments
 from carrack.build.dockerfile.ignore import ignore_file_names, read_ignore_file
 from carrack.build.dockerfile.lint import lint
-from carrack.build.dockerfile.lint_rules import LintWarning, read_choice
-from carrack.build.dockerfile.stages import BuildInputs, Dockerfile, read_dockerfile
+from carrack.build.dockerfile.lint_rules import LintWarning, lint_document, read_choice
+from carrack.build.dockerfile.stages import BuildInputs, Dockerfile, Stage, read_dockerfile
 from carrack.build.plan import Plan
 from carrack.build.ports import BaseImages
-from carrack.build.progress import Built, Planned, PlannedStep, Tell, Told, Warned
+from carrack.build.progress import Answered, Built, Planned, PlannedStep, Tell, Told, Warned
 from carrack.build.request import BuildRequest
 from carrack.build.solver import Solver, VertexFailed
 from carrack.build.workshop import BuildWorkshop, Equipment
@@ -130,9 +130,11 @@ class Builder:
         platforms = request.platforms or (machine(),)
         file = _read(request, content, platforms[0])
         warnings = _lint(file)
-        file.target(request.target)
-        if request.check:
-            _warn(file, warnings, tell)
+        target = file.target(request.target)
+        if request.call:
+            if request.call == "check":
+                _warn(file, warnings, tell)
+            tell(Answered(_answer(request, file, target, content, warnings)))
             return Outcome(warnings=warnings)
         bases = Bases(self._images, self._registries, request.credentials, tell, cancel, self._keep_base, pull=request.pull)
         plans = await asyncio.gather(*(self._plan(request, content, each, bases, ignore) for each in platforms))
@@ -370,7 +372,27 @@ def _expanded_warnings(file: Dockerfile, plan: Plan) -> list[LintWarning]:
 
 def _warn(file: Dockerfile, warnings: Sequence[LintWarning], tell: Tell) -> None:
     for warning in warnings:
-        tell(Warned(warning.rule, warning.message, warning.url, file.syntax.file, warning.position.start, (warning.summary,)))
+        at = warning.position
+        source = _excerpt(file, at.start, at.end)
+        tell(Warned(warning.rule, warning.message, warning.url, file.syntax.file, at.start, (warning.summary,), at.end, source))
+
+
+def _answer(
+    request: BuildRequest, file: Dockerfile, target: Stage, content: bytes, warnings: Sequence[LintWarning]
+) -> dict[str, object]:
+    """What a method of the front end gives. Raises InvalidParameter for one that there is not."""
+    from carrack.build.dockerfile import outline
+
+    match request.call:
+        case "check":
+            return lint_document(file.syntax.file, warnings, content)
+        case "outline":
+            return outline.outline(file, target, content, request.build_arguments)
+        case "targets":
+            return outline.targets(file, content)
+        case "subrequests.describe":
+            return outline.methods()
+    raise InvalidParameter(f"unsupported request {request.call!r}: want check, outline, targets or subrequests.describe")
 
 
 def _refuse_findings(file: Dockerfile, warnings: Sequence[LintWarning]) -> None:

@@ -85,8 +85,14 @@ class VertexMiss(_Event, frozen=True, tag="miss"):
     reason: str
 
 
+class Answered(_Event, frozen=True, tag="answer"):
+    """What a method of the front end gave (``--call``), as BuildKit's document."""
+
+    document: dict[str, object]
+
+
 class Warned(_Event, frozen=True, tag="warning"):
-    """A lint warning or advice, with its place in the Dockerfile."""
+    """A lint warning or advice, with its place in the Dockerfile; `source` shows the lines around it."""
 
     rule: str
     message: str
@@ -94,6 +100,8 @@ class Warned(_Event, frozen=True, tag="warning"):
     file: str = ""
     line: int = 0
     detail: tuple[str, ...] = ()
+    last_line: int = 0
+    source: str = ""
 
 
 class Told(_Event, frozen=True, tag="told"):
@@ -119,6 +127,8 @@ class Failed(_Event, frozen=True, tag="failed"):
     vertex: str = ""
 
 
-Event = Planned | VertexStarted | VertexCompleted | VertexStatus | VertexLog | VertexMiss | Warned | Told | Built | Failed
+Event = (
+    Planned | VertexStarted | VertexCompleted | VertexStatus | VertexLog | VertexMiss | Answered | Warned | Told | Built | Failed
+)
 Tell = Callable[[Event], None]
 """Takes an event from any thread; never blocks for long."""

@@ -62,6 +62,6 @@ class BuildRequest:
     exports: tuple[Export, ...] = (Export(),)
     attestations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """``provenance`` and ``sbom``, with their attributes."""
-    check: bool = False
-    """Only lint."""
+    call: str = ""
+    """A method of the front end in place of a build: check, outline, targets, subrequests.describe."""
     annotations: Mapping[str, str] = field(default_factory=dict)

@@ -41,6 +41,25 @@ def become(module: str, arguments: list[str]) -> NoReturn:
         raise CommandFailure(f"cannot run {python}: {(error.strerror or '').lower()}") from None
 
 
+def need(module: str, library: str) -> None:
+    """Makes sure that a library can be imported: else this process starts again on the Python that has it. Raises CommandFailure.
+
+    To be called before anything was done or read.
+    """
+    from importlib import import_module
+
+    try:
+        import_module(module)
+    except ImportError:
+        if os.environ.get(_GUARD):
+            raise CommandFailure(f"this command needs {library}, which is not installed") from None
+        os.environ[_GUARD] = "1"
+        become("carrack.cli", sys.argv[1:])
+
+
+_GUARD = "CARRACK_WITH_LIBRARIES"
+
+
 def _become(module: str, *words: str) -> Callable[[Session, Parsed], None]:
     def run(session: Session, parsed: Parsed) -> None:
         session.out.flush()

@@ -59,7 +59,9 @@ def _kernel() -> tuple[int, ...]:
 
 
 def _fail(message: str) -> int:
-    sys.stderr.write(f"carrackd: {message}\n")
+    from carrack.daemon.log_lines import complain
+
+    complain(message)
     return 1
 
 

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
-import json
 import logging
 import os
 import signal
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from carrack.daemon import scope, systemd
 from carrack.daemon.config import DEFAULT_FILE, DaemonConfig
 from carrack.daemon.instance import hold_instance
 from carrack.daemon.listeners import Listener, open_listeners, open_metrics_listener
+from carrack.daemon.log_lines import formatter
 from carrack.daemon.reload import Reloads
 from carrack.daemon.tls import load_files, server_context
 from carrack.errors import SystemFailure
@@ -79,26 +79,9 @@ async def _await(work: Awaitable[None]) -> None:
 
 def _set_up_log(config: DaemonConfig) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    if config.further.log_format == "json":
-        handler.setFormatter(_JsonLines())
-    else:
-        handler.setFormatter(logging.Formatter('time="%(asctime)s" level=%(levelname)s msg="%(message)s" logger=%(name)s'))
+    handler.setFormatter(formatter(config.further.log_format))
     logging.basicConfig(level=_level(config), handlers=[handler])
-
-
-class _JsonLines(logging.Formatter):
-    """One object per line, as dockerd's `log-format: json` has them."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        document = {
-            "level": record.levelname.lower(),
-            "msg": record.getMessage(),
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
-            "logger": record.name,
-        }
-        if record.exc_info:
-            document["error"] = self.formatException(record.exc_info)
-        return json.dumps(document)
+    faulthandler.enable()  # where each thread was, when systemd's watchdog ends us by SIGABRT
 
 
 def _level(config: DaemonConfig) -> int:

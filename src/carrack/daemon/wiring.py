@@ -8,12 +8,14 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from carrack import __version__
 from carrack.api import (
     absent,
+    checkpoints,
     commit,
     container_files,
     container_stats,
@@ -39,6 +41,7 @@ from carrack.daemon import scope, slices
 from carrack.daemon.builder_on_demand import BuilderOnDemand
 from carrack.daemon.config import DaemonConfig
 from carrack.engine import apparmor, cdi, image_mounts, oci_runtimes, remapping, roots
+from carrack.engine.checkpoints import Checkpoints, Presence
 from carrack.engine.commits import Commits
 from carrack.engine.connections import Connections
 from carrack.engine.containers import Containers
@@ -188,7 +191,8 @@ async def _build(config: DaemonConfig, database: Database, zygote: StartingZygot
     store = Images(database, content, snapshots, _Unpacker(zygote.socket_path), events_hub.emit)
     await in_thread(store.recover)
     puller = Puller(store, mirrors=config.registry_mirrors, insecure=config.insecure_registries, hosts=config.registries)
-    nets = Networks(database, config.instance, _network_options(config), events_hub.emit)
+    begin_names = partial(zygote_process.order_names, zygote.socket_path)
+    nets = Networks(database, config.instance, _network_options(config), events_hub.emit, begin_names)
     await in_thread(nets.open)
     vols = await in_thread(Volumes, database, config.data_root / "volumes", events_hub.emit, trash.throw)
     rooms = Rooms(
@@ -215,10 +219,9 @@ async def _build(config: DaemonConfig, database: Database, zygote: StartingZygot
     orders = Containers(life)
     store.use_by(lambda: _uses(table))
     await restore(life, execs)
-    known = {container.id for container in table}
     await in_thread(nets.reconcile, {container.id for container in table if container.state.running})
-    await in_thread(vols.reconcile, known)
-    product = Product(f"{DOCKER_RELEASES[MAX_VERSION]}+carrack{__version__}", experimental=config.further.experimental)
+    experimental = (lambda: True) if config.further.experimental else Presence()
+    product = Product(f"{DOCKER_RELEASES[MAX_VERSION]}+carrack{__version__}", experimental=experimental)
     store.store.effort = _effort(config)
     facts = Facts(
         identity=await in_thread(identity, config.data_root),
@@ -227,7 +230,7 @@ async def _build(config: DaemonConfig, database: Database, zygote: StartingZygot
         docker_root=str(config.data_root),
         default_log_driver=config.log_driver,
         address_pools=config.default_address_pools,
-        experimental=config.further.experimental,
+        experimental=experimental,
         warnings=warnings(config.hosts, encrypted=config.tls is not False),
         **_changing_facts(config),
     )
@@ -243,6 +246,7 @@ async def _build(config: DaemonConfig, database: Database, zygote: StartingZygot
     if (config.data_root / "build").exists():
         await building.open()  # it clears away what a killed one left
     served = [
+        *checkpoints.routes(Checkpoints(life)),  # before a container's removal, whose name may hold slashes
         *containers.routes(orders),
         *container_stats.routes(watching),
         *container_files.routes(Filesystems(life)),
@@ -330,7 +334,7 @@ def _settings(config: DaemonConfig) -> Settings:
         machine=Machine.here(features),
         runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
         cdi_directories=tuple(config.cdi_spec_dirs or cdi.DIRECTORIES),
-        apparmor_profile=apparmor.install(),
+        apparmor_profile=apparmor.install(config.exec_root),
         restart_on_unhealthy=config.restart_on_unhealthy,
         remap=remapping.find(config.userns_remap) if config.userns_remap else None,
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),

@@ -12,11 +12,11 @@ import socket
 import ssl
 import threading
 from collections.abc import Generator, Iterator, Mapping
-from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from carrack import __version__
 from carrack.distribution.hosts import BELIEVING, Trust
+from carrack.distribution.proxies import proxy_for
 from carrack.errors import InvalidParameter, Unavailable
 
 CHUNK_BYTES = 1 << 20
@@ -163,6 +163,10 @@ class Transport:
         key = (parts.scheme, parts.netloc, trust)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         fields = dict(headers)
+        proxy = proxy_for("http", _name(parts)) if parts.scheme == "http" else None
+        if proxy is not None:  # it is asked itself, and so has to be told of whom (RFC 9112, 3.2.2)
+            path = f"http://{_name(parts)}{path or '/'}"
+            fields |= proxy.fields
         if length is not None:
             fields["Content-Length"] = str(length)
         elif body is None and method in ("POST", "PUT", "PATCH"):
@@ -192,7 +196,7 @@ class Transport:
             return Answer(self, key, connection, connection.getresponse(), redacted(url))
         except ssl.SSLError as error:
             connection.close()
-            raise CertificateRefused(f"{redacted(url)}: {_reason(error)}") from error
+            raise CertificateRefused(f"{redacted(url)}: {_reason(error)}{_untrusted(url, error)}") from error
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise TransportFailure(f"{redacted(url)}: {_reason(error)}{_by_way(url, error)}") from error
@@ -212,11 +216,27 @@ def redacted(url: str) -> str:
 def _by_way(url: str, error: Exception) -> str:
     """For who has to set the proxy right: which one was used, or that none was where nothing could be reached at all."""
     parts = urlsplit(url)
-    proxy = getproxies_environment().get(parts.scheme)
-    if proxy and not proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return f" (by way of the proxy {redacted(proxy if '://' in proxy else f'http://{proxy}')})"
+    proxy = proxy_for(parts.scheme, _name(parts))
+    if proxy is not None:
+        return f" (by way of the proxy {proxy.url})"
     unreachable = isinstance(error, socket.gaierror | TimeoutError) or getattr(error, "errno", 0) == errno.ENETUNREACH
     return ' (behind a proxy? say so in daemon.json: "proxies")' if unreachable else ""
+
+
+def _untrusted(url: str, error: ssl.SSLError) -> str:
+    """What to do about a certificate that no authority known here has signed: that of a company's registry, or of its proxy."""
+    if not isinstance(error, ssl.SSLCertVerificationError) or error.verify_code not in (18, 19, 20, 21):
+        return ""
+    host = _name(urlsplit(url))
+    return (
+        f" (signed by an authority of your own? put its certificate into /etc/carrack/certs.d/{host}/ca.crt, or "
+        "among this system's: update-ca-certificates)"
+    )
+
+
+def _name(parts: SplitResult) -> str:
+    """Host and port without a user."""
+    return parts.netloc.rpartition("@")[2]
 
 
 def _origin(url: str) -> tuple[str, str]:
@@ -225,17 +245,15 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def _connect(scheme: str, host: str, trust: Trust) -> http.client.HTTPConnection:
-    """A connection to be opened, through the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)."""
+    """A connection to be opened, through the proxy that the environment names."""
     name = host.rpartition("@")[2]
-    proxy = getproxies_environment().get(scheme)
-    if not proxy or proxy_bypass(name):
+    proxy = proxy_for(scheme, name)
+    if proxy is None:
         return _direct(scheme, name, trust)
-    through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    through = _direct(scheme, proxy.address, trust)
     if scheme == "https":
-        tunnel = _direct("https", through.netloc.rpartition("@")[2], trust)
-        tunnel.set_tunnel(*_host_port(name, 443))
-        return tunnel
-    return _direct("http", through.netloc.rpartition("@")[2], trust)
+        through.set_tunnel(*_host_port(name, 443), headers=proxy.fields)
+    return through
 
 
 def _direct(scheme: str, host: str, trust: Trust) -> http.client.HTTPConnection:
@@ -249,14 +267,15 @@ def _host_port(host: str, default: int) -> tuple[str, int]:
     return parts.hostname or "", parts.port or default
 
 
-_contexts: dict[tuple[Trust, tuple[int, ...]], ssl.SSLContext] = {}
+_contexts: dict[tuple[Trust, tuple[str, ...], tuple[int, ...]], ssl.SSLContext] = {}
 
 
 def _context(trust: Trust) -> ssl.SSLContext:
     """Reading certificates takes long enough to do it once for each state of the files. Raises CertificateRefused."""
-    named = [path for path in (*trust.ca, trust.client_cert, trust.client_key) if path]
+    places = (*trust.ca, trust.client_cert, trust.client_key, os.environ.get("SSL_CERT_FILE", ""))
+    named = tuple(path for path in places if path)
     try:
-        key = (trust, tuple(os.stat(path).st_mtime_ns for path in named))
+        key = (trust, named, tuple(os.stat(path).st_mtime_ns for path in named))
         context = _contexts.get(key)
         if context is None:
             context = _contexts[key] = _new_context(trust)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import tempfile
@@ -11,6 +12,7 @@ from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 from carrack.doctor.finding import Finding, Verdict, tried
+from carrack.doctor.firewalls import other_firewalls
 from carrack.errors import CarrackError
 from carrack.kernel import mount, process, seccomp
 from carrack.kernel.netlink import Netlink
@@ -98,8 +100,10 @@ def privileges() -> Iterator[Finding]:
     else:
         yield Finding("privileges", GOOD, "root, with the capabilities that containers need")
     if not effective >> _NUMBERS["SYS_RESOURCE"] & 1:
-        advice = "--ulimit above the daemon's own hard limits, and --oom-score-adj below its own, are refused by the kernel"
-        yield Finding("CAP_SYS_RESOURCE", LACKING, "not there", advice)
+        fact = "not there: --ulimit above carrackd's own hard limits, and --oom-score-adj below its own, are refused by the kernel"
+        yield Finding(
+            "CAP_SYS_RESOURCE", LACKING, fact, "to have them, start carrackd on the host itself, or give this container it"
+        )
 
 
 def namespaces() -> Iterator[Finding]:
@@ -247,31 +251,7 @@ def firewall() -> Iterator[Finding]:
         yield Finding("nftables", BAD, problem, advice)
         return
     yield Finding("nftables", GOOD, "tables, maps and address translation")
-    policy = _foreign_drop()
-    if policy:
-        advice = (
-            "carrackd lets its own networks through a running dockerd (--beside-docker, on by default); "
-            "any other firewall must accept forwarded packets of the bridges itself"
-        )
-        yield Finding("other firewalls", LACKING, policy, advice)
-
-
-def _foreign_drop() -> str:
-    """Chains of others that drop what is forwarded."""
-    try:
-        listing = Nftables().run("list chains")
-    except (CarrackError, OSError):
-        return ""
-    found, table, chain = [], "", ""
-    for line in listing.splitlines():
-        words = line.split()
-        if words[:1] == ["table"]:
-            table = f"{words[1]} {words[2]}"
-        elif words[:1] == ["chain"]:
-            chain = words[1]
-        elif "hook forward" in line and "policy drop" in line and "carrack" not in table:
-            found.append(f"{table} {chain}")
-    return f"forwarded packets are dropped by {', '.join(found)}" if found else ""
+    yield from other_firewalls()
 
 
 def forwarding() -> Finding:
@@ -342,9 +322,10 @@ def disk(data_root: Path) -> Iterator[Finding]:
 
 def limits() -> Iterator[Finding]:
     """Numbers that many containers come up against."""
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files != resource.RLIM_INFINITY and files < 65536:
-        yield Finding("open files", LACKING, f"at most {files}", "LimitNOFILE=1048576 in carrackd's unit")
+    files = _most_open_files()
+    if 0 <= files < 65536:
+        advice = "LimitNOFILE=1048576 in carrackd's unit, or ulimit -n 1048576 before carrackd is started by hand"
+        yield Finding("open files", LACKING, f"at most {files}", advice)
     wanted = {
         "/proc/sys/fs/inotify/max_user_instances": (256, "programs that watch files fail in the 128th container"),
         "/proc/sys/kernel/pid_max": (32768, "fewer processes than a few hundred containers have"),
@@ -355,6 +336,16 @@ def limits() -> Iterator[Finding]:
         name = path.removeprefix("/proc/sys/").replace("/", ".")
         if value.isdigit() and int(value) < least:
             yield Finding(name, LACKING, f"{value}: {why}", f"sysctl -w {name}={least * 8}, and in /etc/sysctl.d")
+
+
+def _most_open_files() -> int:
+    """The limit of the carrackd that runs, else of one that were started from here."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(_read("/run/carrack/carrackd.pid"))
+        for line in Path(f"/proc/{pid}/limits").read_text().splitlines():
+            if line.startswith("Max open files"):
+                return int(line.split()[4])
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 def memory() -> Finding:

@@ -7,11 +7,14 @@ host's. Docker's own is called docker-default; who asks for that gets it where d
 
 from __future__ import annotations
 
+import logging
 import subprocess
 from pathlib import Path
 
 from carrack.engine.config import HostConfig
 from carrack.engine.specification import security
+
+log = logging.getLogger("carrack.apparmor")
 
 DEFAULT = "carrack-default"
 _DOCKERS = "docker-default"
@@ -20,10 +23,13 @@ _LOADED = Path("/sys/kernel/security/apparmor/profiles")
 _PARSERS = ("/usr/sbin/apparmor_parser", "/sbin/apparmor_parser")
 _LOAD_SECONDS = 60
 
-PROFILE = """
-#include <tunables/global>
+_FOLDER = Path("/etc/apparmor.d")
+_STAMP = "apparmor"
+"""The file in the exec-root that says which text of the profile the kernel has; both go with the machine's restart."""
+
+_RULES = """
 profile carrack-default flags=(attach_disconnected,mediate_deleted) {
-  #include <abstractions/base>
+  %s
   file,
   network,
   capability,
@@ -32,20 +38,36 @@ profile carrack-default flags=(attach_disconnected,mediate_deleted) {
   signal (send, receive) peer=carrack-default,
   ptrace (read, trace, readby, tracedby) peer=carrack-default,
 
+  # what reaches the kernel's cryptography (CVE-2026-31431) and the hypervisor, by socketcall(2) too, where seccomp cannot look
+  deny network alg,
+  deny network vsock,
+
   deny mount,
   deny @{PROC}/[a-zA-Z]* w,
   deny @{PROC}/{acpi,asound,bus,driver,dynamic_debug,fs,irq,mpt,pressure,scsi,sysvipc,tty}/** w,
   deny @{PROC}/sys/[abcdefgnsuv]*/** w,
   deny @{PROC}/sys/kernel/[^s]** w,
   deny @{PROC}/sys/kernel/s[^h]** w,
-  deny @{PROC}/kcore rwkl,
-  deny @{PROC}/sysrq-trigger rwkl,
-  deny /sys/{block,bus,class,dev,devices,firmware,hypervisor,kernel,module,power}/** wkl,
-  deny /sys/fs/[^c]** wkl,
+  deny @{PROC}/kcore rwklx,
+  deny @{PROC}/sysrq-trigger rwklx,
+  deny /sys/{block,bus,class,dev,devices,firmware,hypervisor,kernel,module,power}/** wklx,
+  deny /sys/fs/[^c]** wklx,
   deny /sys/firmware/** r,
+  deny /sys/devices/virtual/powercap/** r,
   deny /sys/kernel/security/** r,
 }
 """
+
+
+def profile(folder: Path = _FOLDER) -> str:
+    """The default profile, for the AppArmor that is installed: with the parts of its own that are there.
+
+    The rules are those of version 3: since version 4 `network` no longer means sockets of this machine, which containers need.
+    """
+    lines = ["abi <abi/3.0>,"] if (folder / "abi/3.0").exists() else []
+    lines += ["#include <tunables/global>" if (folder / "tunables/global").exists() else "@{PROC}=/proc/"]
+    base = "#include <abstractions/base>" if (folder / "abstractions/base").exists() else ""
+    return "\n".join(lines) + _RULES % base
 
 
 def enabled() -> bool:
@@ -53,27 +75,42 @@ def enabled() -> bool:
     return _read(_ENABLED).startswith("Y")
 
 
-def install() -> str:
+def install(exec_root: Path) -> str:
     """Load the default profile if the kernel has AppArmor; the name of it, empty when containers go without. Blocking."""
     if not enabled():
         return ""
-    if _is_loaded(DEFAULT):
+    text, stamp = profile(), exec_root / _STAMP
+    if _is_loaded(DEFAULT) and _read(stamp) == text:
         return DEFAULT
     parser = next((path for path in _PARSERS if Path(path).exists()), "")
-    if not parser:
-        return ""
+    reason = _load(parser, text, stamp) if parser else "there is no apparmor_parser"
+    if not reason:
+        return DEFAULT
+    if _is_loaded(DEFAULT):
+        log.warning("AppArmor's default profile stays as an earlier Carrack loaded it: %s", reason)
+        return DEFAULT
+    log.warning("containers are not confined by AppArmor: %s", reason)
+    return ""
+
+
+def _load(parser: str, text: str, stamp: Path) -> str:
+    """Put the profile into the kernel; why not, or nothing."""
     try:
         loaded = subprocess.run(
             [parser, "--replace", "--skip-cache", "--quiet"],
-            input=PROFILE,
+            input=text,
             text=True,
             capture_output=True,
             check=False,
             timeout=_LOAD_SECONDS,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return DEFAULT if loaded.returncode == 0 else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if loaded.returncode:
+        return f"apparmor_parser: {loaded.stderr.strip()}"
+    stamp.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    stamp.write_text(text, encoding="utf-8")
+    return ""
 
 
 def profile_for(host: HostConfig, default: str) -> str:

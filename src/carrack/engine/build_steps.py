@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from carrack.build.cancellation import Cancellation
 from carrack.build.ports import StepMount, StepOrder
-from carrack.engine import cdi, launch, specification
+from carrack.engine import apparmor, cdi, launch, specification
 from carrack.engine.config import ContainerConfig, DeviceRequest, EndpointSettings, HostConfig, LogConfig, Ulimit
 from carrack.engine.container import Container
 from carrack.engine.launch import Launch
@@ -273,6 +273,7 @@ def _container(order: StepOrder, rooms: Rooms) -> Container:
         networks=networks,
         log_driver="none",
         directory=str(rooms.directories.container(order.key)),
+        apparmor_profile=apparmor.profile_for(host, rooms.settings.apparmor_profile),
     )
 
 

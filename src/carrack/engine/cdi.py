@@ -26,8 +26,9 @@ _HOOKS = {
     "createContainer": "create_container",
     "startContainer": "start_container",
     "poststart": "poststart",
+    "poststop": "poststop",
 }
-"""By their names in CDI. A hook at `poststop` is refused: whoever would run it has left by then."""
+"""By their names in CDI."""
 
 
 class _Document(msgspec.Struct, rename="camel", frozen=True):
@@ -67,6 +68,8 @@ class _Edits(_Document, frozen=True):
     mounts: list[_Mount] | None = None
     hooks: list[_Hook] | None = None
     additional_gids: list[int] | None = msgspec.field(default=None, name="additionalGids")
+    intel_rdt: msgspec.Raw | None = None
+    net_devices: msgspec.Raw | None = None
 
 
 class _Device(_Document, frozen=True):
@@ -130,14 +133,20 @@ def wanted(requests: Sequence[DeviceRequest], devices: Devices) -> list[str]:
     for request in requests:
         capabilities = request.capabilities or []
         if request.driver == "cdi":
+            if request.count:
+                raise InvalidParameter("unexpected count in CDI device request")
+            if request.options:
+                raise InvalidParameter("unexpected options in CDI device request")
             found += request.device_ids or []
             continue
+        if request.count and request.device_ids:
+            raise InvalidParameter("cannot set both Count and DeviceIDs on device request")
         kind = next((kind for kind in _kinds(request) if devices.of_kind(kind)), "")
         if not kind:
             shown = " ".join(f"[{' '.join(each)}]" for each in capabilities)
             raise InvalidParameter(f'could not select device driver "{request.driver}" with capabilities: [{shown}]')
         if request.device_ids:
-            found += [f"{kind}={name}" for name in request.device_ids]
+            found += [name if "=" in name else f"{kind}={name}" for name in request.device_ids]
         elif request.count < 0:
             found += devices.of_kind(kind)
         else:
@@ -151,7 +160,7 @@ def wanted(requests: Sequence[DeviceRequest], devices: Devices) -> list[str]:
 def _kinds(request: DeviceRequest) -> tuple[str, ...]:
     if not any("gpu" in each for each in request.capabilities or []):
         return ()
-    return tuple(kind for kind in _GPU_KINDS if request.driver in ("", kind.partition(".")[0]))
+    return tuple(kind for kind in _GPU_KINDS if request.driver.removesuffix(".cdi") in ("", kind.partition(".")[0]))
 
 
 def _files(directory: str) -> list[Path]:
@@ -175,6 +184,9 @@ def _read(path: Path) -> _Specification:
 
 def _edited(spec: RuntimeSpec, edits: _Edits) -> RuntimeSpec:
     process, linux = spec.process or Process(), spec.linux or Linux()
+    for what, asked in (("intelRdt", edits.intel_rdt), ("netDevices", edits.net_devices)):
+        if asked is not None:
+            raise InvalidParameter(f"CDI device injection failed: {what} is not supported")
     if edits.env:
         process = msgspec.structs.replace(process, env=(*process.env, *edits.env))
     if edits.additional_gids:

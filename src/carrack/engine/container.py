@@ -42,6 +42,8 @@ class ContainerState(msgspec.Struct):
     finished_at_nanoseconds: int = 0
     health: HealthState | None = None
     """None: the container has no health check."""
+    pipes: tuple[int, ...] = ()
+    """The inodes of its standard streams (`Started.pipes`), which a checkpoint must know again."""
 
     @property
     def running(self) -> bool:
@@ -121,6 +123,8 @@ class Container(msgspec.Struct):
     stopped_by_user: bool = False
     paused_by_commit: bool = False
     """It stands still for the time of a commit: whoever finds it so after the daemon's end lets it go on."""
+    unfinished_checkpoint: str = ""
+    """The directory that a checkpoint is being written to: who finds it after the daemon's end completes or removes it."""
     log_driver: str = "local"
     log_path: str = ""
     directory: str = ""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 import msgspec
 
-from carrack.engine import creation, links, logs, names, request, top, updating
+from carrack.engine import checkpoints, creation, links, logs, names, request, top, updating
 from carrack.engine.config import CreateRequest, UpdateRequest
 from carrack.engine.container import Container, Created, Explanation, MountPoint, Processes, Pruned, Sizes
 from carrack.engine.copy_up import copy_up
@@ -90,7 +90,9 @@ class Containers:
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
         if container.state.status not in LIVE:
             raise Conflict(f"container {container.id} is not running")
-        return await in_thread(lambda: top.processes(self._life.cgroup(container).processes(), ps_args))
+        shown = await in_thread(lambda: top.processes(self._life.cgroup(container).processes(), ps_args))
+        self._life.tell(container, "top")
+        return shown
 
     # ── making and removing ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -122,8 +124,10 @@ class Containers:
         found: Mounts = []
         for source in sources:
             ref, _, mode = source.partition(":")
+            if not source:
+                raise InvalidParameter("volumes-from specification cannot be an empty string")
             if mode not in ("", "ro", "rw", "z", "Z"):
-                raise InvalidParameter(f"invalid mode for volumes-from: {mode}")
+                raise InvalidParameter(f"invalid mode: {mode}")
             try:
                 shared = self.get(ref)
             except NotFound as error:
@@ -222,10 +226,17 @@ class Containers:
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, ref: str, *, detach_keys: str = "", explain: bool = False) -> Explanation:
-        """Start a container. Raises NotModified when it runs, and what the runtime says when it cannot."""
+    async def start(
+        self, ref: str, *, detach_keys: str = "", explain: bool = False, checkpoint: str = "", checkpoint_directory: str = ""
+    ) -> Explanation:
+        """Start a container, with a checkpoint's name from there. Raises NotModified when it runs, and what the runtime says when
+        it cannot."""
         if detach_keys:
             parse_detach_keys(detach_keys)
+        if checkpoint:
+            checkpoints.check_name(checkpoint)
+        elif checkpoint_directory:
+            raise InvalidParameter("a checkpoint directory is given, and no checkpoint")
         container = self.get(ref)
         live = self._life.live(container)
         async with live.lock:
@@ -236,11 +247,14 @@ class Containers:
                 raise Conflict("cannot start a paused container, try unpause instead")
             if container.state.status in LIVE:
                 raise NotModified("container is already running")
+            found = None
+            if checkpoint:
+                found = await in_thread(checkpoints.to_start, container, self._rooms, ref, checkpoint, checkpoint_directory)
             live.cancel_restart()
             container.restart_delay_seconds = 0.0
             container.restart_count = container.unhealthy_restarts = 0
             container.stopped_by_user = False
-            return await self._life.begin(container, live, explain=explain)
+            return await self._life.begin(container, live, explain=explain, checkpoint=found)
 
     async def stop(self, ref: str, *, signal: str = "", timeout_seconds: int | None = None) -> None:
         """Ask a container to end, then make it. Raises NotModified when it does not run."""

@@ -232,8 +232,12 @@ def _process(container: Container, config: ExecConfig, options: ExecStartOptions
         env=tuple(variables.values()),
         terminal=config.tty,
         console_size=ConsoleSize(*size) if config.tty and size else None,
-        user=User(username=config.user or container.config.user or "0", additional_groups=tuple(base.group_add or ())),
+        user=User(
+            username=config.user or container.config.user or "0", umask=base.umask, additional_groups=tuple(base.group_add or ())
+        ),
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
+        rlimits=specification.rlimits(base),
+        oom_score_adj=base.oom_score_adj,
         no_new_privileges=specification.security(base.security_opt).no_new_privileges,
         apparmor_profile="" if config.privileged or container.apparmor_profile == "unconfined" else container.apparmor_profile,
     )

@@ -24,12 +24,13 @@ from carrack.engine.rooms import Rooms
 from carrack.engine.roots import root_of
 from carrack.errors import CarrackError, Conflict, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
+from carrack.oci.digest import Digest
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import CpuLimits, Resources
 from carrack.runtime import cgroups
 from carrack.runtime.mount_options import BOUNDED, IDMAP
 from carrack.shim import foreign
-from carrack.shim.messages import ForeignRuntime, StartOrder, Wait
+from carrack.shim.messages import Checkpoint, ForeignRuntime, StartOrder, Wait
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class Launch:
         return [port.socket.fileno() for port in self.held if port.socket is not None]
 
 
-def prepare(container: Container, rooms: Rooms, namespace_of: specification.Places) -> Launch:
+def prepare(container: Container, rooms: Rooms, namespace_of: specification.Places, checkpoint: Checkpoint | None = None) -> Launch:
     """Addresses, ports and files, and the order. Raises the kinds of those rooms, with everything undone."""
     launch = Launch()
     _check_shared_memory(container, rooms)
@@ -80,6 +81,7 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
             held_ports=len(launch.port_fds),
             trace=rooms.settings.trace,
             runtime=runtime,
+            checkpoint=checkpoint,
         )
     except BaseException:
         undo(container, rooms, launch)
@@ -157,7 +159,10 @@ def uses_own_network(container: Container) -> bool:
     return mode != "host" and not mode.startswith("container:")
 
 
-_PREDEFINED = ("bridge", "host", "none")
+HOST_RESOLVER = "/etc/resolv.conf"
+BEHIND_SYSTEMDS_STUB = "/run/systemd/resolve/resolv.conf"
+_WITHOUT_ADDRESSES = ("host", "none")
+_PREDEFINED = ("bridge", *_WITHOUT_ADDRESSES)
 """Networks in which containers have no names."""
 
 
@@ -178,10 +183,14 @@ def describe_endpoint(container: Container, endpoint: Endpoint) -> None:
         settings.dns_names = list(dict.fromkeys(name for name in names if name))
 
 
-def describe_endpoints(container: Container, launch: Launch) -> None:
+def describe_endpoints(container: Container, rooms: Rooms, launch: Launch) -> None:
     """Write what came of the networks and ports into the record."""
     for endpoint in launch.endpoints:
         describe_endpoint(container, endpoint)
+    for name in _WITHOUT_ADDRESSES:
+        if (settings := container.networks.get(name)) is not None:
+            settings.network_id = rooms.networks.get(name).id
+            settings.endpoint_id = Digest.of(f"{container.id} {name}".encode()).encoded
     bound = {(port.container_port, port.protocol) for port in launch.held}
     container.ports = [PublishedPort(port.container_port, port.protocol, port.host_ip, port.host_port) for port in launch.held]
     container.ports += [
@@ -295,7 +304,7 @@ def write_resolv_conf(container: Container, rooms: Rooms, endpoints: Sequence[En
     host, settings = container.host_config, rooms.settings
     resolver = rooms.networks.resolver([rooms.networks.get(endpoint.network_id) for endpoint in endpoints])
     text = etc_files.resolv_conf(
-        _read("/etc/resolv.conf"),
+        host_resolver(host.network_mode),
         servers=[resolver] if resolver else host.dns or list(settings.dns),
         search=host.dns_search or list(settings.dns_search),
         options=host.dns_options or list(settings.dns_options),
@@ -303,6 +312,14 @@ def write_resolv_conf(container: Container, rooms: Rooms, endpoints: Sequence[En
         embedded=bool(resolver),
     )
     _write(Path(container.directory) / "resolv.conf", text)
+
+
+def host_resolver(network_mode: str) -> str:
+    """The host's resolver file: beyond its own network, that of the servers behind systemd-resolved's stub, as with Docker."""
+    text = _read(HOST_RESOLVER)
+    if network_mode != "host" and etc_files.parse_resolv_conf(text)[0] == ["127.0.0.53"]:
+        return _read(BEHIND_SYSTEMDS_STUB) or text
+    return text
 
 
 def write_hosts(container: Container, rooms: Rooms, endpoints: Sequence[Endpoint]) -> None:

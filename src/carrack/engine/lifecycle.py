@@ -30,6 +30,7 @@ from carrack.runtime import cgroups
 from carrack.shim.messages import (
     Abandon,
     Attach,
+    Checkpoint,
     Detached,
     ExecExited,
     Exited,
@@ -48,9 +49,13 @@ log = logging.getLogger("carrack.lifecycle")
 STOP_SECONDS = 10
 KILL_SECONDS = 10.0
 START_SECONDS = 60.0
+RESTORE_SECONDS = 600.0
+"""The memory of a container may have to be read from the disk."""
 SIGTERM, SIGKILL = 15, 9
 FIRST_RESTART_SECONDS = 0.1
 LONGEST_RESTART_SECONDS = 60.0
+RESTORE_SECONDS = 600.0
+"""The memory of a container may have to be read from the disk."""
 WORKS_SECONDS = 10.0
 """How long a copy into a container that has ended may go on before a new start cuts it short."""
 STEADY_SECONDS = 10.0
@@ -133,8 +138,11 @@ class Lifecycle:
 
     # ── begin ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def begin(self, container: Container, live: Live, *, explain: bool = False) -> Explanation:
-        """Start a container. On failure everything is undone, the record says why, and the error is raised.
+    async def begin(
+        self, container: Container, live: Live, *, explain: bool = False, checkpoint: Checkpoint | None = None
+    ) -> Explanation:
+        """Start a container, or have it go on from a checkpoint. On failure everything is undone, the record says why, and the
+        error is raised.
 
         With `explain` the answer has the container's own steps too.
         """
@@ -145,7 +153,8 @@ class Lifecycle:
         shim: Shim | None = None
         try:
             trace = _Trace()
-            prepared = await in_thread(launch.prepare, container, rooms, specification.Places("", namespace_of=self._init_pid))
+            places = specification.Places("", namespace_of=self._init_pid)
+            prepared = await in_thread(launch.prepare, container, rooms, places, checkpoint)
             trace.mark("addresses, ports, files")
             assert prepared.order is not None
             attached, waiting = list(live.attached), live.for_shim(auto_remove=container.host_config.auto_remove)
@@ -156,7 +165,7 @@ class Lifecycle:
             shim = rooms.zygote.start(order, [*prepared.port_fds, *clients], opening.report, opening.lose)
             trace.mark("order")
             pid = await self._make_init(container, live, prepared, shim, trace)
-            started = await self._answer(shim, Go())
+            started = await self._answer(shim, Go(), START_SECONDS if checkpoint is None else RESTORE_SECONDS)
             trace.mark("go")
             if not isinstance(started, Started):
                 raise _failure(started)
@@ -180,12 +189,12 @@ class Lifecycle:
         state = container.state
         state.pid, state.exit_code, state.error, state.out_of_memory = pid, 0, "", False
         state.started_at_nanoseconds = started.started_at_nanoseconds
-        launch.describe_endpoints(container, prepared)
+        state.pipes = started.pipes
+        launch.describe_endpoints(container, rooms, prepared)
         self.become(container, Status.RUNNING)
         recorded = self.rooms.table.save(container)
         self._tell_volumes(container, "mount")
-        for endpoint in prepared.endpoints:
-            self.tell_network(container, "connect", endpoint.network_id, endpoint.network_name, endpoint.driver)
+        self._tell_networks(container, "connect")
         self.tell(container, "start")
         for listener in self.on_started:
             listener(container, live)
@@ -244,10 +253,10 @@ class Lifecycle:
             for fd in fds:
                 os.close(fd)
 
-    async def _answer(self, shim: Shim, order: Go) -> object:
+    async def _answer(self, shim: Shim, order: Go, patience_seconds: float) -> object:
         answer = shim.expect_next()
         shim.tell(order)
-        message, fds = await asyncio.wait_for(answer, START_SECONDS)
+        message, fds = await asyncio.wait_for(answer, patience_seconds)
         for fd in fds:
             os.close(fd)
         return message
@@ -502,7 +511,7 @@ class Lifecycle:
             await in_thread(self.rooms.networks.release, container.id)
         except (CarrackError, OSError) as error:
             log.error("container %s has ended, and not left its networks: %s", container.id[:12], error)
-        self._tell_disconnected(container)
+        self._tell_networks(container, "disconnect")
 
     def restart_later(self, container: Container, live: Live) -> None:
         """Begin a container again when that is due, be it that an earlier daemon planned it."""
@@ -532,10 +541,15 @@ class Lifecycle:
         for fd in live.take_waiting(suits):
             finish(fd, last_chunk(exit_document(container)))
 
-    def _tell_disconnected(self, container: Container) -> None:
+    def _tell_networks(self, container: Container, action: str) -> None:
+        """Emit an event for each network that the container is in."""
         for name, settings in container.networks.items():
             if settings.endpoint_id:
-                self.tell_network(container, "disconnect", settings.network_id, name, "bridge" if name == "bridge" else "")
+                try:
+                    driver = self.rooms.networks.get(settings.network_id).driver
+                except NotFound:  # removed by force
+                    driver = ""
+                self.tell_network(container, action, settings.network_id, name, driver)
 
     def _tell_volumes(self, container: Container, action: str) -> None:
         for point in container.mounts:

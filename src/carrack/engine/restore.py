@@ -13,10 +13,11 @@ import logging
 import os
 from pathlib import Path
 
-from carrack.engine import image_mounts, launch
+from carrack.engine import checkpoints, image_mounts, launch
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.execs import Execs
 from carrack.engine.lifecycle import Lifecycle, Opening, find_exit, read_exit
+from carrack.engine.open_init import open_init
 from carrack.engine.shims import SupervisorGone, reconnect
 from carrack.engine.state import LIVE, Status
 from carrack.engine.threads import in_thread
@@ -50,6 +51,8 @@ async def _restore_one(life: Lifecycle, execs: Execs, container: Container) -> N
 
 async def _bring_in_line(life: Lifecycle, execs: Execs, container: Container) -> None:
     live = life.live(container)
+    if container.unfinished_checkpoint:
+        await _complete_checkpoint(life, container)
     status = container.state.status
     if status in LIVE:
         await _reunite(life, execs, container)
@@ -66,6 +69,15 @@ async def _bring_in_line(life: Lifecycle, execs: Execs, container: Container) ->
             await life.take_away(container, live, volumes=True)
         elif status is Status.EXITED and _begins_with_the_daemon(container):
             life.restart_soon(container, live)
+
+
+async def _complete_checkpoint(life: Lifecycle, container: Container) -> None:
+    try:
+        await in_thread(checkpoints.complete, container)
+    except (CarrackError, OSError) as error:
+        log.warning("the unfinished checkpoint %s is left where it is: %s", container.unfinished_checkpoint, error)
+    container.unfinished_checkpoint = ""
+    await asyncio.wrap_future(life.rooms.table.save(container))
 
 
 def _begins_with_the_daemon(container: Container) -> bool:
@@ -165,7 +177,7 @@ def _clear(life: Lifecycle) -> None:
     """Remove directories, sockets, endpoints and uses of volumes that no record names. Blocking."""
     rooms = life.rooms
     known = {container.id for container in rooms.table}
-    rooms.networks.reconcile(known, lambda container_id: _open_namespace(rooms.table.get(container_id)))
+    rooms.networks.reconcile(known, lambda container_id: open_init(rooms.table.get(container_id)))
     rooms.volumes.reconcile(known)
     containers = rooms.directories.data_root / "containers"
     for entry in _entries(containers):
@@ -179,13 +191,6 @@ def _clear(life: Lifecycle) -> None:
     for entry in _entries(rooms.directories.exec_root / "shims"):
         if entry.name.removesuffix(".sock") not in known:
             entry.unlink(missing_ok=True)
-
-
-def _open_namespace(container: Container) -> int:
-    """A descriptor of a running container's network namespace. Raises OSError for one that does not run."""
-    if container.state.status not in LIVE or not container.state.pid:
-        raise ProcessLookupError(f"container {container.id} is not running")
-    return os.open(f"/proc/{container.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _entries(directory: Path) -> list[Path]:

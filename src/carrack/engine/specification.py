@@ -127,12 +127,12 @@ def build(container: Container, places: Places) -> RuntimeSpec:
         env=tuple(environment(container)),
         terminal=config.tty,
         console_size=ConsoleSize(*host.console_size) if config.tty and any(host.console_size) else None,
-        user=User(username=config.user or "0", additional_groups=tuple(host.group_add or ())),
+        user=User(username=config.user or "0", umask=host.umask, additional_groups=tuple(host.group_add or ())),
         capabilities=Capabilities(bounding=wanted, effective=wanted, permitted=wanted),
-        rlimits=tuple(Rlimit(f"RLIMIT_{u.name.upper()}", _unsigned(u.hard), _unsigned(u.soft)) for u in host.ulimits or []),
+        rlimits=rlimits(host),
         no_new_privileges=options.no_new_privileges,
         apparmor_profile="" if container.apparmor_profile == "unconfined" else container.apparmor_profile,
-        oom_score_adj=host.oom_score_adj or None,
+        oom_score_adj=host.oom_score_adj,  # 0 too: carrackd's own, which systemd lowers, is not for containers
     )
     unmasked = host.privileged or options.unmasked
     linux = Linux(
@@ -416,6 +416,11 @@ def _root_propagation(points: Sequence[MountPoint]) -> str:
     if words & {"slave", "rslave"}:
         return "rslave"
     return ""
+
+
+def rlimits(host: HostConfig) -> tuple[Rlimit, ...]:
+    """Of every process in the container, those that are executed later too."""
+    return tuple(Rlimit(f"RLIMIT_{u.name.upper()}", _unsigned(u.hard), _unsigned(u.soft)) for u in host.ulimits or [])
 
 
 def _unsigned(value: int) -> int:

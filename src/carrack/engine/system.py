@@ -9,7 +9,7 @@ import platform
 import re
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -57,7 +57,7 @@ class Facts:
     storage_driver: str
     docker_root: str
     default_log_driver: str
-    experimental: bool = False
+    experimental: Callable[[], bool] = lambda: False
     mirrors: list[str] = field(default_factory=list)
     insecure_registries: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -116,7 +116,7 @@ class System:
             https_proxy=_without_password(os.environ.get("HTTPS_PROXY", "")),
             no_proxy=os.environ.get("NO_PROXY", ""),
             registry_config=_registry_config(facts),
-            experimental_build=facts.experimental,
+            experimental_build=facts.experimental(),
             name=uname.nodename,
             labels=facts.labels,
             server_version=facts.release,
@@ -225,7 +225,7 @@ def _registry_config(facts: Facts) -> RegistryConfig:
             networks.append(str(ip_network(insecure)))
         except ValueError:
             indexes[insecure] = IndexConfig(insecure, [], False, False)
-    return RegistryConfig(insecure_registry_cidrs=networks, index_configs=indexes, mirrors=mirrors or None)
+    return RegistryConfig(insecure_registry_cidrs=networks, index_configs=indexes, mirrors=mirrors)
 
 
 def _without_password(url: str) -> str:

@@ -27,6 +27,8 @@ from ipaddress import (
 )
 from typing import Literal, Self
 
+from carrack.kernel.reports import allow_backlog, drain
+
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
 
@@ -44,7 +46,6 @@ _DUMP_TRIES = 10
 _CAPPED, _ACK_TLVS = 0x100, 0x200
 _NESTED = 0x8000
 _SOL_NETLINK, _EXT_ACK, _STRICT = 270, 11, 12
-_SO_RCVBUFFORCE, _BACKLOG_BYTES = 33, 8 << 20
 _SO_ATTACH_FILTER = 26
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _AF_UNSPECIFIED = 0
@@ -451,31 +452,6 @@ _ONLY_GONE = (
 def _attach_filter(listener: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in program))
     listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
-
-
-def allow_backlog(listener: socket.socket) -> None:
-    """Let many reports wait while the listener is busy."""
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BACKLOG_BYTES)
-    except PermissionError:
-        pass  # fewer fit; a loss is noticed
-
-
-def drain(listener: socket.socket) -> tuple[list[bytes], bool]:
-    """Everything that waits on a non-blocking netlink socket, and whether reports were lost.
-
-    A loss (ENOBUFS) is told once, and goes on silently until the queue has been empty: only a look after that sees everything.
-    """
-    datagrams, lost = [], False
-    while True:
-        try:
-            datagrams.append(listener.recv(1 << 18))
-        except BlockingIOError:
-            return datagrams, lost
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            lost = True
 
 
 def _raise_if_failed(payload: bytes, flags: int, subject: str) -> None:

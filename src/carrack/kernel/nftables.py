@@ -6,16 +6,16 @@ namespace in which the context was made, and its errors are read from its buffer
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import os
 import socket
 import struct
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from carrack.errors import SystemFailure
-from carrack.kernel.netlink import allow_backlog, drain
+from carrack.kernel.reports import allow_backlog, drain
 
 _SONAME = "libnftables.so.1"
 _NETFILTER = 12
@@ -61,7 +61,7 @@ class Nftables:
 
     def __init__(self) -> None:
         self._library = _load()
-        self._turn = threading.Lock()
+        self._turn = _thread.allocate_lock()  # what threading.Lock is: this module is in processes that have one thread
         context = self._library.nft_ctx_new(0)
         if not context:
             raise SystemFailure("libnftables gives no context")

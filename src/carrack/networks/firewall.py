@@ -6,8 +6,9 @@ is ours in one transaction; a published port adds or deletes elements. The order
 
     raw      loopback_guard     127.0.0.0/8 and ::1 arriving on anything but lo is dropped
     dstnat   prerouting,output  local destination only → publish: map (address, protocol, port) → container
-    filter   forward            the administrator's chain `user`; internal networks closed; into a network: replies, published
-                                ports, its own; out of it: anything; with the guard: nothing else is forwarded by this machine
+    filter   forward            the administrator's chain `user`; what belongs to a connection whose first packet passed here;
+                                internal networks closed; into a network: published ports, its own; out of it: anything; with the
+                                guard: nothing else is forwarded by this machine
     filter   input              ports that a process relays: the chain `user` judges them too
     srcnat   postrouting        what leaves a network is masqueraded; so are translated packets whose answer must come back this way
 
@@ -23,9 +24,8 @@ from dataclasses import dataclass, field
 
 from carrack.kernel.nftables import Nftables, NftablesError, new_token
 from carrack.networks.options import LINK_GROUP
+from carrack.networks.table_marks import TOKEN_SET, USER_CHAIN
 
-TOKEN_SET = "transactions"
-USER_CHAIN = "user"
 _ANY = ("", "0.0.0.0", "::")
 
 
@@ -183,9 +183,10 @@ _HOOKS = {
 }
 _RULES = """\
   chain loopback_guard {{
-    iifname != "lo" ip daddr 127.0.0.0/8 drop
-    iifname != "lo" ip6 daddr ::1 drop
-    iifname @bridges ip saddr 127.0.0.0/8 drop
+    iif lo accept
+    ip daddr 127.0.0.0/8 drop
+    ip saddr 127.0.0.0/8 iifname @bridges drop
+    ip6 daddr ::1 drop
   }}
   chain prerouting {{
     fib daddr type local jump publish
@@ -201,6 +202,7 @@ _RULES = """\
   }}
   chain forward {{
     jump user
+    ct state established,related accept
 {exceptions}    iifname . oifname @within accept
     iifname @internal drop
     oifname @internal drop
@@ -208,7 +210,6 @@ _RULES = """\
     iifname @bridges accept
 {guard}  }}
   chain inbound {{
-    ct state established,related accept
     ct status dnat accept
     ip daddr . meta l4proto . th dport @opened4 accept
     ip6 daddr . meta l4proto . th dport @opened6 accept

@@ -6,21 +6,20 @@ the container's own namespace lead there, so that an application may have port 5
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import select
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from carrack.errors import CarrackError, SystemFailure
-from carrack.kernel import lineage, netns
+from carrack.kernel import netns
 from carrack.kernel.nftables import Nftables
+from carrack.networks.dns import place
 from carrack.networks.dns.control import (
+    RESOLVER,
     VERSION,
     Answer,
     Done,
@@ -43,9 +42,6 @@ from carrack.networks.dns.table import ContainerNames
 
 log = logging.getLogger(__name__)
 
-RESOLVER = "127.0.0.11"
-"""The nameserver that belongs into the resolv.conf of every container that is in a user-defined network."""
-
 _START_SECONDS = 20
 _RULES = """\
 table ip carrack_names {{
@@ -56,16 +52,18 @@ table ip carrack_names {{
   }}
 }}
 """
-_LAUNCH = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv.pop(1)); from carrack.networks.dns.process import main; main(sys.argv[1:])"
-)
+BeginNames = Callable[[str, int, int], None]
+"""Has the names process forked: (path, listening socket, its conversation with us). Raises SystemFailure, Unavailable."""
+Init = tuple[int, int]
+"""Descriptors of a running container: its network namespace, and the pidfd of its init."""
 
 
 class NameService:
     """The names process of one instance, as `Networks` orders it. Blocking, thread-safe."""
 
-    def __init__(self, directory: Path, table: str) -> None:
+    def __init__(self, directory: Path, table: str, begin: BeginNames) -> None:
         self._table = table
+        self._begin = begin
         # An older process goes on answering its containers while a newer one, of another version, answers those that follow.
         self._path = directory / f"names-{VERSION}.sock"
         self._turn = threading.Lock()
@@ -73,8 +71,8 @@ class NameService:
         self._known: dict[str, ContainerNames] = {}
         self._relayed: set[str] = set()
         self._closed = False
-        self.namespace_of: Callable[[str], int] | None = None
-        """Open a running container's network namespace: for when the process and its spare were both lost. Raises OSError."""
+        self.init_of: Callable[[str], Init] | None = None
+        """Open a running container: for when the process and its spare were both lost. Raises OSError."""
 
     def resume(self, containers: Sequence[ContainerNames], relayed: Collection[str]) -> None:
         """After a start: if a names process is there, tell it how things are now. Without containers none is started.
@@ -99,7 +97,7 @@ class NameService:
                     self._reach()
                 self._tell_everything()
 
-    def serve(self, container: ContainerNames, namespace_fd: int, pidfd: int = -1) -> None:
+    def serve(self, container: ContainerNames, namespace_fd: int, pidfd: int) -> None:
         """Answer a container from now on: its names, and its own questions. Again: only its names. Raises SystemFailure."""
         with self._turn:
             first = container.id not in self._known
@@ -137,7 +135,7 @@ class NameService:
                 except SystemFailure as error:
                     log.error("%s", error.message)
 
-    def relay(self, container_id: str, ports: Sequence[tuple[RelaySpec, socket.socket | None]], pidfd: int = -1) -> None:
+    def relay(self, container_id: str, ports: Sequence[tuple[RelaySpec, socket.socket | None]], pidfd: int) -> None:
         """Serve ports whose sockets are bound, and listening: what comes before the process does waits in them.
 
         A port without a socket is served already: it leads elsewhere from now on. The sockets remain the caller's. Raises
@@ -219,20 +217,21 @@ class NameService:
             log.info("the relayed ports of container %s are not served", container_id)
 
     def _open_again(self, container_id: str) -> None:
-        if self.namespace_of is None:
+        if self.init_of is None:
             return  # the engine does not know its containers yet; it refreshes us when it does
         try:
-            namespace = self.namespace_of(container_id)
+            namespace, pidfd = self.init_of(container_id)
         except (OSError, CarrackError) as error:
             log.warning("container %s resolves no names: %s", container_id, error)
             return
         try:
             with _Opened(namespace) as fds:
-                self._try(Serve(container_id), fds)
+                self._try(Serve(container_id), [*fds, pidfd])
         except SystemFailure as error:
             log.warning("container %s resolves no names: %s", container_id, error.message)
         finally:
             os.close(namespace)
+            os.close(pidfd)
 
     def _connect(self) -> socket.socket | None:
         connection = socket.socket(socket.AF_UNIX)
@@ -250,32 +249,21 @@ class NameService:
         return connection
 
     def _start(self) -> socket.socket:
-        """Start the process and wait until it listens. It leaves our session and outlives us, once it has something to serve."""
+        """Have the process forked and wait until it answers. It outlives us, once it has something to serve."""
         self._path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         connection, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-I", "-S", "-c", _LAUNCH, json.dumps(sys.path), str(self._path), str(theirs.fileno())]
-            try:
-                process = subprocess.Popen(
-                    command,
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    start_new_session=True,
-                    cwd="/",
-                )
-            except OSError as error:
-                connection.close()
-                raise SystemFailure(f"cannot start the name server: {error.strerror}") from error
-        lineage.send_home(process.pid)
-        threading.Thread(target=process.wait, name="names-child", daemon=True).start()
-        connection.settimeout(_START_SECONDS)
         try:
+            with theirs, place.listen(str(self._path)) as listener:
+                self._begin(str(self._path), listener.fileno(), theirs.fileno())
+            connection.settimeout(_START_SECONDS)
             send(connection, Hello())
             receive_answer(connection)
         except (OSError, EOFError) as error:
             connection.close()
-            raise SystemFailure("the name server did not start") from error
+            raise SystemFailure(f"the name server did not start: {error}") from error
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _watch(self, connection: socket.socket) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 from carrack.errors import SystemFailure
 from carrack.networks.book import Book
-from carrack.networks.dns.control import RelaySpec
+from carrack.networks.dns.control import RESOLVER, RelaySpec
 from carrack.networks.dns.table import ContainerNames, EndpointNames
 from carrack.networks.endpoint import Endpoint, HeldPort
-from carrack.networks.names import RESOLVER, NameService
+from carrack.networks.names import Init, NameService
 from carrack.networks.network import Network
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,11 @@ class Naming:
             except SystemFailure as error:
                 log.error("names of running containers: %s", error.message)
 
-    def refresh(self, namespace_of: Callable[[str], int] | None = None) -> None:
-        """See that the process still knows what we know, and serves whom it should. `namespace_of` opens a container's network
-        namespace, from now on too."""
+    def refresh(self, init_of: Callable[[str], Init] | None = None) -> None:
+        """See that the process still knows what we know, and serves whom it should. `init_of` opens a running container, from now
+        on too."""
         if self._service is not None:
-            self._service.namespace_of = namespace_of or self._service.namespace_of
+            self._service.init_of = init_of or self._service.init_of
             try:
                 self._service.refresh()
             except SystemFailure as error:
@@ -57,7 +57,7 @@ class Naming:
         if self._service is not None:
             self._service.prepare()
 
-    def relay(self, endpoint: Endpoint, held: Sequence[HeldPort], pidfd: int = -1) -> None:
+    def relay(self, endpoint: Endpoint, held: Sequence[HeldPort], pidfd: int) -> None:
         """Have those of an endpoint's published ports served that the kernel cannot translate. Raises SystemFailure."""
         sockets = {(port.protocol, port.host_ip, port.host_port): port.socket for port in held}
         ports = [(spec, sockets[spec.key]) for spec in relays_of(endpoint) if spec.key in sockets]

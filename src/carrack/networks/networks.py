@@ -33,14 +33,15 @@ from carrack.networks.drivers.macvlan import MacvlanDriver
 from carrack.networks.drivers.none import NoneDriver, loopback_up
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
 from carrack.networks.exposure import Exposure, Surroundings, exposures
-from carrack.networks.firewall import TOKEN_SET, Firewall
+from carrack.networks.firewall import Firewall
 from carrack.networks.forwarding import ForwardingSwitch
-from carrack.networks.names import NameService
+from carrack.networks.names import BeginNames, Init, NameService
 from carrack.networks.naming import Naming
 from carrack.networks.network import Network
 from carrack.networks.options import NetworkOptions, table_name
 from carrack.networks.publishing import Publishing
 from carrack.networks.records import Records
+from carrack.networks.table_marks import TOKEN_SET
 from carrack.networks.upkeep import Upkeep
 from carrack.networks.watch import Watch
 from carrack.state.database import Database
@@ -53,14 +54,19 @@ Emit = Callable[[str, str, str, dict[str, str]], None]
 class Networks:
     """The networks of one instance. Blocking, thread-safe; `open` first."""
 
-    def __init__(self, database: Database, instance: str, options: NetworkOptions, emit: Emit) -> None:
+    def __init__(
+        self, database: Database, instance: str, options: NetworkOptions, emit: Emit, begin_names: BeginNames | None = None
+    ) -> None:
+        """`begin_names` has the names process forked, when it is needed; without it, or a run directory, nobody is named."""
         self.instance = instance
         self.options = options
         self._records = Records(database)
         self._emit = emit
         self._book = Book()
         self._shaping = threading.Lock()  # one network is made or removed at a time
-        service = NameService(options.run_directory, table_name(instance)) if options.run_directory is not None else None
+        service = None
+        if options.run_directory is not None and begin_names is not None:
+            service = NameService(options.run_directory, table_name(instance), begin_names)
         self._naming = Naming(self._book, service, options.dns)
         self._recording: dict[str, Future[None]] = {}
         """Records of endpoints on their way to the disk: `plug` waits for them."""
@@ -197,10 +203,10 @@ class Networks:
         if self._beside_docker is not None:
             self._beside_docker.remove_rules()
 
-    def reconcile(self, live: Collection[str], namespace_of: Callable[[str], int] | None = None) -> None:
+    def reconcile(self, live: Collection[str], init_of: Callable[[str], Init] | None = None) -> None:
         """Release every endpoint of a container that is not among those that live: after a start, when the engine knows.
 
-        `namespace_of` opens the network namespace of a container that runs, and raises OSError for others.
+        `init_of` opens the network namespace of a container that runs, and its init; it raises OSError for others.
         """
         with self._book.lock:
             dead = {endpoint.container_id for endpoint in self._book.endpoints.values()} - set(live)
@@ -208,7 +214,7 @@ class Networks:
             for endpoint in self.endpoints(container_id):
                 self.unplug(endpoint, now=True)
             self.release(container_id)
-        self._naming.refresh(namespace_of)
+        self._naming.refresh(init_of)
 
     # ── what planning a network needs (creation.py) ────────────────────────────────────────────────────────────────────
 
@@ -366,10 +372,10 @@ class Networks:
             self._book.endpoints[endpoint.id] = endpoint
         return endpoint
 
-    def plug(self, endpoint: Endpoint, netns_fd: int, *, pidfd: int = -1) -> None:
+    def plug(self, endpoint: Endpoint, netns_fd: int, *, pidfd: int) -> None:
         """Make the endpoint's interface in the container's namespace, up, with addresses, routes and names. Raises SystemFailure.
 
-        With the `pidfd` of its init the name server lets go of the container when it ends, though no daemon is there to say so.
+        By the `pidfd` of its init the name server lets go of the container when it ends, though no daemon is there to say so.
         """
         network = self.get(endpoint.network_id)
         if (recording := self._recording.pop(endpoint.id, None)) is not None:
@@ -442,7 +448,7 @@ class Networks:
         """
         return self._publishing.hold(bindings, container_id)
 
-    def publish(self, endpoint: Endpoint, held: Sequence[HeldPort], *, pidfd: int = -1) -> None:
+    def publish(self, endpoint: Endpoint, held: Sequence[HeldPort], *, pidfd: int) -> None:
         """Lead the held host ports to the container; recorded first. `pidfd` as for `plug`. Raises SystemFailure."""
         self._publishing.publish(endpoint, held, pidfd)
 

@@ -114,7 +114,7 @@ class Publishing:
         chosen = self._book.get(endpoint.network_id).options.get(HOST_BINDING, "") or self._default_ip
         return "" if chosen == "0.0.0.0" else chosen
 
-    def publish(self, endpoint: Endpoint, held: Sequence[HeldPort], pidfd: int = -1) -> None:
+    def publish(self, endpoint: Endpoint, held: Sequence[HeldPort], pidfd: int) -> None:
         """Lead held ports to the container, recorded first: see `Networks.publish`."""
         by_endpoint: dict[str, list[Publication]] = {}
         for port in held:
@@ -136,7 +136,7 @@ class Publishing:
                 with self._book.lock:
                     self._ports.add(port.protocol, port.host_ip, port.host_port, endpoint.container_id)
                 held = HeldPort(port.container_port, port.protocol, port.host_ip, port.host_port)
-                self._naming.relay(self._lead(serving, [port]), [held])
+                self._naming.relay(self._lead(serving, [port]), [held], -1)  # served already: it only leads elsewhere
 
     def _lead(self, endpoint: Endpoint, added: Sequence[Publication]) -> Endpoint:
         with self._book.lock:

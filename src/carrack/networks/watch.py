@@ -16,7 +16,7 @@ from functools import partial
 from carrack.errors import CarrackError
 from carrack.kernel.netlink import LinkMonitor
 from carrack.kernel.nftables import RulesetMonitor, Transaction
-from carrack.networks.firewall import USER_CHAIN
+from carrack.networks.table_marks import USER_CHAIN
 
 log = logging.getLogger(__name__)
 

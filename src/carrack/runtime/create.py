@@ -345,6 +345,8 @@ def _adjust_oom_score(creation: Creation, score: int) -> None:
         finally:
             os.close(fd)
     except PermissionError:
+        if score == 0:
+            return  # the default: nobody asked for less than we have ourselves
         creation.warnings.append(f"oom_score_adj {score} needs CAP_SYS_RESOURCE, which this machine does not give; left as it is")
 
 

@@ -193,6 +193,7 @@ def _enter_and_fork(order: _Order, answer: socket.socket, number: process.Shared
     default_signals()
     if not order.born_in_cgroup:
         order.cgroup.join()
+    _be_as_killable(order.process.oom_score_adj)
     profile_fd = _own_profile() if order.apparmor else -1
     process.setns(order.pidfd, _NAMESPACES | (process.CLONE_NEWUSER if order.user_namespace else 0))
     os.close(order.pidfd)
@@ -226,6 +227,17 @@ def _enter_and_fork(order: _Order, answer: socket.socket, number: process.Shared
     if slave >= 0:
         terminal.make_controlling(0)
     execute(path, order.process, environment)
+
+
+def _be_as_killable(score: int | None) -> None:
+    """As the container's first process is, not as our own supervisors are. Going lower may be refused."""
+    if score is None:
+        return
+    try:
+        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+            file.write(str(score).encode())
+    except PermissionError:
+        pass
 
 
 def _own_profile() -> int:

@@ -58,7 +58,8 @@ def _migrate(options: argparse.Namespace) -> int:
     source, target = Engine(parse_endpoint(options.source)), Engine(parse_endpoint(options.to))
     if "carrack" in source.json("GET", "/version")["Version"]:
         raise InvalidParameter(f"{options.source} is Carrack itself: name the dockerd with --from")
-    return 0 if Migration(source, target, _say, dry_run=options.dry_run).run() else 1
+    same_host = options.source.startswith("unix://") and options.to.startswith("unix://")
+    return 0 if Migration(source, target, _say, dry_run=options.dry_run, same_host=same_host).run() else 1
 
 
 def _add_install(parser: argparse.ArgumentParser) -> None:

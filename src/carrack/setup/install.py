@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Wishes:
 def install(wishes: Wishes, say: Say) -> None:
     """Install, upgrade, or go back to the version before. Raises SystemFailure with one sentence that says what to do."""
     machine.check()
+    _check_unpackaged()
     if wishes.docker_socket not in ("auto", "yes", "no"):
         raise InvalidParameter(f"--docker-socket: want auto, yes or no, not {wishes.docker_socket!r}")
     record = Record.read()
@@ -59,6 +60,11 @@ def install(wishes: Wishes, say: Say) -> None:
         say(f"Carrack {now} is installed already; nothing was changed.")
     _drop_old_trees(now)
     _begin(record, wishes, changed=before != now, say=say)
+
+
+def _check_unpackaged() -> None:
+    if (CURRENT / places.OF_DEBIAN).exists():
+        raise SystemFailure("Carrack came as a Debian package here: upgrade and remove it with apt")
 
 
 def _provide_packages(record: Record, say: Say) -> None:
@@ -104,14 +110,20 @@ def _put_in_place(record: Record, wishes: Wishes) -> None:
 
 
 def _put_pages(record: Record) -> None:
-    carrack = str(CURRENT / "bin/carrack")
+    for path, text in pages(CURRENT):
+        record.put_file(path, text)
+
+
+def pages(tree_: Path) -> Iterator[tuple[Path, str]]:
+    """Completions and man pages of a complete tree, and where they go."""
+    carrack = str(tree_ / "bin/carrack")
     for shell, path in places.COMPLETIONS.items():
-        record.put_file(path, _run(carrack, "completion", shell))
+        yield path, _run(carrack, "completion", shell)
     with tempfile.TemporaryDirectory() as scratch:
-        built = int((CURRENT / ".complete").stat().st_mtime)  # the same date each time
+        built = int(tree.built_at(tree_))  # the same date each time
         _run("env", f"SOURCE_DATE_EPOCH={built}", carrack, "system", "manpages", scratch)
         for page in sorted(Path(scratch).rglob("*.1")):
-            record.put_file(places.MAN / page.name, page.read_text(encoding="utf-8"))
+            yield places.MAN / page.name, page.read_text(encoding="utf-8")
 
 
 def _begin(record: Record, wishes: Wishes, *, changed: bool, say: Say) -> None:
@@ -153,6 +165,7 @@ def uninstall(*, purge: bool, yes: bool, say: Say) -> None:
     Raises SystemFailure when the user says no, or nothing is installed.
     """
     machine.check()
+    _check_unpackaged()
     record = Record.read()
     if not record.files:
         raise SystemFailure("Carrack is not installed here")

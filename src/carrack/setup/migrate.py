@@ -10,19 +10,22 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from carrack.client.engine import Engine
 from carrack.errors import CarrackError, NotFound
+from carrack.setup import definitions
+from carrack.setup.definitions import OWN_NETWORKS, SWARM_TASK, Source, in_order, name_of
 
 Say = Callable[[str], None]
+Piece = tuple[str, Callable[[], object] | None]
+"""What it is, and what brings it over; None when it is there already."""
 
 _HELPER = "carrack-migration:helper"
 _MOUNT = "/v"
-_OWN_NETWORKS = ("bridge", "host", "none")
 
 
 @dataclass(slots=True)
@@ -37,15 +40,20 @@ class Tally:
 class Migration:
     """From one engine to another. `dry_run`: say what would be done, and do nothing."""
 
-    def __init__(self, source: Engine, target: Engine, say: Say, *, dry_run: bool) -> None:
+    def __init__(self, source: Engine, target: Engine, say: Say, *, dry_run: bool, same_host: bool = False) -> None:
         self._source = source
         self._target = target
         self._say = say
         self._dry_run = dry_run
+        self._same_host = same_host
+        self._found: list[definitions.Document] = []
+        self._sizes: dict[str, str] = {}
+        self._hints: list[str] = []
         self.tallies: dict[str, Tally] = {}
 
     def run(self) -> bool:
         """Everything, in the order in which one needs the other. False when something could not be brought over."""
+        self._look_round()
         self._each("image", self._images())
         self._each("network", self._networks())
         self._each("volume", self._volumes())
@@ -54,9 +62,25 @@ class Migration:
         for kind, tally in self.tallies.items():
             failed = f", {tally.failed} failed" if tally.failed else ""
             self._say(f"{kind}s: {tally.moved} {verb}, {tally.present} there already{failed}")
+        if self._hints:
+            self._say("What runs at Docker's goes on there. To have it here:" if not self._dry_run else "Afterwards:")
+            for hint in self._hints:
+                self._say(f"    {hint}")
         return not any(tally.failed for tally in self.tallies.values())
 
-    def _each(self, kind: str, steps: Iterator[tuple[str, Callable[[], None] | None]]) -> None:
+    def _look_round(self) -> None:
+        """Read what is asked about more than once."""
+        for row in self._source.json("GET", "/containers/json", {"all": "1"}):
+            if SWARM_TASK in (row.get("Labels") or {}):
+                continue  # the swarm makes them
+            with suppress(NotFound):
+                self._found.append(self._source.json("GET", f"/containers/{row['Id']}/json"))
+        for volume in self._source.json("GET", "/system/df").get("Volumes") or []:
+            size = (volume.get("UsageData") or {}).get("Size", -1)
+            if size >= 0:
+                self._sizes[volume["Name"]] = f", {size / 1e6:.0f} MB"
+
+    def _each(self, kind: str, steps: Iterator[Piece]) -> None:
         """Do what is to be done; a piece that fails is named and the others go on."""
         tally = self.tallies.setdefault(kind, Tally())
         for what, step in steps:
@@ -74,7 +98,7 @@ class Migration:
 
     # ── images ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _images(self) -> Iterator[tuple[str, Callable[[], None] | None]]:
+    def _images(self) -> Iterator[Piece]:
         here = {image["Id"]: set(image.get("RepoTags") or []) for image in self._target.json("GET", "/images/json")}
         for image in self._source.json("GET", "/images/json"):
             tags = [tag for tag in image.get("RepoTags") or [] if tag != "<none>:<none>"]
@@ -94,31 +118,35 @@ class Migration:
 
     # ── networks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _networks(self) -> Iterator[tuple[str, Callable[[], None] | None]]:
+    def _networks(self) -> Iterator[Piece]:
         here = {network["Name"] for network in self._target.json("GET", "/networks")}
         for network in self._source.json("GET", "/networks"):
             name = network["Name"]
-            if name in _OWN_NETWORKS or network.get("Scope") == "swarm" or network.get("Ingress"):
+            if name in OWN_NETWORKS or network.get("Scope") == "swarm" or network.get("Ingress"):
                 continue
             if name in here:
                 yield name, None
                 continue
-            yield f"{name} ({network['Driver']})", partial(self._make_network, network)
-
-    def _make_network(self, network: dict[str, Any]) -> None:
-        wanted = {"Name", "Driver", "Internal", "Attachable", "EnableIPv6", "IPAM", "Options", "Labels"}
-        document = {key: value for key, value in network.items() if key in wanted and value is not None}
-        self._target.json("POST", "/networks/create", document={**document, "CheckDuplicate": True})
+            document = definitions.network(network, self._found)
+            about = f"{name} ({network['Driver']})"
+            if "IPAM" not in document:
+                about += ": on addresses that are free here"
+            elif self._same_host and network["Driver"] == "bridge":
+                self._hints.append(f"docker network rm {name}    # before containers start here: both bridges have its addresses")
+            yield about, partial(self._target.json, "POST", "/networks/create", document=document)
 
     # ── volumes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _volumes(self) -> Iterator[tuple[str, Callable[[], None] | None]]:
+    def _volumes(self) -> Iterator[Piece]:
         here = {volume["Name"] for volume in self._target.json("GET", "/volumes").get("Volumes") or []}
         for volume in self._source.json("GET", "/volumes").get("Volumes") or []:
             if volume["Name"] in here:
                 yield volume["Name"], None
             else:
-                yield f"{volume['Name']} ({volume['Driver']})", partial(self._copy_volume, volume)
+                writers = [name_of(found) for found in self._found if _is_running(found) and _mounts(found, volume["Name"])]
+                about = f"{volume['Name']} ({volume['Driver']}{self._sizes.get(volume['Name'], '')})"
+                about += f": {', '.join(writers)} may be writing to it now" if writers else ""
+                yield about, partial(self._copy_volume, volume)
 
     def _copy_volume(self, volume: dict[str, Any]) -> None:
         name = volume["Name"]
@@ -139,55 +167,41 @@ class Migration:
 
     # ── containers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _containers(self) -> Iterator[tuple[str, Callable[[], None] | None]]:
-        here = {name for container in self._target.json("GET", "/containers/json", {"all": "1"}) for name in container["Names"]}
-        for container in self._source.json("GET", "/containers/json", {"all": "1"}):
-            name = container["Names"][0]
-            if name in here:
-                yield name.lstrip("/"), None
+    def _containers(self) -> Iterator[Piece]:
+        here = {name for each in self._target.json("GET", "/containers/json", {"all": "1"}) for name in each["Names"]}
+        tags = {tag: image["Id"] for image in self._source.json("GET", "/images/json") for tag in image.get("RepoTags") or []}
+        names = {found["Id"]: name_of(found) for found in self._found}
+        about_source = Source(names, tags, self._source.json("GET", "/info").get("LoggingDriver", ""))
+        for found in in_order(self._found, about_source):
+            name = name_of(found)
+            if f"/{name}" in here:
+                yield name, None
                 continue
-            found = self._source.json("GET", f"/containers/{container['Id']}/json")
-            about = f"{name.lstrip('/')} ({found['Config']['Image']})"
-            changed = self._changed(container["Id"], found)
+            about = f"{name} ({found['Config']['Image']})"
+            changed = self._changed(found)
             if changed:
                 about += f": {changed} files it changed outside its volumes stay behind"
-            yield about, partial(self._make_container, found)
+            if _is_running(found):
+                self._hints.append(f"docker stop {name} && carrack start {name}")
+            document = definitions.container(found, about_source)
+            yield about, partial(self._target.json, "POST", "/containers/create", {"name": name}, document=document)
 
-    def _changed(self, container_id: str, found: dict[str, Any]) -> int:
+    def _changed(self, found: definitions.Document) -> int:
         points = [mount["Destination"] for mount in found.get("Mounts") or []]
         try:
-            changes = self._source.json("GET", f"/containers/{container_id}/changes") or []
+            changes = self._source.json("GET", f"/containers/{found['Id']}/changes") or []
         except CarrackError:
             return 0
         files = (change["Path"] for change in changes if change["Kind"] != 0)
         return sum(not any(path == point or path.startswith(f"{point}/") for point in points) for path in files)
 
-    def _make_container(self, found: dict[str, Any]) -> None:
-        config = dict(found["Config"])
-        if found["Id"].startswith(config.get("Hostname") or "-"):
-            config.pop("Hostname")  # the default: a container's own id
-        host = dict(found["HostConfig"])
-        bound = {bind.split(":")[1] for bind in host.get("Binds") or [] if ":" in bind}
-        bound |= {mount["Target"] for mount in host.get("Mounts") or []}
-        kept = [
-            f"{mount['Name']}:{mount['Destination']}{'' if mount.get('RW', True) else ':ro'}"
-            for mount in found.get("Mounts") or []
-            if mount["Type"] == "volume" and mount["Destination"] not in bound
-        ]
-        host["Binds"] = [*(host.get("Binds") or []), *kept]
-        for private in ("ConsoleSize", "Isolation"):
-            host.pop(private, None)
-        if host.get("Runtime") in ("runc", "io.containerd.runc.v2"):
-            host.pop("Runtime")
-        networks = {
-            name: {key: settings.get(key) for key in ("Aliases", "Links", "DriverOpts", "IPAMConfig")}
-            for name, settings in (found["NetworkSettings"].get("Networks") or {}).items()
-            if name not in _OWN_NETWORKS
-        }
-        for settings in networks.values():
-            settings["Aliases"] = [alias for alias in settings["Aliases"] or [] if not found["Id"].startswith(alias)] or None
-        document = {**config, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": networks}}
-        self._target.json("POST", "/containers/create", {"name": found["Name"].lstrip("/")}, document=document)
+
+def _is_running(found: definitions.Document) -> bool:
+    return bool(found["State"].get("Running"))
+
+
+def _mounts(found: definitions.Document, volume: str) -> bool:
+    return any(mount.get("Name") == volume for mount in found.get("Mounts") or [])
 
 
 @contextmanager

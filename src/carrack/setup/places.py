@@ -8,6 +8,8 @@ PREFIX = Path("/opt/carrack")
 CURRENT = PREFIX / "current"
 PREVIOUS = PREFIX / "previous"
 RECORD = PREFIX / "installed.json"
+OF_DEBIAN = ".debian-package"
+"""In a tree that dpkg has put there."""
 BIN = Path("/usr/local/bin")
 UNITS = Path("/usr/local/lib/systemd/system")
 MAN = Path("/usr/local/share/man/man1")
@@ -25,12 +27,18 @@ PROGRAMS = {
 }
 """Beside `carrack` itself, which has a launcher of its own."""
 
+# Sandboxing settings (ProtectSystem=, NoNewPrivileges=, SystemCallFilter=, RestrictNamespaces=, CapabilityBoundingSet=, even
+# ProtectClock= and LockPersonality=) are left out on purpose: each is inherited by what carrackd starts, so every container would
+# lose that mount, call or capability, also one that was given it. Containers have confinement of their own.
 SERVICE = f"""[Unit]
 Description=Carrack, containers behind Docker's API
 Documentation=man:carrack(1)
-After=network-online.target nss-lookup.target firewalld.service nftables.service
+After=network-online.target nss-lookup.target time-set.target firewalld.service nftables.service ufw.service
 Wants=network-online.target
 Requires=carrackd.socket
+RequiresMountsFor={DATA}
+StartLimitIntervalSec=60
+StartLimitBurst=10
 
 [Service]
 Type=notify
@@ -44,10 +52,13 @@ KillMode=process
 # At shutdown each container gets its own time to end.
 TimeoutStopSec=5min
 TimeoutStartSec=2min
+# A daemon that does not answer systemd for a minute is ended, its stacks in the journal, and another takes its place.
 WatchdogSec=60
+TimeoutAbortSec=10
 OOMScoreAdjust=-500
 LimitNOFILE=1048576
 LimitNPROC=infinity
+LimitCORE=infinity
 TasksMax=infinity
 
 [Install]

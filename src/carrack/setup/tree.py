@@ -85,6 +85,11 @@ def build(source: Source, *, wheels: Path | None = None) -> Path:
     return target
 
 
+def built_at(tree: Path) -> float:
+    """When a tree was completed, in seconds of the epoch."""
+    return (tree / _COMPLETE).stat().st_mtime
+
+
 def _fill(target: Path, source: Source, wheels: Path | None) -> None:
     record = "\n".join(source.requirements) + "\n--\n" + "\n".join(source.constraints) + "\n"
     twin = _with_the_same_libraries(target, record)

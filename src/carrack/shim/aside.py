@@ -9,7 +9,7 @@ from collections.abc import Callable
 from isal import isal_zlib
 
 from carrack.kernel import process
-from carrack.shim.loop import READ, Loop
+from carrack.kernel.loop import READ, Loop
 
 _BLOCK_BYTES = 256 * 1024
 _LEVEL = 2

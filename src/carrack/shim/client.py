@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from carrack.kernel.loop import READ
 from carrack.shim.detach import DetachKeys
 from carrack.shim.framing import STDERR, STDOUT, frame_header
-from carrack.shim.loop import READ
 from carrack.shim.messages import Attach
 from carrack.shim.outgoing import Outgoing
 

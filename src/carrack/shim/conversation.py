@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from carrack.errors import SystemFailure
+from carrack.kernel.loop import READ, WRITE, Loop
 from carrack.shim import wire
-from carrack.shim.loop import READ, WRITE, Loop
 from carrack.shim.messages import Message
 
 OnMessage = Callable[["Conversation", Message, list[int]], None]

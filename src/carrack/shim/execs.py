@@ -7,10 +7,10 @@ from collections.abc import Callable
 from mmap import mmap
 
 from carrack.kernel import process as kernel_process
+from carrack.kernel.loop import READ, Loop
 from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.create import enter
 from carrack.shim import open_files
-from carrack.shim.loop import READ, Loop
 from carrack.shim.messages import Exec, ExecState
 from carrack.shim.pipes import make_pipes
 from carrack.shim.streams import Streams

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 from carrack.errors import CarrackError
+from carrack.kernel.loop import PEER_CLOSED, Loop, Timer
 from carrack.shim.framing import FINAL_CHUNK, chunk
 from carrack.shim.logs.reader import Cursor
 from carrack.shim.logs.record import LogRequest, Rendering, render
 from carrack.shim.logs.writer import Log
-from carrack.shim.loop import PEER_CLOSED, Loop, Timer
 from carrack.shim.messages import FollowLogs, LogPlan
 from carrack.shim.outgoing import Outgoing
 

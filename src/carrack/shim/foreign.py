@@ -10,12 +10,10 @@ execs join its namespaces as ever. The runtime's state lies in the bundle, so th
 from __future__ import annotations
 
 import _socket
-import errno
 import os
 import posixpath
 import select
 import signal
-import stat
 import time
 from collections.abc import Callable
 
@@ -24,13 +22,13 @@ import msgspec
 from carrack.archive.removal import remove_tree
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import mount, paths, process
-from carrack.oci.runtime_spec import Process, Root, RuntimeSpec, SpecMount, User
-from carrack.runtime import cgroups, idmap, rootfs, users
+from carrack.oci.runtime_spec import Process, Root, RuntimeSpec, User
+from carrack.runtime import cgroups, rootfs, staging, users
 from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.creation import kill_and_reap, remove_cgroup
 from carrack.runtime.failure import StartFailed, exit_code_of
-from carrack.runtime.mount_options import SUBPATH, MountOptions, parse
 from carrack.runtime.program import Stdio, read_user_file
+from carrack.runtime.staging import Staging
 from carrack.shim.messages import ForeignRuntime, StartOrder
 
 _CREATE_SECONDS = 60.0
@@ -51,8 +49,7 @@ class ForeignCreation:
         self.trace: list[tuple[str, int]] = []
         self._order = order
         self._runtime = runtime
-        self._mounted: list[str] = []
-        self._user_namespace_fd = -1
+        self._staging: Staging | None = None
         self._last = time.monotonic_ns()
         try:
             self._make(stdio)
@@ -82,9 +79,8 @@ class ForeignCreation:
         """Kill init, take everything back. Safe to call twice."""
         if self.pidfd >= 0:
             kill_and_reap(self.pidfd)
-        for place in self._mounted:
-            mount.unmount(place, mount.MNT_DETACH)
-        self._mounted = []
+        if self._staging is not None:
+            self._staging.clear()
         forget(self._runtime, self._order.container_id)
         _reap_all()  # or what is dead holds the cgroup
         for fd in (self.pidfd, self.rootfs_fd, self.network_namespace_fd, self.console_fd):
@@ -99,67 +95,19 @@ class ForeignCreation:
         order, bundle = self._order, self._runtime.bundle
         forget(self._runtime, order.container_id)  # what an earlier run's lost shim has left
         os.makedirs(f"{bundle}/rootfs", mode=0o711)
-        root_fd, self.rootfs_fd = rootfs.take_root(order.rootfs, user_namespace_fd=self._users_fd())
+        users_fd = staging.users_of(order.spec)
+        root_fd, self.rootfs_fd = rootfs.take_root(order.rootfs, user_namespace_fd=users_fd)
         spec = msgspec.structs.replace(order.spec, process=_looked_up(order.spec.process or Process(), root_fd))
         process.become_subreaper()  # an init that fails is ours to reap; one that lives goes on to the shim when we end
-        process.unshare(process.CLONE_NEWNS)
-        _stop_propagation(f"{bundle}/rootfs")
-        self._hide_unified()
-        self._put(root_fd, f"{bundle}/rootfs")
-        spec = self._hold_binds(spec)
+        self._staging = staged = Staging(bundle)
+        _hide_unified(staged)
+        staged.put(root_fd, staged.root)
+        spec = staged.hold_binds(spec, users_fd)
         with open(f"{bundle}/config.json", "wb") as file:
             file.write(msgspec.json.encode(document(spec)))
         self._mark("bundle")
         self._create(spec, stdio)
         self._mark("create")
-
-    def _users_fd(self) -> int:
-        """A user namespace with the container's maps; -1 when it has none of its own."""
-        linux = self._order.spec.linux
-        if self._user_namespace_fd < 0 and linux is not None and linux.uid_mappings:
-            self._user_namespace_fd = idmap.namespace(linux.uid_mappings, linux.gid_mappings)
-        return self._user_namespace_fd
-
-    def _hold_binds(self, spec: RuntimeSpec) -> RuntimeSpec:
-        """What lies in another container's mount namespace is brought into ours, where the runtime can bind it; and what is to be
-        shifted is so here, for not every runtime can."""
-        held: list[SpecMount] = []
-        for number, wanted in enumerate(spec.mounts):
-            ours = parse(wanted.options, wanted.type)
-            if wanted.source.startswith("/proc/") or wanted.uid_mappings or ours.subpath or wanted.tree:
-                how = MountOptions(bind=True, recursive=ours.recursive, idmap=bool(wanted.uid_mappings), subpath=ours.subpath)
-                users_fd = self._users_fd() if how.idmap else -1
-                if wanted.tree is not None:
-                    fd = rootfs.take_tree(wanted.tree, how, users_fd)
-                else:
-                    fd = rootfs.take_bind(wanted.source, how, users_fd)
-                place = f"{self._runtime.bundle}/bind{number}"
-                if stat.S_ISDIR(os.fstat(fd).st_mode):
-                    os.mkdir(place)
-                else:
-                    os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-                self._put(fd, place)
-                kept = tuple(option for option in wanted.options if not option.startswith(SUBPATH))
-                wanted = msgspec.structs.replace(wanted, source=place, options=kept, uid_mappings=(), gid_mappings=(), tree=None)
-            held.append(wanted)
-        return msgspec.structs.replace(spec, mounts=tuple(held))
-
-    def _hide_unified(self) -> None:
-        """crun refuses a machine of cgroup v1 where the v2 hierarchy beside it has controllers: it is shown an empty directory, and
-        what it writes there goes with this namespace."""
-        layout = cgroups.detect()
-        if layout.version == 1 and layout.unified:
-            _stop_propagation(layout.unified)
-            self._put(mount.new_file_system("tmpfs", source="tmpfs"), layout.unified)
-
-    def _put(self, mount_fd: int, place: str) -> None:
-        target = os.open(place, os.O_PATH | os.O_CLOEXEC)
-        try:
-            mount.attach(mount_fd, target)
-            self._mounted.append(place)
-        finally:
-            os.close(target)
-            os.close(mount_fd)
 
     def _create(self, spec: RuntimeSpec, stdio: Stdio | None) -> None:
         bundle, container_id = self._runtime.bundle, self._order.container_id
@@ -191,6 +139,15 @@ class ForeignCreation:
         now = time.monotonic_ns()
         self.trace.append((f"{posixpath.basename(self._runtime.path)} {step}", (now - self._last) // 1000))
         self._last = now
+
+
+def _hide_unified(staged: Staging) -> None:
+    """crun refuses a machine of cgroup v1 where the v2 hierarchy beside it has controllers: it is shown an empty directory, and
+    what it writes there goes with this namespace."""
+    layout = cgroups.detect()
+    if layout.version == 1 and layout.unified:
+        staging.stop_propagation(layout.unified)
+        staged.put(mount.new_file_system("tmpfs", source="tmpfs"), layout.unified)
 
 
 def _reap_all() -> None:
@@ -288,29 +245,6 @@ def _file(root_fd: int, path: str) -> bytes:
     except OSError:
         return b""
     return read_user_file(fd)
-
-
-def _stop_propagation(place: str) -> None:
-    """What is mounted at `place` stays in this namespace; every other mount keeps its peers, so that shared volumes work.
-
-    Which mount holds the place only the kernel knows: a bind of the same file system looks like any directory.
-    """
-    above = place
-    while not _slave(above) or above == place:
-        if above == "/":
-            return
-        above = posixpath.dirname(above)
-
-
-def _slave(path: str) -> bool:
-    """Whether a mount is rooted at `path`; if so, nothing of it goes out any more."""
-    try:
-        mount.set_attributes(mount.AT_FDCWD, path, propagation=mount.MS_SLAVE)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return False
-    return True
 
 
 def _receive_console(listening: _socket.socket) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from carrack.errors import Conflict
+from carrack.kernel.loop import Loop
 from carrack.shim.client import AttachedClient
 from carrack.shim.follow import LogFeed, LogFollower
 from carrack.shim.framing import STDERR, STDOUT
 from carrack.shim.logs.record import LogRequest, Rendering
-from carrack.shim.loop import Loop
 from carrack.shim.messages import Attach, FollowLogs, LogPlan
 from carrack.shim.outgoing import Outgoing
 from carrack.shim.streams import Streams

@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Callable
 
-from carrack.shim.loop import READ, Loop
+from carrack.kernel.loop import READ, Loop
 
 _CREDENTIALS = struct.Struct("iII")
 _BACKLOG = 128

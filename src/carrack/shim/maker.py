@@ -23,9 +23,11 @@ import msgspec
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import process as kernel_process
 from carrack.kernel import title
+from carrack.kernel.loop import Loop
 from carrack.runtime import cgroups, hooks
 from carrack.runtime.create import Creation, StartFailed, Stdio, create
 from carrack.runtime.creation import remove_cgroup
+from carrack.runtime.criu.restore import Restoration, Wish
 from carrack.runtime.failure import InitFailed
 from carrack.shim import exit_record, foreign, handover, listener, messages, open_files, tenancy, wire, worker
 from carrack.shim.aside import AsideCompressor
@@ -33,8 +35,7 @@ from carrack.shim.foreign import ForeignCreation
 from carrack.shim.guests import Guests
 from carrack.shim.handover import PARKED, Berth, Container, Running
 from carrack.shim.logs.writer import open_log
-from carrack.shim.loop import Loop
-from carrack.shim.messages import Message, StartOrder, WorkerJob
+from carrack.shim.messages import Checkpoint, Message, StartOrder, WorkerJob
 from carrack.shim.pipes import Pipes, make_pipes
 from carrack.shim.shim import Shim
 from carrack.shim.shim_order import ShimOrder, shim_orders
@@ -186,7 +187,7 @@ class _Making:
         self._daemon = _socket.socket(fileno=os.dup(conversation_fd))
         self._early: list[tuple[bytes, list[int]]] = []
         self._told_to_go = False
-        self._creation: Creation | ForeignCreation | None = None
+        self._creation: Creation | ForeignCreation | Restoration | None = None
         self._init_fd = -1
         self._pipes: Pipes | None = None
         self._tenancy_fd = -1
@@ -216,7 +217,9 @@ class _Making:
         creation.go()
         _after_start(order, creation.pid)
         started_at = time.time_ns()
-        self._tell(messages.Started(started_at, tuple(creation.warnings[told:]), tuple(creation.trace) if order.trace else ()))
+        trace = tuple(creation.trace) if order.trace else ()
+        pipes = self._pipes.inodes() if self._pipes is not None else ()
+        self._tell(messages.Started(started_at, tuple(creation.warnings[told:]), trace, pipes))
         return self._container(creation, started_at, memory_fd, self._listening, fds)
 
     def undo(self) -> None:
@@ -233,7 +236,7 @@ class _Making:
         for _, fds in self._early:
             wire.close_all(fds)
 
-    def _create(self) -> Creation | ForeignCreation:
+    def _create(self) -> Creation | ForeignCreation | Restoration:
         order = self._order
         spec = order.spec
         console = spec.process is not None and spec.process.terminal
@@ -241,7 +244,13 @@ class _Making:
         if pipes:
             self._give_pipes(pipes)
         stdio = pipes.stdio if pipes else None
-        creation = ForeignCreation(order, order.runtime, stdio) if order.runtime else self._create_here(stdio, console)
+        creation: Creation | ForeignCreation | Restoration
+        if order.checkpoint is not None:
+            creation = self._restore(order.checkpoint, stdio)
+        elif order.runtime is not None:
+            creation = ForeignCreation(order, order.runtime, stdio)
+        else:
+            creation = self._create_here(stdio, console)
         if pipes:
             pipes.close_process_ends()
         return creation
@@ -284,9 +293,26 @@ class _Making:
             trace=order.trace,
         )
 
+    def _restore(self, checkpoint: Checkpoint, stdio: Stdio | None) -> Restoration:
+        order = self._order
+        return Restoration(
+            order.spec,
+            Wish(
+                checkpoint.criu,
+                checkpoint.directory,
+                order.state_directory,
+                order.container_id,
+                bundle=self._bundle(),
+                sibling=True,
+            ),
+            rootfs=order.rootfs,
+            cgroup=cgroups.plan(order.cgroup, order.spec.linux.resources if order.spec.linux else None),
+            stdio=stdio,
+        )
+
     def _container(
         self,
-        creation: Creation | ForeignCreation,
+        creation: Creation | ForeignCreation | Restoration,
         started_at: int,
         memory_fd: int,
         listening: _socket.socket,

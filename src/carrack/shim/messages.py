@@ -108,6 +108,13 @@ class ForeignRuntime(_Message, frozen=True, tag="runtime"):
     arguments: tuple[str, ...] = ()
 
 
+class Checkpoint(_Message, frozen=True, tag="checkpoint"):
+    """What a container is to go on from: the directory of its images, and the program that wrote them."""
+
+    criu: str
+    directory: str
+
+
 class StartOrder(_Message, frozen=True, tag="start"):
     """Fork a shim and make a container in it, up to the point where its init waits for Go.
 
@@ -137,6 +144,8 @@ class StartOrder(_Message, frozen=True, tag="start"):
     """The container ends with this conversation: a build step, which no later daemon would know."""
     runtime: ForeignRuntime | None = None
     """None: our own, in the shim itself."""
+    checkpoint: Checkpoint | None = None
+    """None: the container begins with its program."""
     idle_seconds: float = 10.0
     """How long nothing must happen before the shim sleeps: waking costs it a fork, 3 ms of a processor's time."""
     version: int = VERSION
@@ -534,6 +543,8 @@ class Started(_Message, frozen=True, tag="started"):
     warnings: tuple[str, ...] = ()
     trace: tuple[tuple[str, int], ...] = ()
     """(step, microseconds) when the order asked for it."""
+    pipes: tuple[int, ...] = ()
+    """The inodes of its standard input, output and errors, 0 for none; nothing when it has a terminal."""
 
 
 class StartFailed(_Message, frozen=True, tag="start-failed"):
@@ -602,7 +613,15 @@ class Status(_Message, frozen=True, tag="status"):
     version: int = VERSION
 
 
-ToZygote = StartOrder | WorkerJob
+class ServeNames(_Message, frozen=True, tag="serve-names"):
+    """Become an instance's names process (networks/dns/process.py). Descriptors: its listening socket, and the conversation with
+    whoever ordered it."""
+
+    socket_path: str
+    version: int = VERSION
+
+
+ToZygote = StartOrder | WorkerJob | ServeNames
 ToShim = Go | Abandon | Exec | Attach | Wait | FollowLogs | Signal | Resize | Inquire | Forget
 FromShim = Created | Started | StartFailed | Done | Refused | ExecExited | Detached | OutOfMemory | Exited | Status
 FromWorker = PathFacts | WorkerDone | WorkerFailed

@@ -6,7 +6,7 @@ import _socket
 from collections import deque
 from collections.abc import Callable
 
-from carrack.shim.loop import GONE, READ, WRITE, Loop
+from carrack.kernel.loop import GONE, READ, WRITE, Loop
 
 FULL_BYTES = 1024 * 1024
 """From here on a client counts as slow."""

@@ -17,6 +17,12 @@ class Pipes(NamedTuple):
     """Descriptor to read from → stream number."""
     stdio: Stdio
 
+    def inodes(self) -> tuple[int, ...]:
+        """What the process's ends are called in /proc, by their number; 0 where there is none."""
+        by_stream = {stream: fd for fd, stream in self.outputs.items()}
+        ends = (self.input_fd, by_stream[STDOUT], by_stream[STDERR])
+        return tuple(os.fstat(fd).st_ino if fd >= 0 else 0 for fd in ends)
+
     def close_process_ends(self) -> None:
         for fd in self.stdio:
             if fd >= 0:

@@ -18,8 +18,10 @@ from mmap import mmap
 
 from carrack.errors import CarrackError, Conflict, NotFound
 from carrack.kernel import process as kernel_process
-from carrack.runtime import cgroups
+from carrack.kernel.loop import READ, Loop
+from carrack.runtime import cgroups, hooks
 from carrack.runtime.create import StartFailed
+from carrack.runtime.failure import InitFailed
 from carrack.shim import exit_record, foreign, handover, messages, wire
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.conversation import Conversation
@@ -30,7 +32,6 @@ from carrack.shim.handover import PARKED, Berth, Container, Running
 from carrack.shim.listener import Listener
 from carrack.shim.logs.ring import RingLog
 from carrack.shim.logs.writer import open_log
-from carrack.shim.loop import READ, Loop
 from carrack.shim.messages import Message
 from carrack.shim.shim_order import ShimOrder
 from carrack.shim.streams import BUFFER_BYTES, Streams
@@ -382,6 +383,7 @@ class Shim:
             foreign.forget(self._order.runtime, self._order.container_id)
         self._cgroup.remove()
         self._listener.close()
+        self._after_the_end()
         fds = (
             container.out_of_memory_fd,
             container.pidfd,
@@ -390,6 +392,21 @@ class Shim:
             container.tenancy_fd,
         )
         wire.close_all([fd for fd in fds if fd >= 0])
+
+    def _after_the_end(self) -> None:
+        """The `poststop` hooks, which another runtime runs itself; in a process of their own, for nobody waits for them here."""
+        order, spec = self._order, self._order.spec
+        if order.runtime is not None or spec.hooks is None or not spec.hooks.poststop or os.fork():
+            return
+        try:
+            kernel_process.close_all_but((0, 1, 2))
+            place = f"{order.state_directory}/bundle"
+            state = hooks.State(spec.oci_version, order.container_id, "stopped", 0, place, spec.annotations)
+            hooks.run(spec.hooks.poststop, state, "poststop")
+        except InitFailed as error:
+            _say(f"{order.container_id}: {error.cause}")
+        finally:
+            os._exit(0)
 
     def _leave(self) -> None:
         """Release everything; the process ends when its last client has got what is theirs."""

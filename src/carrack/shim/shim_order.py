@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import msgspec
 
+from carrack.oci.runtime_spec import Hook
 from carrack.shim.messages import Attach, ForeignRuntime, LogPlan, Wait
+
+
+class AfterTheEnd(msgspec.Struct, frozen=True, rename="camel"):
+    """Of a specification's hooks those that only the shim lives to run."""
+
+    poststop: tuple[Hook, ...] = ()
+
+
+class ShimSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """Of the specification what those hooks are told."""
+
+    oci_version: str = "1.2.0"
+    hooks: AfterTheEnd | None = None
+    annotations: dict[str, str] | None = None
 
 
 class ShimOrder(msgspec.Struct, frozen=True, tag_field="type", tag="start"):
@@ -15,6 +30,7 @@ class ShimOrder(msgspec.Struct, frozen=True, tag_field="type", tag="start"):
     socket_path: str
     state_directory: str
     log: LogPlan
+    spec: ShimSpec = ShimSpec()
     seccomp: bytes = b""
     stdin_once: bool = False
     held_ports: int = 0

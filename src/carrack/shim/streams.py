@@ -15,10 +15,10 @@ from mmap import mmap
 
 from carrack.errors import Conflict
 from carrack.kernel import terminal
+from carrack.kernel.loop import READ, WRITE, Loop
 from carrack.shim.client import AttachedClient
 from carrack.shim.framing import STDOUT
 from carrack.shim.logs.writer import Log, NoLog
-from carrack.shim.loop import READ, WRITE, Loop
 
 BUFFER_BYTES = 64 * 1024
 _LAST_READS = 64

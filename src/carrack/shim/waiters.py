@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from carrack.kernel.loop import PEER_CLOSED
 from carrack.shim.framing import FINAL_CHUNK, chunk
-from carrack.shim.loop import PEER_CLOSED
 from carrack.shim.messages import Exited
 from carrack.shim.outgoing import Outgoing
 

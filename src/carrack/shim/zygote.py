@@ -18,10 +18,10 @@ from typing import NoReturn
 from carrack.errors import SystemFailure
 from carrack.kernel import memory, title
 from carrack.kernel import process as kernel_process
+from carrack.kernel.loop import READ, Loop
 from carrack.shim import everything, open_files, sleeper, wire
 from carrack.shim.errand import serve_order
 from carrack.shim.listener import Listener
-from carrack.shim.loop import READ, Loop
 from carrack.shim.messages import Greeting, Leave
 
 READY = b"+"

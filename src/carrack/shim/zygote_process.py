@@ -23,13 +23,13 @@ import carrack
 from carrack.errors import SystemFailure, Unavailable
 from carrack.kernel import lineage, mount
 from carrack.shim import messages, open_files, wire
-from carrack.shim.messages import Greeting, Leave, StartOrder
+from carrack.shim.messages import Greeting, Leave, ServeNames, StartOrder
 
 SOCKET_NAME = "zygote.sock"
 _START_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
 _reviving = threading.Lock()
-_FOLDERS = ("oci", "kernel", "archive", "runtime", "shim")
+_FOLDERS = ("oci", "kernel", "archive", "runtime", "networks", "shim")
 _BOOTSTRAP = """import sys
 sys.path[0:0] = {path!r}
 sys.modules["typing_extensions"] = None
@@ -162,6 +162,15 @@ def order_start(path: str, order: StartOrder, fds: tuple[int, ...]) -> None:
     """
     with connect(path) as sock:
         wire.send(sock, order, fds, sealed=True)
+
+
+def order_names(path: str, socket_path: str, listener_fd: int, conversation_fd: int) -> None:
+    """Have the names process of an instance forked: see `ServeNames`. The descriptors stay open here.
+
+    Raises Unavailable when no zygote answers, SystemFailure when no new one comes up.
+    """
+    with reach(path) as sock:
+        wire.send(sock, ServeNames(socket_path), (listener_fd, conversation_fd))
 
 
 def fingerprint() -> str:

@@ -131,7 +131,9 @@ class FakeEngine:
         self.containers[made.id] = made
         return Created(made.id, ["careful"] if platform else [])
 
-    async def start(self, ref: str, *, detach_keys: str = "", explain: bool = False) -> Explanation:
+    async def start(
+        self, ref: str, *, detach_keys: str = "", explain: bool = False, checkpoint: str = "", checkpoint_directory: str = ""
+    ) -> Explanation:
         found = self.get(ref)
         if found.state.status is Status.RUNNING:
             raise NotModified("container is already running")

@@ -21,6 +21,7 @@ from carrack.kernel.nftables import Nftables
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
 from carrack.networks.networks import Networks
 from carrack.networks.options import NetworkOptions
+from carrack.shim import zygote_process
 from carrack.state.database import Database
 
 MACHINE4, OUTSIDE4 = "198.51.100.1", "198.51.100.2"
@@ -149,6 +150,9 @@ class Lab:
         self._echoes: list[Echo] = []
         self._opened: list[tuple[Networks, Database]] = []
         self._directory = directory
+        self._zygote = ""
+        self.init = os.pidfd_open(os.getpid())
+        """What stands for the init of every container: it outlives the test."""
         process.setns(self.machine, netns.CLONE_NEWNET)
         self.kernel = Netlink()
         self.nft = Nftables()
@@ -185,10 +189,17 @@ class Lab:
         root = self._directory / instance
         root.mkdir(exist_ok=True)
         database = Database(root / "state.db")
-        networks = Networks(database, instance, options or NetworkOptions(), lambda *event: self.events.append(event))
+        options = options or NetworkOptions()
+        networks = Networks(database, instance, options, lambda *event: self.events.append(event), self._begin_names)
         self._opened.append((networks, database))
         networks.open()
         return networks
+
+    def _begin_names(self, path: str, listener_fd: int, conversation_fd: int) -> None:
+        """By a zygote, as the daemon does; it stands in the machine, because the test's thread does."""
+        if not self._zygote:
+            self._zygote = zygote_process.spawn_zygote(str(self._directory)).socket_path
+        zygote_process.order_names(self._zygote, path, listener_fd, conversation_fd)
 
     def shut(self, networks: Networks, *, keep: bool) -> None:
         """End a daemon's hold on its networks."""
@@ -210,10 +221,10 @@ class Lab:
         wish = wish or EndpointWish(container_name=name)
         box = Box(netns.new(), f"id-of-{name}", networks.allocate(networks.get(network), f"id-of-{name}", wish))
         self.boxes.append(box)
-        networks.plug(box.endpoint, box.place)
+        networks.plug(box.endpoint, box.place, pidfd=self.init)
         if ports:
             box.held = list(networks.hold(ports, box.id))
-            networks.publish(box.endpoint, box.held)
+            networks.publish(box.endpoint, box.held, pidfd=self.init)
         return box
 
     def echo(self, place: int | None, port: int, kind: str = "tcp", address: str = "0.0.0.0") -> Echo:
@@ -233,8 +244,10 @@ class Lab:
         finally:
             for box in self.boxes:
                 box.end()
+            if self._zygote:
+                zygote_process.dismiss_zygote(self._zygote)
             self.kernel.close()
             self.nft.close()
             process.setns(self._home, netns.CLONE_NEWNET)
-            for fd in (self.machine, self.outside, self._home):
+            for fd in (self.machine, self.outside, self._home, self.init):
                 os.close(fd)

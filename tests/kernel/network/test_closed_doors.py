@@ -18,9 +18,9 @@ from carrack.kernel.netlink import Netlink
 from carrack.kernel.nftables import RulesetMonitor
 from carrack.networks.creation import NetworkRequest
 from carrack.networks.endpoint import EndpointWish, PortBinding
-from carrack.networks.firewall import TOKEN_SET
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions, bridge_name
+from carrack.networks.table_marks import TOKEN_SET
 from tests.kernel.network.lab import MACHINE4, OUTSIDE4, Lab, reach, silent
 from tests.kernel.network.test_names import eventually
 
@@ -67,6 +67,7 @@ def send_to_loopback(lab: Lab, box_place: int, port: int, *, patience_seconds: f
             return False
 
 
+@pytest.mark.law(4)
 def test_a_container_cannot_send_to_the_machines_loopback(lab: Lab) -> None:
     networks = lab.open()
     box = lab.start(networks, "attacker")
@@ -125,6 +126,7 @@ def test_a_flushed_ruleset_is_back_at_once_and_ports_answer(lab: Lab) -> None:
     assert until(lambda: sysctl.read("net", "ipv4", "conf", "carrack0", "route_localnet") == "1")
 
 
+@pytest.mark.law(4)
 def test_loopback_routing_is_off_while_the_table_is_put_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     networks = lab.open()
     seen: list[str] = []
@@ -368,9 +370,9 @@ def test_many_containers_come_and_go_at_once(lab: Lab) -> None:
             endpoint = networks.allocate(networks.get("bridge"), f"c{number}", EndpointWish(container_name=f"c{number}"))
             assert endpoint.ipv4 not in seen
             seen.add(endpoint.ipv4)
-            networks.plug(endpoint, place)
+            networks.plug(endpoint, place, pidfd=lab.init)
             held = networks.hold([PortBinding(80)], f"c{number}")
-            networks.publish(endpoint, held)
+            networks.publish(endpoint, held, pidfd=lab.init)
             for port in held:
                 port.close()
             networks.unplug(endpoint)
@@ -443,6 +445,7 @@ def test_what_ended_while_the_daemon_was_away_is_forgotten(lab: Lab) -> None:
     assert "8080" not in lab.nft.run("list table inet carrack")
 
 
+@pytest.mark.law(7)
 def test_what_a_dead_daemon_allocated_and_never_plugged_is_forgotten(lab: Lab) -> None:
     networks = lab.open()
     networks.allocate(networks.get("bridge"), "half-made", EndpointWish())
@@ -475,7 +478,7 @@ def test_a_failed_plug_leaves_no_link(lab: Lab) -> None:
         inside.add_bridge("eth0")  # the name is taken
     endpoint = networks.allocate(networks.get("bridge"), "clash", EndpointWish(container_name="clash"))
     with pytest.raises(SystemFailure, match="cannot make the interface pair of endpoint clash"):
-        networks.plug(endpoint, place)
+        networks.plug(endpoint, place, pidfd=lab.init)
     assert lab.kernel.find_link(endpoint.host_interface) is None
     networks.release("clash")
     assert eventually(lambda: networks.address_use(networks.get("bridge"), 4) == 1), "the gateway's is left"

@@ -43,7 +43,7 @@ def test_an_interface_has_the_name_that_was_asked_for(lab: Lab, networks: Networ
     box = lab.start(networks, "web", "red", wish=named("web", driver_options={INTERFACE_NAME: "front"}))
     assert interfaces(box)["front"] == ["10.61.0.2/24"]
     endpoint = networks.allocate(networks.get("blue"), box.id, named("web"))
-    networks.plug(endpoint, box.place)
+    networks.plug(endpoint, box.place, pidfd=lab.init)
     assert "eth0" in interfaces(box)
 
 

@@ -60,7 +60,7 @@ def test_a_container_leaves_and_its_address_is_free(lab: Lab, networks: Networks
     make(networks, parent="uplink")
     box = lab.start(networks, "plain")
     joined = networks.allocate(networks.get("lan"), box.id, EndpointWish())
-    networks.plug(joined, box.place)
+    networks.plug(joined, box.place, pidfd=lab.init)
     networks.unplug(joined, now=True, netns_fd=box.place)
     networks.release(box.id, joined.id)
     with netns.inside(box.place, Netlink) as inside:

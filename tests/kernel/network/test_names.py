@@ -19,8 +19,11 @@ import pytest
 
 from carrack.kernel import netns
 from carrack.networks.creation import NetworkRequest
-from carrack.networks.dns.control import Drop
+from carrack.networks.dns import place as place_of_names
+from carrack.networks.dns.control import Done, Drop, Put, Serve, receive_answer, send
+from carrack.networks.dns.table import ContainerNames, EndpointNames
 from carrack.networks.endpoint import EndpointWish
+from carrack.networks.names import _Opened
 from carrack.networks.networks import Networks
 from carrack.networks.options import NetworkOptions
 from tests.kernel.network.lab import OUTSIDE4, Box, Lab
@@ -86,14 +89,14 @@ def pair(lab: Lab, networks: Networks) -> tuple[Box, Box]:
 class Upstream:
     """A name server outside that knows every name as 192.0.2.1, and remembers what it was asked."""
 
-    def __init__(self, place: int, code: int = 0) -> None:
+    def __init__(self, place: int, code: int = 0, *, address: str = OUTSIDE4) -> None:
         self.asked: list[str] = []
         self._code = code
         self._datagrams = netns.inside(place, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        self._datagrams.bind((OUTSIDE4, 53))
+        self._datagrams.bind((address, 53))
         self._listener = netns.inside(place, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((OUTSIDE4, 53))
+        self._listener.bind((address, 53))
         self._listener.listen(4)
         for serve in (self._serve_datagrams, self._serve_streams):
             threading.Thread(target=serve, daemon=True).start()
@@ -238,7 +241,7 @@ def test_a_container_that_joins_or_leaves_is_known_at_once(lab: Lab, networks: N
     client = lab.start(networks, "client", "red", wish=wish("client"))
     late = lab.start(networks, "late")
     joined = networks.allocate(networks.get("red"), late.id, wish("late"))
-    networks.plug(joined, late.place)
+    networks.plug(joined, late.place, pidfd=lab.init)
     assert ask(client.place, "late") == (0, [joined.ipv4])
     assert ask(late.place, "client") == (0, [client.endpoint.ipv4])
     networks.unplug(joined, now=True, netns_fd=late.place)
@@ -304,6 +307,53 @@ def test_what_cannot_be_read_is_a_format_error(pair: tuple[Box, Box]) -> None:
             asker.sendto(data, (RESOLVER, 53))
             assert asker.recv(100)[3] & 0x0F == 1
     assert ask(pair[1].place, "web")[0] == 0
+
+
+def test_a_containers_own_servers_are_asked_from_its_own_namespace(lab: Lab, networks: Networks) -> None:
+    """As Docker does: its loopback is meant, and what only it can reach."""
+    asking = EndpointWish(container_name="web", upstreams=("127.0.0.5",))
+    box = lab.start(networks, "web", "red", wish=asking)
+    server = Upstream(box.place, address="127.0.0.5")
+    try:
+        assert ask(box.place, "example.org") == (0, ["192.0.2.1"])
+        assert ask(box.place, "example.net", by="tcp") == (0, ["192.0.2.1"])
+    finally:
+        server.close()
+    assert server.asked == ["example.org", "example.net"]
+
+
+def test_a_server_that_is_ourselves_is_not_asked(lab: Lab, networks: Networks) -> None:
+    box = lab.start(networks, "web", "red", wish=EndpointWish(container_name="web", upstreams=(RESOLVER,)))
+    assert ask(box.place, "example.org") == (2, [])
+
+
+def test_several_questions_may_come_by_one_stream_at_once(pair: tuple[Box, Box]) -> None:
+    web, client = pair
+    with netns.inside(client.place, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as asker:
+        asker.settimeout(15)
+        asker.connect((RESOLVER, 53))
+        asker.sendall(b"".join(struct.pack(">H", len(each)) + each for each in (question("web", A), question("client", A))))
+        stream = asker.makefile("rb")
+        answers = [read_answer(stream.read(struct.unpack(">H", stream.read(2))[0])) for _ in range(2)]
+        assert answers == [(0, [web.endpoint.ipv4]), (0, [client.endpoint.ipv4])]
+        asker.sendall(b"\0\2ab")
+        assert stream.read() == b"", "what is no question at all ends the conversation"
+
+
+def test_many_questions_of_which_some_are_new_are_all_answered(pair: tuple[Box, Box]) -> None:
+    """They are read and answered in batches."""
+    web, client = pair
+    with netns.inside(client.place, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as asker:
+        asker.settimeout(15)
+        asker.connect((RESOLVER, 53))
+        for names in (["web"] * 40, ["web", "client", "web.red", b"web".decode().upper()] * 10):
+            for number, name in enumerate(names):
+                asker.send(question(name, A, number))
+            got = {}
+            for _ in names:
+                answer = asker.recv(512)
+                got[int.from_bytes(answer[:2], "big")] = read_answer(answer)[1]
+            assert got == {n: [(client if name == "client" else web).endpoint.ipv4] for n, name in enumerate(names)}
 
 
 # ── its process ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -378,7 +428,7 @@ def test_when_both_are_lost_the_daemon_opens_the_sockets_again(
         os.kill(process, signal.SIGKILL)
     places = {box.id: box.place for box in pair}
     networks = lab.open(NetworkOptions(run_directory=tmp_path))
-    networks.reconcile({box.id for box in pair}, lambda container_id: os.dup(places[container_id]))
+    networks.reconcile({box.id for box in pair}, lambda container_id: (os.dup(places[container_id]), os.dup(lab.init)))
     assert ask(client.place, "web") == (0, [web.endpoint.ipv4])
     assert ask(web.place, "client", by="tcp") == (0, [client.endpoint.ipv4])
 
@@ -410,6 +460,110 @@ def test_with_a_pidfd_a_container_that_ends_is_left_though_no_daemon_is_there(la
     assert eventually(lambda: not (lab._directory / "names-2.sock").exists()), "with nobody to answer it ended"
 
 
+@pytest.fixture
+def init() -> Iterator[subprocess.Popen[bytes]]:
+    """A container's first process."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_container_opened_again_after_both_were_lost_is_left_at_its_end(
+    lab: Lab, networks: Networks, init: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    box = lab.start(networks, "web", "red")
+    lab.shut(networks, keep=True)
+    primary = names_process(lab)
+    for process in (*children(primary), primary):
+        os.kill(process, signal.SIGKILL)
+    networks = lab.open(NetworkOptions(run_directory=tmp_path))
+    networks.reconcile({box.id}, lambda _: (os.dup(box.place), os.pidfd_open(init.pid)))
+    assert ask(box.place, "web") == (0, [box.endpoint.ipv4])
+    lab.shut(networks, keep=True)
+    init.kill()
+    assert eventually(lambda: not (tmp_path / "names-2.sock").exists()), "with nobody to answer it ended"
+
+
+def cpu_ticks(process: int) -> int:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_after_the_end_of_one_container_the_process_is_idle_beside_another(
+    lab: Lab, networks: Networks, pair: tuple[Box, Box], init: subprocess.Popen[bytes]
+) -> None:
+    """The pidfd of an ended init stays readable: whoever goes on watching it spins."""
+    endpoint = networks.allocate(networks.get("red"), "short-lived", wish("short-lived"))
+    place = netns.new()
+    networks.plug(endpoint, place, pidfd=(pidfd := os.pidfd_open(init.pid)))
+    os.close(pidfd)
+    os.close(place)
+    init.kill()
+    init.wait()
+    primary = names_process(lab)
+    assert eventually(lambda: ask(pair[0].place, "short-lived.red", patience=15)[1] == [])
+    before = cpu_ticks(primary)
+    select.select([], [], [], 0.5)
+    assert cpu_ticks(primary) - before <= 5, "of the fifty that it would take"
+
+
+def test_a_container_that_starts_again_before_its_end_was_heard_goes_on_being_served(
+    lab: Lab, networks: Networks, pair: tuple[Box, Box], init: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    place = netns.new()
+    networks.loopback(place)
+    with socket.socket(socket.AF_UNIX) as talk, _Opened(place) as old, _Opened(place) as new:
+        talk.connect(str(tmp_path / "names-2.sock"))
+        again = ContainerNames("phoenix", (EndpointNames(networks.get("red").id, "red", ("phoenix",), ipv4="10.9.9.9"),))
+
+        def order(message: Put | Serve, fds: list[int]) -> None:
+            send(talk, message, fds)
+
+        first = os.pidfd_open(init.pid)
+        order(Put(again), [])
+        receive_answer(talk)
+        order(Serve("phoenix"), [*old, first])
+        receive_answer(talk)
+        primary = names_process(lab)
+        os.kill(primary, signal.SIGSTOP)
+        order(Put(again), [])  # waits before the end does
+        init.kill()
+        init.wait()
+        order(Serve("phoenix"), [*new, lab.init])
+        os.kill(primary, signal.SIGCONT)
+        assert [receive_answer(talk), receive_answer(talk)] == [Done(), Done()]
+        assert ask(place, "phoenix") == (0, ["10.9.9.9"])
+        os.close(first)
+    os.close(place)
+
+
+def test_a_spare_that_does_not_answer_is_replaced(lab: Lab, networks: Networks, pair: tuple[Box, Box]) -> None:
+    web, client = pair
+    primary = names_process(lab)
+    [spare] = children(primary)
+    os.kill(spare, signal.SIGSTOP)
+    networks.unplug(client.endpoint)
+    networks.release(client.id)
+    assert ask(web.place, "web") == (0, [web.endpoint.ipv4])
+    assert eventually(lambda: children(primary) not in ([], [spare]))
+    os.kill(primary, signal.SIGKILL)
+    assert ask(web.place, "web") == (0, [web.endpoint.ipv4])
+    assert ask(web.place, "client.red")[1] == []
+
+
+def test_a_process_that_ends_leaves_the_path_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "names.sock"
+    first = place_of_names.listen(str(path))
+    inode = place_of_names.take(first)
+    second = place_of_names.listen(str(path))
+    place_of_names.leave(first, inode)
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(path))
+    place_of_names.leave(second, place_of_names.take(second))
+    assert not path.exists()
+
+
 def test_the_process_ends_with_the_instance(lab: Lab, networks: Networks, pair: tuple[Box, Box]) -> None:
     pidfd = os.pidfd_open(names_process(lab))
     lab.shut(networks, keep=False)
@@ -434,7 +588,7 @@ def test_when_both_die_under_a_daemon_it_starts_another_and_opens_the_sockets_ag
 ) -> None:
     web, client = pair
     places = {box.id: box.place for box in pair}
-    networks.reconcile({box.id for box in pair}, lambda container_id: os.dup(places[container_id]))
+    networks.reconcile({box.id for box in pair}, lambda container_id: (os.dup(places[container_id]), os.dup(lab.init)))
     primary = names_process(lab)
     for process in (*children(primary), primary):
         os.kill(process, signal.SIGKILL)
@@ -452,7 +606,7 @@ def test_a_look_now_and_then_finds_what_no_report_told(lab: Lab, networks: Netwo
     """A bridge that was set down, and a name that the process lost."""
     web, client = pair
     places = {box.id: box.place for box in pair}
-    networks.reconcile({box.id for box in pair}, lambda container_id: os.dup(places[container_id]))
+    networks.reconcile({box.id for box in pair}, lambda container_id: (os.dup(places[container_id]), os.dup(lab.init)))
     bridge = lab.kernel.get_link(networks.get("red").bridge)
     lab.kernel.set_link(bridge.index, up=False)
     service = networks._naming._service

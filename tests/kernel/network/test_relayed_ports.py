@@ -126,7 +126,7 @@ def test_a_container_that_does_not_listen_resets_the_connection(lab: Lab, networ
 def test_a_port_moves_with_its_container_to_the_network_that_is_left(lab: Lab, networks: Networks, box: Box) -> None:
     networks.create(NetworkRequest(name="blue"))
     endpoint = networks.allocate(networks.get("blue"), box.id, box.endpoint.wish)
-    networks.plug(endpoint, box.place)
+    networks.plug(endpoint, box.place, pidfd=lab.init)
     networks.unplug(box.endpoint, now=True, netns_fd=box.place)
     networks.release(box.id, box.endpoint.id)
     assert reach(None, "127.0.0.1", 8080) == networks.get("blue").pool4.gateway  # type: ignore[union-attr]

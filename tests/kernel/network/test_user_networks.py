@@ -363,7 +363,7 @@ def test_a_running_container_joins_and_leaves_a_network(lab: Lab, networks: Netw
     friend = lab.start(networks, "friend", "second")
     lab.echo(box.place, 80)
     joined = networks.allocate(networks.get("second"), box.id, EndpointWish(container_name="web"))
-    networks.plug(joined, box.place)
+    networks.plug(joined, box.place, pidfd=lab.init)
     assert joined.interface == "eth1"
     assert reach(friend.place, joined.ipv4, 80) == friend.endpoint.ipv4
     networks.unplug(joined, now=True, netns_fd=box.place)
@@ -378,7 +378,7 @@ def test_when_the_network_of_the_default_route_is_left_the_next_one_gives_it(lab
     make(networks, "second")
     box = lab.start(networks, "web")
     joined = networks.allocate(networks.get("second"), box.id, EndpointWish())
-    networks.plug(joined, box.place)
+    networks.plug(joined, box.place, pidfd=lab.init)
     networks.unplug(box.endpoint, now=True, netns_fd=box.place)
     networks.release(box.id, box.endpoint.id)
     lab.echo(lab.outside, 9000)
@@ -389,7 +389,7 @@ def test_the_network_with_the_highest_priority_gives_the_default_route(lab: Lab,
     make(networks, "second")
     box = lab.start(networks, "web")
     joined = networks.allocate(networks.get("second"), box.id, EndpointWish(gateway_priority=10))
-    networks.plug(joined, box.place)
+    networks.plug(joined, box.place, pidfd=lab.init)
     with netns.inside(box.place, Netlink) as inside:
         gateways = [str(route.gateway) for route in inside.routes() if route.destination.prefixlen == 0]
     assert gateways == ["172.18.0.1"]

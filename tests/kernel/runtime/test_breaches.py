@@ -23,6 +23,7 @@ PTRACER = (*capabilities.DEFAULT, "CAP_SYS_PTRACE")
 PTRACER_MASK = f"{0xA80425FB | 1 << 19:016x}"
 
 
+@pytest.mark.law(2)
 def test_no_process_of_the_runtime_is_ever_seen_inside_while_it_execs(box: Box) -> None:
     """[law 2] A container that may trace looks at everything that appears in its pid namespace."""
     watcher = "while :; do grep -h CapEff /proc/[0-9]*/status; done"
@@ -109,6 +110,7 @@ def test_the_files_of_proc_that_lxcfs_replaces_may_be_replaced(box: Box, tmp_pat
     assert box.run("cat /proc/uptime", mounts=mounts) == "1 1\n"
 
 
+@pytest.mark.law(5)
 @pytest.mark.parametrize("user", ["", "www-data"])
 def test_a_supervisor_that_dies_takes_its_container_with_it(box: Box, user: str) -> None:
     """[law 5] Also after the change of credentials, which takes a death signal back."""

@@ -93,7 +93,7 @@ def test_a_difference_that_is_gone_is_struck_from_the_list() -> None:
 BUILD_COMMANDS = ("build", "builder build", "image build")
 BUILDX = frozenset(
     """allow annotation attest build-context builder cache-to call check load metadata-file no-cache-filter output progress
-    provenance push sbom secret ssh""".split()
+    provenance push resource sbom secret ssh""".split()
 )
 """The flags of `docker buildx build`, which is what `docker build` is where buildx is installed (Docker's reference)."""
 OURS = frozenset(("explain",))

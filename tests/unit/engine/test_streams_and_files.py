@@ -1,8 +1,10 @@
 """Detach keys, frames, the files under /etc, and log options."""
 
+from pathlib import Path
+
 import pytest
 
-from carrack.engine import etc_files, log_options, streams
+from carrack.engine import etc_files, launch, log_options, streams
 from carrack.engine.config import LogConfig
 from carrack.errors import InvalidParameter
 
@@ -38,6 +40,17 @@ def test_a_container_never_asks_a_loopback_server_of_the_host() -> None:
 
 def test_in_the_hosts_network_the_hosts_servers_stay() -> None:
     assert "nameserver 127.0.0.53" in etc_files.resolv_conf(HOST, servers=[], search=[], options=[], keep_loopback=True)
+
+
+def test_behind_systemds_stub_are_the_servers_that_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stub").write_text("nameserver 127.0.0.53\n")
+    (tmp_path / "behind").write_text("nameserver 192.0.2.53\n")
+    monkeypatch.setattr(launch, "HOST_RESOLVER", str(tmp_path / "stub"))
+    monkeypatch.setattr(launch, "BEHIND_SYSTEMDS_STUB", str(tmp_path / "behind"))
+    assert launch.host_resolver("bridge") == "nameserver 192.0.2.53\n"
+    assert launch.host_resolver("host") == "nameserver 127.0.0.53\n"
+    (tmp_path / "stub").write_text("nameserver 127.0.0.1\n")  # dnsmasq's, or whoever's
+    assert launch.host_resolver("bridge") == "nameserver 127.0.0.1\n"
 
 
 def test_a_dot_means_no_search_domains() -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from carrack.kernel.loop import Loop
 from carrack.shim.framing import STDOUT
 from carrack.shim.logs.reader import read_rendered
 from carrack.shim.logs.record import LogRequest, Rendering
 from carrack.shim.logs.ring import RingLog
-from carrack.shim.loop import Loop
 from carrack.shim.messages import LogPlan
 
 LINE = b"x" * 1023 + b"\n"

@@ -7,6 +7,8 @@ Source: Docker's manual, "Build checks".
 from __future__ import annotations
 
 import re
+from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from carrack.build.dockerfile.failure import Fault, Position
@@ -41,6 +43,22 @@ _SUMMARIES = {
     " This will become an error in a future release",
 }
 _EXPERIMENTAL = frozenset({"InvalidDefinitionDescription"})
+
+
+def lint_document(file: str, warnings: Sequence[LintWarning], content: bytes) -> dict[str, object]:
+    """The findings as BuildKit's document."""
+    found = [
+        {
+            "ruleName": warning.rule,
+            "description": warning.summary,
+            "url": warning.url,
+            "detail": warning.message,
+            "location": {"ranges": [{"start": {"line": warning.position.start}, "end": {"line": warning.position.end}}]},
+        }
+        for warning in warnings
+    ]
+    source = {"filename": file, "language": "Dockerfile", "data": b64encode(content).decode()}
+    return {"warnings": found or None, "sources": [source]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The `checkpoint` commands (experimental in Docker: they need CRIU on the daemon's host)."""
+"""The `checkpoint` commands. Docker's daemon must be experimental for them; ours says what it lacks: CRIU."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def _start(session: Session, parsed: Parsed) -> None:
         if len(parsed.arguments) > 1:
             raise CommandFailure("you cannot start and attach multiple containers at once")
         _start_attached(session, parsed, query)
-    elif query.get("checkpoint"):
+    elif query:
         if len(parsed.arguments) > 1:
             raise CommandFailure("you cannot restore multiple containers at once")
         session.engine.order("POST", container_path(parsed.arguments[0], "/start"), query)

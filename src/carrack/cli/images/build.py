@@ -9,7 +9,9 @@ from carrack.cli.containers.options import check_environment, check_extra_host, 
 from carrack.cli.failure import CommandFailure
 from carrack.cli.files import os_error_text, read_file
 from carrack.cli.images.archive import read_pieces
-from carrack.cli.images.build_display import BuildState, open_display, show_findings
+from carrack.cli.images.build_calls import read_call
+from carrack.cli.images.build_calls import show as show_answer
+from carrack.cli.images.build_display import BuildState, open_display
 from carrack.cli.images.build_folder import BuildFolder, ignore_file_of
 from carrack.cli.images.build_options import Output as BuildOutput
 from carrack.cli.images.build_options import (
@@ -19,11 +21,20 @@ from carrack.cli.images.build_options import (
     read_caches,
     read_named_contexts,
     read_outputs,
+    read_resources,
     read_secrets,
 )
-from carrack.cli.images.build_outputs import write_metadata
+from carrack.cli.images.build_outputs import DELETE, may_delete, write_metadata
 from carrack.cli.images.build_session import BuildOrder, build_in_session
-from carrack.cli.images.context import BuildContext, context_folder, dockerfile_of, is_remote, open_context, with_dockerfile
+from carrack.cli.images.context import (
+    BuildContext,
+    context_folder,
+    dockerfile_of,
+    fetch_dockerfile,
+    is_remote,
+    open_context,
+    with_dockerfile,
+)
 from carrack.cli.images.names import parse_name
 from carrack.cli.images.transfer import check_trust
 from carrack.cli.logins import all_logins
@@ -65,6 +76,7 @@ def build_query(session: Session, parsed: Parsed, dockerfile: str) -> dict[str, 
     for flag, name in _NUMBERS.items():
         if parsed.number(flag):
             query[name] = str(parsed.number(flag))
+    query |= read_resources(parsed.items("resource"))
     for flag, name in _TEXTS.items():
         if parsed.text(flag):
             query[name] = parsed.text(flag)
@@ -93,8 +105,19 @@ def build_query(session: Session, parsed: Parsed, dockerfile: str) -> dict[str, 
             query[name] = encode(value, escape_html=True, sort=True)
     platforms = parsed.items("platform") or [os.environ.get("DOCKER_DEFAULT_PLATFORM", "")]
     if any(platforms):
-        query["platform"] = ",".join(platforms).lower()
+        query["platform"] = ",".join(_platform(each) for text in platforms for each in text.split(",")).lower()
     return query
+
+
+def _platform(text: str) -> str:
+    """``local`` is the platform of who asks."""
+    if text != "local":
+        return text
+    machine = os.uname().machine
+    return f"linux/{_MACHINES.get(machine, machine)}"
+
+
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "armv6l": "arm/v6", "i686": "386"}
 
 
 def _build_arguments(session: Session, parsed: Parsed) -> dict[str, str | None]:
@@ -157,10 +180,8 @@ def _build(session: Session, parsed: Parsed) -> None:
 
 def _check(parsed: Parsed) -> None:
     """What is refused before anybody is asked."""
-    if parsed.text("progress") not in _PROGRESSES:
-        raise CommandFailure(f"invalid progress mode {parsed.text('progress')}: want one of {', '.join(_PROGRESSES)}")
-    if parsed.text("call") not in ("build", "check", "lint"):
-        raise CommandFailure(f"--call {parsed.text('call')} is not supported: want build or check")
+    if _progress(parsed) not in _PROGRESSES:
+        raise CommandFailure(f"invalid progress mode {_progress(parsed)}: want one of {', '.join(_PROGRESSES)}")
     if parsed.text("builder") not in ("", "default"):
         raise CommandFailure(
             f'no builder "{parsed.text("builder")}" found: Carrack builds in its daemon, which is the builder "default"'
@@ -173,21 +194,25 @@ def _in_session(session: Session, parsed: Parsed) -> tuple[BuildState | None, Bu
         _refuse_without_session(parsed)
         return None, None  # words of the classic way
     argument = parsed.arguments[0]
+    call = read_call(parsed)
     order = BuildOrder()
     order.secrets = read_secrets(parsed.items("secret"))
     order.agents = read_agents(parsed.items("ssh"))
     order.outputs = read_outputs(parsed)
+    _check_outputs(parsed, order.outputs)
     order.further = {
         "CacheFrom": _caches_from(order, parsed.items("cache-from")),
         "CacheTo": _caches_to(order, parsed.items("cache-to")),
         "Attestations": read_attestations(parsed),
         "Annotations": dict(text.partition("=")[::2] for text in parsed.items("annotation")),
         "NoCacheStages": [each for text in parsed.items("no-cache-filter") for each in text.split(",") if each],
-        "Allowed": parsed.items("allow"),
-        "Check": parsed.flag("check") or parsed.text("call") in ("check", "lint"),
+        "Allowed": [right for right in parsed.items("allow") if right != DELETE],
+        "Call": "" if call.method == "build" else call.method,
     }
     archive: BuildContext | None = None
     name = parsed.text("file")
+    if name.startswith(("http://", "https://")):
+        order.dockerfile, name = fetch_dockerfile(name), ""
     if argument == "-":
         archive = open_context(argument, name, session.input.fd)
         name = archive.dockerfile
@@ -208,14 +233,28 @@ def _in_session(session: Session, parsed: Parsed) -> tuple[BuildState | None, Bu
     order.further["Named"] = further
     query = build_query(session, parsed, name)
     query.pop("cachefrom", None)
-    progress = "quiet" if parsed.flag("quiet") else parsed.text("progress")
+    progress = "quiet" if parsed.flag("quiet") or call.method != "build" else _progress(parsed)
     display = open_display(progress, session.err, explains=parsed.flag("explain"))
     state = build_in_session(session, order, query, _credentials(session), display, archive.pieces if archive else None)
     if state is None:
         _refuse_without_session(parsed)
-        if parsed.text("file") == "-" and order.dockerfile is not None:
+        if order.dockerfile is not None and parsed.text("file").startswith(("-", "http://", "https://")):
             archive = with_dockerfile(context_folder(argument), order.dockerfile)
     return state, archive
+
+
+def _check_outputs(parsed: Parsed, outputs: list[BuildOutput]) -> None:
+    """What cannot be meant of outputs."""
+    for output in outputs:
+        if output.type in ("local", "tar") and parsed.text("iidfile"):
+            raise CommandFailure("local and tar exporters are incompatible with image ID file")
+        mode = output.attributes.get("mode", "copy")
+        if output.type == "local" and mode not in ("copy", "delete"):
+            raise CommandFailure(f"invalid mode {mode!r} of the local output: want copy or delete")
+        if output.type == "local" and mode == "delete" and not may_delete(output.destination, parsed.items("allow")):
+            raise CommandFailure(
+                f"mode=delete would clear {output.destination}, which is not below the current directory: give --allow={DELETE}"
+            )
 
 
 def _caches_from(order: BuildOrder, texts: list[str]) -> list[dict[str, Any]]:
@@ -251,6 +290,9 @@ def _caches_to(order: BuildOrder, texts: list[str]) -> list[dict[str, Any]]:
 def _main_folder(session: Session, order: BuildOrder, argument: str, name: str) -> str:
     """Take the folder and its Dockerfile into the order; the name that the daemon shows the file by."""
     folder = context_folder(argument)
+    if order.dockerfile is not None:
+        order.folders[""] = BuildFolder(folder, ignore_file_of(folder, ""))
+        return ""
     if name == "-":
         order.dockerfile = b"".join(read_pieces(session.input.fd))
         order.folders[""] = BuildFolder(folder, ignore_file_of(folder, ""))
@@ -274,13 +316,10 @@ def _refuse_without_session(parsed: Parsed) -> None:
 def _report(session: Session, parsed: Parsed, state: BuildState) -> None:
     """What the command says at its end, the file for programs, and the push of what was built."""
     built = state.built
-    if parsed.flag("check") or parsed.text("call") in ("check", "lint"):
-        if not state.warnings:
-            session.out.line("Check complete, no warnings found.")
-            return
-        show_findings(session.out, state.warnings)
-        session.out.flush()
-        raise CommandFailure(f"Check complete, {len(state.warnings)} warning{'s' * (len(state.warnings) != 1)} found!", 1)
+    call = read_call(parsed)
+    if call.method != "build":
+        show_answer(session.out, call, state)
+        return
     if parsed.text("metadata-file"):
         write_metadata(parsed.text("metadata-file"), built)
     if parsed.flag("quiet") and built.get("image"):
@@ -357,7 +396,11 @@ class _Kept:
         return 0, 0
 
 
-_PROGRESSES = ("auto", "plain", "tty", "rawjson", "quiet")
+def _progress(parsed: Parsed) -> str:
+    return parsed.text("progress") or os.environ.get("BUILDKIT_PROGRESS", "") or "auto"
+
+
+_PROGRESSES = ("auto", "plain", "tty", "rawjson", "quiet", "none")
 _SESSION_FLAGS = (
     "allow",
     "annotation",
@@ -372,6 +415,7 @@ _SESSION_FLAGS = (
     "output",
     "provenance",
     "push",
+    "resource",
     "sbom",
     "secret",
     "ssh",
@@ -386,7 +430,7 @@ _FLAGS = """
         --builder string          The builder, of which there is one ("default")
         --cache-from strings      Images to take cache from
         --cache-to list           Where to keep the cache ("type=registry,ref=…")
-        --call string=build       What to do: "build" or "check"
+        --call string=build       What to do: "build", "check", "outline", "targets"
         --cgroup-parent string    Parent cgroup of RUN
         --check bool              Only look for faults in the Dockerfile
         --compress bool           Compress the context with gzip
@@ -411,18 +455,19 @@ _FLAGS = """
         --no-cache-filter list    Stages that do not use the cache
     -o, --output list             Where the result goes ("type=local,dest=path", "type=tar,dest=file")
         --platform strings@1.38   Platforms to build for ("linux/amd64,linux/arm64")
-        --progress string=auto    How progress is shown: "auto", "plain", "tty", "quiet", "rawjson"
+        --progress string         How progress is shown: "auto", "plain", "tty", "quiet", "rawjson" ($BUILDKIT_PROGRESS)
         --provenance string       Shorthand for "--attest=type=provenance"
         --pull bool               Look for newer versions of the images it starts from
         --push bool               Push the names when it is built
     -q, --quiet bool              Print the image's id only
+        --resource list           Limit of each RUN ("memory=2g", "cpu-quota=50000")
         --rm bool=true            Remove intermediate containers after a success
         --sbom string             Shorthand for "--attest=type=sbom"
         --secret list             Secret for RUN ("id=name,src=path", "id=name,env=VARIABLE")
         --security-opt strings    Security options
         --shm-size bytes          Size of "/dev/shm"
         --squash bool@experimental             Make one layer of the new ones
-        --ssh list                ssh agent for RUN ("default", "name=socket")
+        --ssh list                ssh agent or keys for RUN ("default", "name=socket", "name=key,key")
     -t, --tag list                Name and tag of the image ("name:tag")
         --target string           Stage to build
         --ulimit ulimit           Resource limits

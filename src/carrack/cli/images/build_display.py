@@ -55,6 +55,7 @@ class BuildState:
     def __init__(self) -> None:
         self.vertices: dict[str, Vertex] = {}
         self.warnings: list[dict[str, Any]] = []
+        self.answer: dict[str, Any] = {}
         self.built: dict[str, Any] = {}
         self.failed: dict[str, Any] = {}
         self.begun = time.time_ns()
@@ -66,6 +67,8 @@ class BuildState:
             self.warnings.append(event)
         elif kind == "built":
             self.built = event
+        elif kind == "answer":
+            self.answer = event.get("document") or {}
         elif kind == "failed":
             self.failed = event
         identity = event.get("vertex", "")
@@ -275,7 +278,7 @@ def open_display(progress: str, out: Output, *, explains: bool = False) -> Displ
     """The display that ``--progress`` names; `auto` is the terminal's where there is one. `explains`: why steps were not cached."""
     if progress == "tty" or (progress == "auto" and out.is_terminal):
         return TerminalDisplay(out, explains=explains)
-    if progress in ("auto", "plain"):
+    if progress in ("auto", "plain", "tty"):
         return PlainDisplay(out, explains=explains)
     return RawDisplay(out) if progress == "rawjson" else QuietDisplay(out)
 
@@ -314,7 +317,9 @@ def show_findings(out: Output, warnings: list[dict[str, Any]]) -> None:
         for line in warning.get("detail") or ():
             out.line(str(line))
         out.line(str(warning.get("message", "")))
-        if warning.get("line"):
+        if warning.get("source"):
+            out.line(str(warning["source"]))
+        elif warning.get("line"):
             out.line(f"{warning.get('file') or 'Dockerfile'}:{warning['line']}")
         out.line()
 

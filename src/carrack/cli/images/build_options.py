@@ -6,16 +6,17 @@ Each is read into the words of the daemon's session (`POST /build/sessions`). Te
 from __future__ import annotations
 
 import os
-import stat
+from collections.abc import Callable
 
 from carrack.cli.failure import CommandFailure
-from carrack.cli.values import read_bool, split_csv
+from carrack.cli.values import read_bool, read_bytes, read_int, read_swap_bytes, split_csv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from carrack.cli.flags import Parsed
+    from carrack.cli.images.ssh_agent import Agent
 
 SECRET_LIMIT_BYTES = 500 << 10
 _TO_CLIENT = ("local", "tar", "docker", "oci")
@@ -86,22 +87,45 @@ def _secret(identity: str, path: str, variable: str) -> bytes:
     return content
 
 
-def read_agents(texts: list[str]) -> dict[str, str]:
-    """``--ssh default`` and ``--ssh NAME=SOCKET``: the agents' sockets, by id."""
-    agents: dict[str, str] = {}
+def read_agents(texts: list[str]) -> dict[str, Agent]:
+    """``--ssh default``, ``--ssh NAME=SOCKET`` and ``--ssh NAME=KEY,…``: the agents, by id."""
+    agents: dict[str, Agent] = {}
     for text in texts:
         identity, _, path = text.partition("=")
         path = path or os.environ.get("SSH_AUTH_SOCK", "")
         if not path:
             raise CommandFailure("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")
-        try:
-            mode = os.stat(path).st_mode
-        except OSError as error:
-            raise CommandFailure(f"ssh agent {identity}: {path}: {(error.strerror or '').lower()}") from None
-        if not stat.S_ISSOCK(mode):
-            raise CommandFailure(f"ssh agent {identity}: {path} is no agent's socket; add the key to one with ssh-add")
-        agents[identity or "default"] = path
+        from carrack.cli.images.ssh_agent import open_agent
+
+        agents[identity or "default"] = open_agent(identity, path)
     return agents
+
+
+def read_resources(texts: list[str]) -> dict[str, str]:
+    """``--resource KEY=VALUE``: the limits of each step, by the names of `POST /build`. Raises CommandFailure."""
+    limits: dict[str, str] = {}
+    for text in texts:
+        for key, value in read_fields(text, "resource").items():
+            known = _RESOURCES.get(key)
+            if known is None:
+                raise CommandFailure(f"unknown resource {key!r}: want one of {', '.join(_RESOURCES)}")
+            name, read = known
+            try:
+                limits[name] = str(read(value))
+            except ValueError as error:
+                raise CommandFailure(f"invalid value {value!r} of resource {key}: {error}") from None
+    return limits
+
+
+_RESOURCES: dict[str, tuple[str, Callable[[str], object]]] = {
+    "memory": ("memory", read_bytes),
+    "memory-swap": ("memswap", read_swap_bytes),
+    "cpu-shares": ("cpushares", read_int),
+    "cpu-period": ("cpuperiod", read_int),
+    "cpu-quota": ("cpuquota", read_int),
+    "cpuset-cpus": ("cpusetcpus", str),
+    "cpuset-mems": ("cpusetmems", str),
+}
 
 
 def read_outputs(parsed: Parsed) -> list[Output]:

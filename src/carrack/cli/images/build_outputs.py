@@ -9,27 +9,58 @@ import tarfile
 from carrack.cli.containers.copy import BodyFile, extract_entry, set_times
 from carrack.cli.failure import CommandFailure
 
+DELETE = "buildx.local.delete"
+"""The right to clear a folder that is not below where we are; it is ours to give, and no daemon hears of it."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from carrack.client.http import Body
 
 
-def unpack(body: Body, folder: str) -> None:
-    """Put an archive's files into a folder, which is made when it is not there. Owners are not kept, as with buildx."""
+def may_delete(destination: str, allowed: Sequence[str]) -> bool:
+    """Whether ``mode=delete`` may clear a folder: one below where we are, or any when ``--allow=buildx.local.delete`` says so."""
+    here, there = os.path.realpath("."), os.path.realpath(destination)
+    return DELETE in allowed or (there != here and os.path.commonpath([here, there]) == here)
+
+
+def unpack(body: Body, folder: str, *, delete: bool = False) -> None:
+    """Put an archive's files into a folder, which is made when it is not there. Owners are not kept, as with buildx.
+
+    `delete`: what the archive does not have goes.
+    """
+    kept: set[str] = set()
     try:
         os.makedirs(folder, exist_ok=True)
         with tarfile.open(fileobj=BodyFile(body), mode="r|", errorlevel=1) as archive:  # type: ignore[call-overload]
             directories: list[tarfile.TarInfo] = []
             for entry in archive:
                 extract_entry(archive, entry, folder)
+                kept.add(os.path.normpath(entry.name.lstrip("/")))
                 if entry.isdir():
                     directories.append(entry)
             for entry in reversed(directories):
                 set_times(os.path.join(folder, entry.name), entry)
+        if delete:
+            _delete_others(folder, "", kept)
     except OSError as error:
         raise CommandFailure(f"{error.filename or folder}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _delete_others(folder: str, inside: str, kept: set[str]) -> None:
+    import shutil
+
+    with os.scandir(os.path.join(folder, inside)) as found:
+        entries = list(found)
+    for entry in entries:
+        name = os.path.join(inside, entry.name)
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if name not in kept:
+            shutil.rmtree(entry.path) if is_folder else os.unlink(entry.path)
+        elif is_folder:
+            _delete_others(folder, name, kept)
 
 
 def write_metadata(path: str, built: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
+    from carrack.cli.images.ssh_agent import Agent
     from carrack.cli.session import Session
     from carrack.client.engine import Engine, Response
 
@@ -38,7 +39,7 @@ class BuildOrder:
         """By context, "" for the main one."""
         self.dockerfile: bytes | None = None
         self.secrets: dict[str, bytes] = {}
-        self.agents: dict[str, str] = {}
+        self.agents: dict[str, Agent] = {}
         self.outputs: list[Output] = []
         self.further: dict[str, Any] = {}
         """The session's other fields as they are."""
@@ -170,7 +171,7 @@ def _events(response: Response, display: Display, state: BuildState) -> Iterator
 class AgentLender:
     """Keeps a connection waiting at the daemon for the next step that wants our ssh agent, and joins it with one to the agent."""
 
-    def __init__(self, session: Session, path: str, agent: str) -> None:
+    def __init__(self, session: Session, path: str, agent: Agent) -> None:
         self._session = session
         self._path = path
         self._agent = agent
@@ -205,28 +206,13 @@ class AgentLender:
             threading.Thread(target=self._join, args=(connection, first), daemon=True).start()
 
     def _join(self, connection: Any, first: bytes) -> None:
-        import socket
+        from carrack.cli.images.ssh_agent import serve
 
-        with socket.socket(socket.AF_UNIX) as agent:
-            try:
-                agent.connect(self._agent)
-                agent.sendall(first)
-                back = threading.Thread(target=_pump, args=(agent.recv, connection.send, connection.half_close), daemon=True)
-                back.start()
-                _pump(connection.receive, agent.sendall, lambda: agent.shutdown(socket.SHUT_WR))
-                back.join()
-            except (OSError, ConnectionFailed):
-                pass
+        try:
+            serve(connection.receive, connection.send, self._agent, first)
+        except (OSError, ConnectionFailed):
+            pass
         connection.close()
-
-
-def _pump(receive: Any, send: Any, end: Any) -> None:
-    try:
-        while piece := receive(65536):
-            send(piece)
-        end()
-    except (OSError, ConnectionFailed):
-        pass
 
 
 def _take_output(session: Session, output: Output, response: Response) -> None:
@@ -240,7 +226,7 @@ def _take_output(session: Session, output: Output, response: Response) -> None:
     if into_folder:
         from carrack.cli.images.build_outputs import unpack
 
-        unpack(response.body, output.destination)
+        unpack(response.body, output.destination, delete=output.attributes.get("mode") == "delete")
         return
     temporary = f"{output.destination}.{os.urandom(4).hex()}"
     try:

@@ -15,8 +15,10 @@ from carrack.cli.images.build_folder import IGNORE, BuildFolder, ignore_file_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 DOCKERFILE = "Dockerfile"
+DOCKERFILE_LIMIT_BYTES = 2 << 20
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 
 
@@ -191,12 +193,25 @@ def _git(arguments: list[str]) -> None:
         raise CommandFailure(f"unable to prepare context: unable to 'git clone' to temporary context directory: {text}")
 
 
+def fetch_dockerfile(url: str) -> bytes:
+    """A Dockerfile that is on the web (``--file URL``). Raises CommandFailure."""
+    with _opened(url, f"failed to fetch the Dockerfile {url}") as answer:
+        content = answer.read(DOCKERFILE_LIMIT_BYTES + 1)
+    if len(content) > DOCKERFILE_LIMIT_BYTES:
+        raise CommandFailure(f"the Dockerfile {url} is larger than {DOCKERFILE_LIMIT_BYTES} bytes")
+    return bytes(content)
+
+
 def _from_url(argument: str, dockerfile: str) -> BuildContext:
+    answer = _opened(argument, f"unable to prepare context: unable to download remote context {argument}")
+    return _from_stream(iter(lambda: answer.read(1 << 18), b""), dockerfile)
+
+
+def _opened(url: str, trouble: str) -> Any:
     import urllib.error
     import urllib.request
 
     try:
-        answer = urllib.request.urlopen(argument)
+        return urllib.request.urlopen(url)
     except (urllib.error.URLError, OSError) as error:
-        raise CommandFailure(f"unable to prepare context: unable to download remote context {argument}: {error}") from None
-    return _from_stream(iter(lambda: answer.read(1 << 18), b""), dockerfile)
+        raise CommandFailure(f"{trouble}: {error}") from None

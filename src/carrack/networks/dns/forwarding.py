@@ -1,4 +1,4 @@
-"""Questions that the table does not answer, asked of the servers that the host (or the container's `--dns`) names.
+"""Questions that the table does not answer, asked of the servers that the container's `--dns` (or the host) names.
 
 A question is handed on as it came, its identifier replaced by a random one from a socket of its own, and the answer is handed back
 as it came: only what that server sends to that port with that identifier and that question counts. Servers are tried in order.
@@ -6,17 +6,29 @@ as it came: only what that server sends to that port with that identifier and th
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import os
-import secrets
 import socket
 import struct
-from typing import cast
+from collections.abc import Callable
+
+from carrack.kernel.loop import READ, WRITE, Loop, Timer
 
 _TRY_SECONDS = 2.0
 _RESOLV_CONF = "/etc/resolv.conf"
+_SERVER_FAILURE = 2
 PENDING_LIMIT = 1024
 """Questions on their way at once: more are refused, so that no container can make us open sockets without end."""
+
+Answered = Callable[[bytes | None], None]
+"""Gets the answer, with the asker's identifier; None when no server has given one in time."""
+MakeSocket = Callable[[int, int], socket.socket]
+"""Makes a socket of a family and kind, in the network namespace that the question is asked from. Raises OSError."""
+
+
+def host_socket(family: int, kind: int) -> socket.socket:
+    """A socket of the namespace in which this process stands."""
+    return socket.socket(family, kind | socket.SOCK_NONBLOCK)
 
 
 class HostServers:
@@ -42,110 +54,150 @@ class HostServers:
         return self._servers
 
 
-class _Exchange(asyncio.DatagramProtocol):
-    def __init__(self, query: bytes, question: bytes, answer: asyncio.Future[bytes]) -> None:
-        self._query = query
-        self._question = question.lower()
-        self._answer = answer
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.DatagramTransport, transport).sendto(self._query)
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        # The question that is repeated must be ours too: an identifier alone can be guessed.
-        ours = data[:2] == self._query[:2] and data[12 : 12 + len(self._question)].lower() == self._question
-        if ours and data[2] & 0x80 and not self._answer.done():
-            self._answer.set_result(data)
-
-    def error_received(self, exc: Exception) -> None:
-        if not self._answer.done():
-            self._answer.set_exception(exc)
-
-
 class Forwarder:
-    """Asks other servers. Bound to the loop that it is used in."""
+    """Asks other servers."""
 
-    def __init__(self, port: int = 53) -> None:
+    def __init__(self, loop: Loop, port: int = 53) -> None:
+        self._loop = loop
         self._port = port
         self._pending = 0
 
-    async def ask(self, query: bytes, question: bytes, servers: tuple[str, ...]) -> bytes | None:
-        """The first server's answer that is not a failure, with the asker's identifier; None when none answers in time."""
-        if self._pending >= PENDING_LIMIT:
-            return None
-        self._pending += 1
-        try:
-            failure = None
-            for server in servers:
-                answer = await self._ask_one(query, question, server)
-                if answer is not None and answer[3] & 0x0F != 2:  # SERVFAIL: the next may know better
-                    return query[:2] + answer[2:]
-                failure = failure or answer
-            return query[:2] + failure[2:] if failure else None
-        finally:
-            self._pending -= 1
+    def ask(
+        self,
+        query: bytes,
+        question: bytes,
+        servers: tuple[str, ...],
+        answered: Answered,
+        *,
+        make_socket: MakeSocket = host_socket,
+        by_stream: bool = False,
+    ) -> None:
+        """Tell `answered` the first server's answer that is not a failure. `by_stream`: by TCP, for long answers.
 
-    async def _ask_one(self, query: bytes, question: bytes, server: str) -> bytes | None:
-        loop = asyncio.get_running_loop()
-        disguised = secrets.token_bytes(2) + query[2:]
-        answer: asyncio.Future[bytes] = loop.create_future()
-        try:
-            asker = self._socket_to(server, socket.SOCK_DGRAM)
-        except OSError:
-            return None
-        transport, _ = await loop.create_datagram_endpoint(lambda: _Exchange(disguised, question, answer), sock=asker)
-        try:
-            return await asyncio.wait_for(answer, _TRY_SECONDS)
-        except (TimeoutError, OSError):
-            return None
-        finally:
-            transport.close()
-
-    def _socket_to(self, server: str, kind: int) -> socket.socket:
-        """A socket that speaks to a server, of whichever IP version, scoped addresses included; one of streams is connecting still.
-
-        The loop would resolve a scoped address in a thread, and the process that forks a spare has but one.
+        `answered` may be called before this returns.
         """
-        family, _, _, _, address = socket.getaddrinfo(server, self._port, type=kind, flags=socket.AI_NUMERICHOST)[0]
-        asker = socket.socket(family, kind | socket.SOCK_NONBLOCK)
-        try:
-            asker.connect(address)
-        except BlockingIOError:
-            pass
-        except OSError:
-            asker.close()
-            raise
-        return asker
+        if self._pending >= PENDING_LIMIT:
+            answered(None)
+            return
+        self._pending += 1
+        failure: bytes | None = None
+        left = list(servers)
 
-    async def ask_by_stream(self, query: bytes, servers: tuple[str, ...]) -> bytes | None:
-        """The same by TCP: for answers that are too long for a datagram."""
-        for server in servers:
-            try:
-                async with asyncio.timeout(_TRY_SECONDS * 2):
-                    reader, writer = await asyncio.open_connection(sock=await self._connected(server))
-                    try:
-                        writer.write(struct.pack(">H", len(query)) + query)
-                        length = struct.unpack(">H", await reader.readexactly(2))[0]
-                        return await reader.readexactly(length)
-                    finally:
-                        writer.close()
-            except (OSError, TimeoutError, asyncio.IncompleteReadError):
-                continue
-        return None
+        def try_next(answer: bytes | None) -> None:
+            nonlocal failure
+            if answer is not None and answer[3] & 0x0F == _SERVER_FAILURE:  # the next may know better
+                failure, answer = failure or answer, None
+            while answer is None and left:
+                try:
+                    self._begin(left.pop(0), query, question, make_socket, by_stream, try_next)
+                    return
+                except OSError:
+                    continue
+            self._pending -= 1
+            answer = answer or failure
+            answered(query[:2] + answer[2:] if answer is not None else None)
 
-    async def _connected(self, server: str) -> socket.socket:
-        asker = self._socket_to(server, socket.SOCK_STREAM)
-        loop = asyncio.get_running_loop()
-        connected = asyncio.Event()
-        loop.add_writer(asker, connected.set)
+        try_next(None)
+
+    def _begin(self, server: str, query: bytes, question: bytes, make_socket: MakeSocket, by_stream: bool, done: Answered) -> None:
+        """Ask one server. Raises OSError when it cannot be asked."""
+        kind = socket.SOCK_STREAM if by_stream else socket.SOCK_DGRAM
+        family, address = _address(server, self._port)
+        asker = make_socket(family, kind)
         try:
-            try:
-                await connected.wait()
-            finally:
-                loop.remove_writer(asker)
-            if error := asker.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                raise OSError(error, os.strerror(error))
+            asker.setblocking(False)
+            if (number := asker.connect_ex(address)) not in (0, errno.EINPROGRESS):
+                raise OSError(number, os.strerror(number))
+            exchange = _Stream if by_stream else _Exchange
+            exchange(self._loop, asker, query, question, done)
         except BaseException:
             asker.close()
             raise
-        return asker
+
+
+def _address(server: str, port: int) -> tuple[int, tuple[str, int] | tuple[str, int, int, int]]:
+    """The family and socket address of a server, which is never a name: nothing is looked up here (law 1). Raises OSError."""
+    host, _, scope = server.partition("%")
+    if ":" not in host:
+        socket.inet_pton(socket.AF_INET, host)
+        return socket.AF_INET, (host, port)
+    socket.inet_pton(socket.AF_INET6, host)
+    index = int(scope) if scope.isdecimal() else socket.if_nametoindex(scope) if scope else 0
+    return socket.AF_INET6, (host, port, 0, index)
+
+
+class _Exchange:
+    """One question and the wait for its answer, by datagrams."""
+
+    patience_seconds = _TRY_SECONDS
+    first_events = READ
+
+    def __init__(self, loop: Loop, asker: socket.socket, query: bytes, question: bytes, done: Answered) -> None:
+        self._loop = loop
+        self._socket = asker
+        self._query = os.urandom(2) + query[2:]
+        self._question = question.lower()
+        self._done = done
+        self._timer: Timer | None = None
+        self._begin()
+        loop.watch(asker.fileno(), self.first_events, self._ready)
+        self._timer = loop.call_later(self.patience_seconds, lambda: self._end(None))
+
+    def _begin(self) -> None:
+        self._socket.send(self._query)
+
+    def _ready(self, _: int) -> None:
+        try:
+            answer = self._hear()
+        except (BlockingIOError, InterruptedError):
+            return
+        except (OSError, EOFError):
+            self._end(None)
+            return
+        if answer is not None:
+            self._end(answer)
+
+    def _hear(self) -> bytes | None:
+        """An answer that counts; None: not yet. Raises OSError, EOFError."""
+        answer = self._socket.recv(1 << 16)
+        return answer if self._is_ours(answer) else None
+
+    def _is_ours(self, answer: bytes) -> bool:
+        # The question that is repeated must be ours too: an identifier alone can be guessed.
+        repeated = answer[12 : 12 + len(self._question)].lower()
+        return answer[:2] == self._query[:2] and repeated == self._question and bool(answer[2] & 0x80)
+
+    def _end(self, answer: bytes | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.forget(self._socket.fileno())
+        self._socket.close()
+        self._done(answer)
+
+
+class _Stream(_Exchange):
+    """The same by a stream, where a length stands before each message."""
+
+    patience_seconds = _TRY_SECONDS * 2
+    first_events = WRITE
+
+    def _begin(self) -> None:
+        self._left = struct.pack(">H", len(self._query)) + self._query
+        self._heard = b""
+
+    def _hear(self) -> bytes | None:
+        if self._left:
+            self._left = self._left[self._socket.send(self._left) :]
+            if not self._left:
+                self._loop.change(self._socket.fileno(), READ)
+            return None
+        piece = self._socket.recv(1 << 16)
+        if not piece:
+            raise EOFError
+        self._heard += piece
+        if len(self._heard) < 2 or len(self._heard) < 2 + struct.unpack_from(">H", self._heard)[0]:
+            return None
+        answer = self._heard[2 : 2 + struct.unpack_from(">H", self._heard)[0]]
+        if len(answer) < 12 or not self._is_ours(answer):
+            raise EOFError
+        return answer

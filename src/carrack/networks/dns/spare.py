@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import gc
 import os
+import select
+import signal
 import socket
-from asyncio import _set_running_loop
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -84,36 +85,53 @@ class Spare:
 
     def __init__(self, listener: socket.socket, succeed: Callable[[socket.socket, Holdings], None]) -> None:
         """Fork it. In the child this never returns: it remembers, or is told to end, or runs `succeed` and ends with that."""
-        self.connection, theirs = socket.socketpair()
-        self.pid = os.fork()
-        if self.pid == 0:
+        self._connection, theirs = socket.socketpair()
+        self._pid = os.fork()
+        if self._pid == 0:
             _be_the_spare(listener, theirs, succeed)
         theirs.close()
-        self.connection.settimeout(_ANSWER_SECONDS)
+        self._connection.settimeout(_ANSWER_SECONDS)
+        self.end_fd = os.pidfd_open(self._pid)
+        """Readable when it has died."""
 
     def tell(self, order: Order, fds: Sequence[int] = ()) -> None:
         """Have it remember an order. One that died does not matter: its end is heard.
 
-        Returns when it has closed what an order closes: only then a port, or a namespace, is free.
+        Returns when it has closed what an order closes: only then a port, or a namespace, is free. A spare that does not answer in
+        time (a stopped one, say) is killed: it knows less than it should.
         """
         try:
-            send(self.connection, order, fds)
+            send(self._connection, order, fds)
             if isinstance(order, _CLOSING):
-                receive_answer(self.connection)
+                receive_answer(self._connection)
         except (OSError, EOFError):
-            pass
+            os.kill(self._pid, signal.SIGKILL)  # our own child, not reaped yet: the number is its
+
+    def dismiss(self) -> None:
+        """Tell it that all is over, and see that it ends."""
+        self.tell(Stop())
+        self.bury()
 
     def bury(self) -> None:
-        """Reap one that died."""
-        self.connection.close()
-        os.waitpid(self.pid, 0)
+        """Reap one that died or was dismissed."""
+        self._connection.close()
+        if not has_ended(self.end_fd, _ANSWER_SECONDS):
+            os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self.end_fd)
+
+
+def has_ended(pidfd: int, patience_seconds: float = 0) -> bool:
+    """Whether a process has ended, or does within that time."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(patience_seconds * 1000))
 
 
 def _be_the_spare(listener: socket.socket, orders: socket.socket, succeed: Callable[[socket.socket, Holdings], None]) -> None:
     """Runs in the child, and ends it."""
     status = 1
     try:
-        _set_running_loop(None)
         gc.freeze()  # what belongs to the parent must not be collected here: its descriptors have other owners by now
         close_all_but((0, 1, 2, listener.fileno(), orders.fileno()))
         holdings = Holdings()

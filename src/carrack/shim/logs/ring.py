@@ -18,11 +18,11 @@ from mmap import mmap
 from typing import BinaryIO
 
 from carrack.kernel import process
+from carrack.kernel.loop import READ, WRITE, Loop
 from carrack.shim import wire
 from carrack.shim.aside import compress
 from carrack.shim.logs.rotation import Follower
 from carrack.shim.logs.writer import Log, open_log
-from carrack.shim.loop import READ, WRITE, Loop
 from carrack.shim.messages import LogPlan
 
 _HEAD = struct.Struct("<BIQ")

@@ -6,29 +6,18 @@ Python of the command line does not have: such a command becomes itself again on
 
 from __future__ import annotations
 
-import os
-import sys
-
 from carrack.cli.failure import CommandFailure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_GUARD = "CARRACK_WITH_LIBRARIES"
-
 
 def need_yaml() -> None:
     """Makes sure PyYAML can be imported: else this process starts again on the Python that has it. Raises CommandFailure."""
-    try:
-        import yaml  # noqa: F401
-    except ImportError:
-        if os.environ.get(_GUARD):
-            raise CommandFailure("this command needs PyYAML, which is not installed") from None
-        from carrack.cli.programs import become
+    from carrack.cli.programs import need
 
-        os.environ[_GUARD] = "1"
-        become("carrack.cli", sys.argv[1:])
+    need("yaml", "PyYAML")
 
 
 def read_yaml(text: bytes) -> Any:

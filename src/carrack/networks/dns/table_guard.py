@@ -7,14 +7,13 @@ its own affair again.
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import os
+from contextlib import suppress
 
 from carrack.errors import SystemFailure
+from carrack.kernel.loop import READ, Loop
 from carrack.kernel.nftables import Nftables, RulesetMonitor, Transaction, new_token
-from carrack.networks.firewall import TOKEN_SET, USER_CHAIN
-
-log = logging.getLogger(__name__)
+from carrack.networks.table_marks import TOKEN_SET, USER_CHAIN
 
 _FIGHT_PAUSE_SECONDS = 0.2
 """At least this between two repairs: whoever flushes in a loop must not make us spin."""
@@ -23,8 +22,9 @@ _FIGHT_PAUSE_SECONDS = 0.2
 class TableGuard:
     """Guards one table. Every method runs on the loop."""
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, loop: Loop, table: str) -> None:
         self.table = table
+        self._loop = loop
         self._monitor: RulesetMonitor | None = None
         self._text = ""
         self._tokens: set[int] = set()
@@ -39,30 +39,30 @@ class TableGuard:
             monitor.close()
             return
         self._monitor = monitor
-        asyncio.get_running_loop().add_reader(monitor.fileno(), self._hear)
+        self._loop.watch(monitor.fileno(), READ, self._hear)
 
     def end(self) -> None:
         """A carrackd sees to it. Idempotent."""
         if self._monitor is not None:
-            asyncio.get_running_loop().remove_reader(self._monitor.fileno())
+            self._loop.forget(self._monitor.fileno())
             self._monitor.close()
             self._monitor = None
 
-    def _hear(self) -> None:
+    def _hear(self, _: int) -> None:
         assert self._monitor is not None
         transactions, lost = self._monitor.read()
         foreign = [each for each in transactions if not self._is_ours(each)]
         if any(each.token is not None for each in foreign):
             self.end()
         elif foreign or lost:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._monitor.fileno())
+            monitor = self._monitor
+            self._loop.forget(monitor.fileno())
             self._put_back()
-            loop.call_later(_FIGHT_PAUSE_SECONDS, self._listen_again, self._monitor)
+            self._loop.call_later(_FIGHT_PAUSE_SECONDS, lambda: self._listen_again(monitor))
 
     def _listen_again(self, monitor: RulesetMonitor) -> None:
         if self._monitor is monitor:
-            asyncio.get_running_loop().add_reader(monitor.fileno(), self._hear)
+            self._loop.watch(monitor.fileno(), READ, self._hear)
 
     def _is_ours(self, transaction: Transaction) -> bool:
         return transaction.token in self._tokens
@@ -74,7 +74,8 @@ class TableGuard:
         try:
             self._run(f"add table inet {self.table}\ndelete table inet {self.table}\n{self._text}\n{mark}")
         except SystemFailure as error:
-            log.error("table inet %s cannot be put back: %s", self.table, error.message)
+            with suppress(OSError):
+                os.write(2, f"carrack: table inet {self.table} cannot be put back: {error.message}\n".encode())
 
     def _run(self, commands: str) -> str:
         nft = Nftables()

@@ -7,18 +7,16 @@ are open until `close`; the shim has copies of them, so that the port stays the 
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 import struct
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+import time
 
+from carrack.kernel.loop import READ, Loop
 from carrack.networks.dns.control import RelaySpec
+from carrack.networks.dns.conversation import Conversation
 
 _DATAGRAM_BYTES = 1 << 16
-_COPY_BYTES = 1 << 18
-_CONNECT_SECONDS = 10.0
 _ACCEPT_BATCH = 64
 _FULL_SECONDS = 0.1
 """How long no connection is accepted after descriptors ran out."""
@@ -29,28 +27,33 @@ _PACKET_INFO = struct.Struct("=16sI")
 Key = tuple[str, str, int]
 
 
-@dataclass(slots=True)
 class _Flow:
     """One UDP client and the socket that speaks to the container for it."""
 
-    socket: socket.socket
-    heard_at: float
-    source: list[tuple[int, int, bytes]]
-    """The host address it spoke to, for answers to come from (IPV6_PKTINFO)."""
+    __slots__ = ("heard_at", "socket", "source")
+
+    def __init__(self, upstream: socket.socket, source: list[tuple[int, int, bytes]]) -> None:
+        self.socket = upstream
+        self.heard_at = time.monotonic()
+        self.source = source
+        """The host address it spoke to, for answers to come from (IPV6_PKTINFO)."""
 
 
-@dataclass(slots=True)
 class _Port:
-    spec: RelaySpec
-    socket: socket.socket
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    flows: dict[tuple[object, ...], _Flow] = field(default_factory=dict)
+    __slots__ = ("conversations", "flows", "socket", "spec")
+
+    def __init__(self, spec: RelaySpec, holder: socket.socket) -> None:
+        self.spec = spec
+        self.socket = holder
+        self.conversations: set[Conversation] = set()
+        self.flows: dict[tuple[object, ...], _Flow] = {}
 
 
 class Relays:
     """The relayed ports of all containers. Every method runs on the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._ports: dict[str, dict[Key, _Port]] = {}
 
     def __len__(self) -> int:
@@ -59,18 +62,23 @@ class Relays:
     def container_ids(self) -> tuple[str, ...]:
         return tuple(self._ports)
 
+    def serves(self, container_id: str) -> bool:
+        return container_id in self._ports
+
     def all(self) -> list[tuple[str, RelaySpec, int]]:
         """Every (container, port, descriptor of its socket)."""
         return [(owner, port.spec, port.socket.fileno()) for owner, ports in self._ports.items() for port in ports.values()]
 
     def open(self, container_id: str, spec: RelaySpec, holder: socket.socket) -> None:
-        """Serve a port; the socket, bound (and listening, for TCP), is ours from now on."""
+        """Serve a port; the socket, bound (and listening, for TCP), is ours from now on. In place of an earlier one of that key."""
         holder.setblocking(False)
-        port = _Port(spec, holder)
-        self._ports.setdefault(container_id, {})[spec.key] = port
+        ports = self._ports.setdefault(container_id, {})
+        if spec.key in ports:
+            self._close_port(ports.pop(spec.key))
+        port = ports[spec.key] = _Port(spec, holder)
         if spec.protocol == "udp":
             holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        asyncio.get_running_loop().add_reader(holder, self._hear if spec.protocol == "udp" else self._accept, port)
+        self._listen(port)
 
     def turn(self, container_id: str, spec: RelaySpec) -> bool:
         """Lead what comes from now on elsewhere. False: there is no such port."""
@@ -83,13 +91,19 @@ class Relays:
 
     def close(self, container_id: str) -> None:
         """Close a container's ports and their connections. Idempotent."""
-        loop = asyncio.get_running_loop()
         for port in self._ports.pop(container_id, {}).values():
-            loop.remove_reader(port.socket)
-            port.socket.close()
-            for task in port.tasks:
-                task.cancel()
-            self._drop_flows(port)
+            self._close_port(port)
+
+    def _close_port(self, port: _Port) -> None:
+        self._loop.forget(port.socket.fileno())
+        port.socket.close()
+        for conversation in tuple(port.conversations):
+            conversation.close()
+        self._drop_flows(port)
+
+    def _listen(self, port: _Port) -> None:
+        ready = self._hear if port.spec.protocol == "udp" else self._accept
+        self._loop.watch(port.socket.fileno(), READ, lambda _: ready(port))
 
     # ── TCP ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,20 +117,26 @@ class Relays:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                     self._pause(port)
                 return
-            client.setblocking(False)
             # What is left of it in TIME_WAIT must not keep the port from its next holder, whom bind(2) asks about both.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            _spawn(port, _converse(client, port.spec))
+            target = (port.spec.target_ip, port.spec.target_port)
+            try:
+                conversation = Conversation(self._loop, client, target, port.conversations.discard)
+            except OSError:
+                client.close()
+                self._pause(port)
+                return
+            port.conversations.add(conversation)
+            conversation.begin()
 
     def _pause(self, port: _Port) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(port.socket)
+        self._loop.forget(port.socket.fileno())
 
         def go_on() -> None:
             if port.socket.fileno() >= 0:
-                loop.add_reader(port.socket, self._accept, port)
+                self._listen(port)
 
-        loop.call_later(_FULL_SECONDS, go_on)
+        self._loop.call_later(_FULL_SECONDS, go_on)
 
     # ── UDP ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -131,16 +151,15 @@ class Relays:
             flow = port.flows.get(client) or self._begin_flow(port, client, source)
             if flow is None:
                 continue
-            flow.heard_at = asyncio.get_running_loop().time()
+            flow.heard_at = time.monotonic()
             try:
                 flow.socket.send(data)
             except OSError:
                 continue  # as on any way a datagram may be lost
 
     def _begin_flow(self, port: _Port, client: tuple[object, ...], source: list[tuple[int, int, bytes]]) -> _Flow | None:
-        loop = asyncio.get_running_loop()
         if len(port.flows) >= _FLOWS:
-            self._drop_flows(port, silent_since=loop.time() - _FLOW_SECONDS)
+            self._drop_flows(port, silent_since=time.monotonic() - _FLOW_SECONDS)
         if len(port.flows) >= _FLOWS:
             return None
         family = socket.AF_INET6 if ":" in port.spec.target_ip else socket.AF_INET
@@ -153,9 +172,9 @@ class Relays:
         except OSError:
             upstream.close()
             return None
-        flow = port.flows[client] = _Flow(upstream, loop.time(), [_answering(each) for each in source])
-        loop.add_reader(upstream, self._answer, port, client, flow)
-        loop.call_later(_FLOW_SECONDS, self._expire, port, client, flow)
+        flow = port.flows[client] = _Flow(upstream, [_answering(each) for each in source])
+        self._loop.watch(upstream.fileno(), READ, lambda _: self._answer(port, client, flow))
+        self._loop.call_later(_FLOW_SECONDS, lambda: self._expire(port, client, flow))
         return flow
 
     def _answer(self, port: _Port, client: tuple[object, ...], flow: _Flow) -> None:
@@ -169,10 +188,9 @@ class Relays:
     def _expire(self, port: _Port, client: tuple[object, ...], flow: _Flow) -> None:
         if port.flows.get(client) is not flow:
             return
-        loop = asyncio.get_running_loop()
-        left = flow.heard_at + _FLOW_SECONDS - loop.time()
+        left = flow.heard_at + _FLOW_SECONDS - time.monotonic()
         if left > 0:
-            loop.call_later(left, self._expire, port, client, flow)
+            self._loop.call_later(left, lambda: self._expire(port, client, flow))
         else:
             self._end_flow(port, client)
 
@@ -182,7 +200,7 @@ class Relays:
 
     def _end_flow(self, port: _Port, client: tuple[object, ...]) -> None:
         flow = port.flows.pop(client)
-        asyncio.get_running_loop().remove_reader(flow.socket)
+        self._loop.forget(flow.socket.fileno())
         flow.socket.close()
 
 
@@ -193,35 +211,3 @@ def _answering(control: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
         address, index = _PACKET_INFO.unpack_from(content)
         content = _PACKET_INFO.pack(address, index if address[:2] == b"\xfe\x80" else 0)
     return level, kind, content
-
-
-def _spawn(port: _Port, work: Coroutine[object, object, None]) -> None:
-    task = asyncio.get_running_loop().create_task(work)
-    port.tasks.add(task)
-    task.add_done_callback(port.tasks.discard)
-
-
-async def _converse(client: socket.socket, spec: RelaySpec) -> None:
-    """Copy both ways until both have ended; a side that breaks is told to the other by a reset."""
-    loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ":" in spec.target_ip else socket.AF_INET
-    with client, socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as container:
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                await loop.sock_connect(container, (spec.target_ip, spec.target_port))
-            for each in (client, container):
-                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(_copy(client, container))
-                both.create_task(_copy(container, client))
-        except* (OSError, TimeoutError):
-            for each in (client, container):
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-async def _copy(source: socket.socket, target: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    chunk = memoryview(bytearray(_COPY_BYTES))
-    while count := await loop.sock_recv_into(source, chunk):
-        await loop.sock_sendall(target, chunk[:count])
-    target.shutdown(socket.SHUT_WR)

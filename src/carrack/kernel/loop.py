@@ -1,4 +1,4 @@
-"""The shim's event loop: epoll, a heap of timers, callbacks. Nothing else, because one runs beside every container.
+"""The event loop of processes that live beside containers: epoll, a heap of timers, callbacks. Nothing else: there are many.
 
 A callback may be told of an event that an earlier callback of the same round has used up, or that belonged to a descriptor number
 since reused: everything watched is non-blocking, so it reads nothing and returns.
@@ -110,7 +110,10 @@ class Loop:
         except Exception as error:  # the root of what this descriptor stands for: one bad client must not end a container
             if fd in self._vital:
                 raise
-            os.write(2, f"carrack: descriptor {fd}: {type(error).__name__}: {error}\n".encode())
+            try:
+                os.write(2, f"carrack: descriptor {fd}: {type(error).__name__}: {error}\n".encode())
+            except OSError:
+                pass  # who read it is gone
             self.forget(fd)
 
     def _wait_seconds(self) -> float | None:

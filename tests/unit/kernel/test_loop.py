@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from carrack.shim.loop import READ, Loop
+from carrack.kernel.loop import READ, Loop
 
 
 @pytest.fixture

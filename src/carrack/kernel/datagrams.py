@@ -1,0 +1,105 @@
+"""recvmmsg(2) and sendmmsg(2): many IPv4 datagrams by one system call each, in buffers that are made once.
+
+A batch belongs to one thread. What it has received lies in its own memory until the next `receive`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+import struct
+from ctypes import c_int, c_size_t, c_uint
+
+from carrack.kernel.libc import c_void_p, libc
+
+_MSG_DONTWAIT = 0x40
+_ADDRESS_BYTES = 16
+_PEER = struct.Struct("!2xH4s")
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = [("base", c_void_p), ("length", c_size_t)]
+
+
+class _Header(ctypes.Structure):
+    _fields_ = [
+        ("name", c_void_p),
+        ("name_length", c_uint),
+        ("vector", c_void_p),
+        ("vector_length", c_size_t),
+        ("control", c_void_p),
+        ("control_length", c_size_t),
+        ("flags", c_int),
+        ("padding", c_uint),
+        ("length", c_uint),
+        ("more_padding", c_uint),
+    ]
+
+
+_HEADER_WORDS = ctypes.sizeof(_Header) // 4
+_LENGTH_WORD = _Header.length.offset // 4
+_VECTOR_WORDS = ctypes.sizeof(_Vector) // 8
+_receive = libc["recvmmsg"]
+_receive.argtypes = (c_int, c_void_p, c_uint, c_int, c_void_p)
+_send = libc["sendmmsg"]
+_send.argtypes = (c_int, c_void_p, c_uint, c_int)
+
+
+class DatagramBatch:
+    """Room for a number of datagrams, each with its peer. An answer is written over its question, and goes where that came from."""
+
+    def __init__(self, count: int, size_bytes: int) -> None:
+        self.count = count
+        self.size_bytes = size_bytes
+        self._content = bytearray(count * size_bytes)  # pages that no datagram reaches are never touched
+        self._view = memoryview(self._content)
+        self._peers = bytearray(count * _ADDRESS_BYTES)
+        self._headers = (_Header * count)()
+        self._vectors = (_Vector * count)()
+        content = ctypes.addressof((ctypes.c_char * len(self._content)).from_buffer(self._content))
+        peers = ctypes.addressof((ctypes.c_char * len(self._peers)).from_buffer(self._peers))
+        for number in range(count):
+            vector, header = self._vectors[number], self._headers[number]
+            vector.base, vector.length = content + number * size_bytes, size_bytes
+            header.name, header.name_length = peers + number * _ADDRESS_BYTES, _ADDRESS_BYTES
+            header.vector, header.vector_length = ctypes.addressof(vector), 1
+        # The fields that change with each datagram, as arrays: an attribute of a structure costs several times as much.
+        self._header_words = memoryview(self._headers).cast("B").cast("I")
+        self._vector_words = memoryview(self._vectors).cast("B").cast("Q")
+        self._first = ctypes.addressof(self._headers)
+
+    def receive(self, fd: int) -> list[bytes]:
+        """The datagrams that wait at a socket, at most `count`, each cut to the size; never blocks. Raises OSError."""
+        received = _receive(fd, self._first, self.count, _MSG_DONTWAIT, None)
+        if received < 0:
+            number = ctypes.get_errno()
+            if number in (errno.EAGAIN, errno.EINTR):
+                return []
+            raise OSError(number, "recvmmsg")
+        words, view, size = self._header_words, self._view, self.size_bytes
+        lengths = words[_LENGTH_WORD : received * _HEADER_WORDS : _HEADER_WORDS] if received else ()
+        start, found = 0, []
+        for length in lengths:
+            found.append(bytes(view[start : start + length]))
+            start += size
+        return found
+
+    def peer(self, number: int) -> tuple[str, int]:
+        """Who sent a datagram."""
+        port, address = _PEER.unpack_from(self._peers, number * _ADDRESS_BYTES)
+        return socket.inet_ntoa(address), port
+
+    def answer(self, fd: int, answers: list[bytes]) -> None:
+        """Send the answer to each of the datagrams received last, in their order. One that cannot be sent is lost, and what follows
+        it: datagrams may be."""
+        content, size, lengths = self._content, self.size_bytes, self._vector_words
+        start, word = 0, 1
+        for answer in answers:
+            content[start : start + len(answer)] = answer
+            lengths[word] = len(answer)
+            start += size
+            word += _VECTOR_WORDS
+        _send(fd, self._first, len(answers), _MSG_DONTWAIT)
+        for word in range(1, len(answers) * _VECTOR_WORDS, _VECTOR_WORDS):
+            lengths[word] = size
