@@ -20,11 +20,12 @@ import msgspec
 from carrack.build import exporters
 from carrack.build.bases import Bases, Wanted, images_of, shown_name, with_triggers
 from carrack.build.cache import HISTORY, BuildCache
+from carrack.build.cache_export import check_target, forgives
 from carrack.build.cache_import import CacheImporter, Imports, opened
 from carrack.build.cache_key import named_key
 from carrack.build.cancellation import Cancellation
 from carrack.build.convert import Circumstances, convert
-from carrack.build.delivery import Delivered, Delivery, Finished
+from carrack.build.delivery import CACHE, Delivered, Delivery, Finished
 from carrack.build.dockerfile.arguments import platform_arguments
 from carrack.build.dockerfile.ignore import ignore_file_names, read_ignore_file
 from carrack.build.dockerfile.lint import lint
@@ -45,7 +46,7 @@ from carrack.build.progress import (
     VertexStatus,
     Warned,
 )
-from carrack.build.request import BuildRequest, Export
+from carrack.build.request import BuildRequest, CacheReference, Export
 from carrack.build.solver import Solver, VertexFailed
 from carrack.build.workshop import BuildWorkshop, Equipment
 from carrack.errors import Cancelled, CarrackError, Forbidden, InvalidParameter, NotFound
@@ -150,6 +151,8 @@ class Builder:
                 _warn(file, warnings, tell)
             tell(Answered(_answer(request, file, target, content, warnings)))
             return Outcome(warnings=warnings)
+        for reference in (*request.cache_to, *(_as_cache(each) for each in request.exports if each.type == CACHE)):
+            check_target(reference)
         needed = file.needed(target)
         total = sum(1 + len(stage.triggers) + len(stage.instructions) for stage in needed) * len(platforms)
         tell(Opening(needed[0].opening.source, total))
@@ -298,7 +301,9 @@ class Builder:
                 raise BuildFailed(failed.cause, failed.vertex.digest, source, code, shown.classic) from failed
             finished = Finished(request, tuple(plans), results, workshop, content, epoch, cancel, started)
             delivered = [await self._exported(export, number, finished, tell) for number, export in enumerate(request.exports)]
-            await self._solver.step(lambda: self._delivery.send_caches(finished))
+            for number, reference in enumerate(request.cache_to):
+                if reference.type != "inline":
+                    await self._cache_sent(reference, number, finished, tell)
             image = next((each for each in delivered if each.image), Delivered())
             tell(Built(image.image, image.names, dict(image.metadata)))
             return Outcome(image.image, image.names, warnings)
@@ -323,6 +328,22 @@ class Builder:
             tell(VertexStatus(vertex, name, f"naming to {shown_name(name)}", completed=True))
         tell(VertexCompleted(vertex, time.time_ns()))
         return done
+
+    async def _cache_sent(self, reference: CacheReference, number: int, build: Finished, tell: Tell) -> None:
+        """The build's cache to where it was asked for, shown as a step of its own."""
+        vertex = f"cache:{number}"
+        tell(VertexStarted(vertex, f"exporting cache to {reference.type}", time.time_ns()))
+        try:
+            await self._solver.step(partial(self._delivery.send_cache, reference, build))
+        except Cancelled:
+            raise
+        except CarrackError as error:
+            tell(VertexCompleted(vertex, time.time_ns(), error=error.message))
+            if not forgives(reference):
+                raise
+            tell(Told(f"[Warning] the cache was not exported: {error.message}"))
+            return
+        tell(VertexCompleted(vertex, time.time_ns()))
 
     async def close(self) -> None:
         """Take back every build, wait until they have ended, and let the threads go."""
@@ -358,6 +379,10 @@ def _files_of(request: BuildRequest) -> tuple[bytes, tuple[str, ...]]:
         if ignore is None and context is not None:
             ignore = context.read(each, _IGNORE_LIMIT_BYTES)
     return content, _patterns(ignore)
+
+
+def _as_cache(export: Export) -> CacheReference:
+    return CacheReference("local", export.attributes)
 
 
 def _tell_trouble(done: asyncio.Task[object]) -> None:
