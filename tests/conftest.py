@@ -28,6 +28,7 @@ MARKERS = (
     "both_clients: runs with the docker command line and with carrack",
     "docker_since(major): the docker command line before that release does not offer this; carrack runs it always",
     "peer_lacks(reason): the dockerd we compare with is too old for this",
+    "law(number): attempts the breach of that law of docs/architecture.md",
     "observes(*names): API routes (`POST /x`), commands (`docker ps`) and flags (`docker run --init`) whose effect the test sees",
 )
 
@@ -61,6 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         long = [item for item in items if item.get_closest_marker("only_full")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)  # long groups begin first, whoever runs beside
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -170,7 +170,8 @@ def _confinement(pid: str) -> list[str]:
 
 @pytest.mark.both_clients
 def test_a_directory_of_ones_own_takes_it_to_another_container(own: CommandLine, tmp_path: Path) -> None:
-    run_counter(own)
+    flags = ("--tmpfs", "/new/scratch", "-v", "kept:/new/volume", "-v", f"{tmp_path}:/var/linked/shared:ro")
+    run_counter(own, *flags)
     place = str(tmp_path / "far" / "away")
     own.ok("checkpoint", "create", "--checkpoint-dir", place, "counter", "moved")
     last = counted(own, "counter")[-1]
@@ -178,7 +179,7 @@ def test_a_directory_of_ones_own_takes_it_to_another_container(own: CommandLine,
     assert own.ok("checkpoint", "ls", "counter").split("\n")[1:] == []
     assert own.ok("checkpoint", "ls", "--checkpoint-dir", place, "counter").split("\n")[1:] == ["moved"]
     own.ok("rm", "counter")
-    own.ok("create", "--name", "second", "busybox", "sh", "-c", COUNT)
+    own.ok("create", "--name", "second", *flags, "busybox", "sh", "-c", COUNT)
     own.ok("start", "--checkpoint-dir", place, "--checkpoint", "moved", "second")
     counts(own, "second", beyond=last)
     assert counted(own, "second")[0] in (last, last + 1)

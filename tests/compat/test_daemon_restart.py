@@ -170,6 +170,7 @@ def test_names_images_volumes_and_stopped_containers_are_kept(own: CommandLine) 
     assert own.ok("start", "-a", "waits") == "later"
 
 
+@pytest.mark.law(10)
 def test_restart_always_acts_when_the_daemon_is_back(own: CommandLine) -> None:
     own.ok("run", "-d", "--name", "always", "--restart", "always", "busybox", "sleep", "1000")
     pid = int(own.ok("inspect", "-f", "{{.State.Pid}}", "always"))
@@ -191,6 +192,7 @@ def test_a_daemon_that_is_asked_to_end_leaves_containers_running(own: CommandLin
     assert own.ok("inspect", "-f", "{{.State.Pid}}", "lives") == pid
 
 
+@pytest.mark.law(7)
 @pytest.mark.peer_lacks("it is Carrack's own promise")
 def test_many_crashes_in_a_row_leave_nothing_half_made(own: CommandLine, request: pytest.FixtureRequest) -> None:
     """The daemon dies at whatever moment of a `run` it is in; afterwards every record has its container and every container
@@ -219,6 +221,7 @@ def test_a_zygote_that_was_killed_is_replaced(own: CommandLine) -> None:
     assert own.ok("exec", "lives", "echo", "inside") == "inside"
 
 
+@pytest.mark.law(9)
 def test_a_network_namespace_is_held_by_descriptors_and_never_mounted(own: CommandLine) -> None:
     """Law 9: what no mount holds, no crash can leave behind; and the namespace is there for the next daemon all the same."""
     own.ok("run", "-d", "--name", "lives", "busybox", "sleep", "1000")

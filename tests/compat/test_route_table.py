@@ -319,6 +319,25 @@ TABLE: tuple[Row, ...] = (
         bad("/images/load?platform=broken", body=EMPTY_TAR, since="1.48"),
     ),
     *rows(
+        "GET /containers/{id}/checkpoints",
+        ok("/containers/{running}/checkpoints", says="[]"),
+        missing("/containers/nothing/checkpoints", NO_CONTAINER),
+        missing("/containers/{running}/checkpoints?dir=/no/where", "does not exist"),
+        bad("/containers/{running}/checkpoints?dir=/etc/hostname", says="exists but is not a directory"),
+    ),
+    *rows(
+        "POST /containers/{id}/checkpoints",
+        missing("/containers/nothing/checkpoints", NO_CONTAINER, {"CheckpointID": "cp"}),
+        bad("/containers/{running}/checkpoints", body={"CheckpointID": "../cp"}, says="invalid checkpoint ID"),
+        conflict("/containers/{idle}/checkpoints", body={"CheckpointID": "cp"}, says="is not running"),
+    ),
+    *rows(
+        "DELETE /containers/{id}/checkpoints/{checkpoint}",
+        missing("/containers/nothing/checkpoints/cp", NO_CONTAINER),
+        missing("/containers/{running}/checkpoints/cp", "checkpoint cp does not exist for container"),
+        bad("/containers/{running}/checkpoints/cp.", says="invalid checkpoint ID"),
+    ),
+    *rows(
         "POST /commit",
         ok("/commit?container={idle}&repo=saved&tag=1", 201, says="sha256:"),
         missing("/commit?container=nothing", NO_CONTAINER),
@@ -440,8 +459,13 @@ TABLE: tuple[Row, ...] = (
     *rows("GET /debug/pprof/trace", ok("/debug/pprof/trace?seconds=1")),
     *rows("GET /debug/pprof/{name}", ok("/debug/pprof/goroutine"), missing("/debug/pprof/nothing", "Unknown profile")),
 )
-NO_SUCCESS = {"PUT /volumes/{name}", "POST /exec/{id}/resize"}
-"""A node that is in no swarm has no cluster volumes; the resize of a running exec is test_exec's."""
+NO_SUCCESS = {
+    "PUT /volumes/{name}",
+    "POST /exec/{id}/resize",
+    "POST /containers/{id}/checkpoints",
+    "DELETE /containers/{id}/checkpoints/{checkpoint}",
+}
+"""A node that is in no swarm has no cluster volumes; the resize of a running exec is test_exec's, CRIU that of test_checkpoints."""
 ELSEWHERE = {"GET /metrics", "POST /session", "POST /grpc"}
 """On a listener of its own; BuildKit's, whose tests are the builder's."""
 

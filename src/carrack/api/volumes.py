@@ -52,7 +52,7 @@ class VolumeCreate(msgspec.Struct):
 
 
 class VolumesPruned(msgspec.Struct):
-    VolumesDeleted: list[str] | None
+    VolumesDeleted: list[str]
     SpaceReclaimed: int
 
 
@@ -184,7 +184,7 @@ class Orders:
 
         async def work(tell: Tell) -> object:
             removed, reclaimed = await in_thread(self._volumes.prune, wanted, tell)
-            return VolumesPruned([*removed] or None, reclaimed)
+            return VolumesPruned([*removed], reclaimed)
 
         return await pruning.prune(request, work)
 

@@ -90,7 +90,9 @@ class Containers:
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
         if container.state.status not in LIVE:
             raise Conflict(f"container {container.id} is not running")
-        return await in_thread(lambda: top.processes(self._life.cgroup(container).processes(), ps_args))
+        shown = await in_thread(lambda: top.processes(self._life.cgroup(container).processes(), ps_args))
+        self._life.tell(container, "top")
+        return shown
 
     # ── making and removing ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -122,8 +124,10 @@ class Containers:
         found: Mounts = []
         for source in sources:
             ref, _, mode = source.partition(":")
+            if not source:
+                raise InvalidParameter("volumes-from specification cannot be an empty string")
             if mode not in ("", "ro", "rw", "z", "Z"):
-                raise InvalidParameter(f"invalid mode for volumes-from: {mode}")
+                raise InvalidParameter(f"invalid mode: {mode}")
             try:
                 shared = self.get(ref)
             except NotFound as error:
@@ -169,7 +173,7 @@ class Containers:
         async with self._life.live(container).lock:
             container.links.pop(alias, None)
             await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
-            await self._life.rewrite_hosts(container)
+            await self._life.rewrite_links(container)
 
     def links(self, container: Container) -> Warnings | None:
         """A container's links as inspect shows them."""

@@ -52,7 +52,7 @@ def check(create: CreateRequest, platform: str, machine: Machine) -> list[str]:
     specification.limits(create.host_config)
     for rule in create.host_config.device_cgroup_rules or []:
         specification.parse_rule(rule)
-    _check_modes(create.host_config)
+    _check_modes(create, create.host_config)
     restarts_wanted(create.labels or {})
     warnings += apparmor.warnings_for(create.host_config)
     return warnings
@@ -220,8 +220,10 @@ def _networks(create: CreateRequest, rooms: Rooms) -> dict[str, EndpointSettings
     asked = {name: settings or EndpointSettings() for name, settings in (create.networking_config.endpoints_config or {}).items()}
     if mode in ("host", "none") and len(asked) > (mode in asked):
         raise InvalidParameter("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
-    default = asked.pop("default", EndpointSettings())
-    asked.setdefault(mode, default)
+    if "default" in asked:
+        asked.setdefault(mode, asked.pop("default"))
+    if not asked:  # else it joins these and no other, be the mode one of them or not
+        asked[mode] = EndpointSettings()
     chosen: dict[str, EndpointSettings] = {}
     for name, settings in asked.items():
         network = _find_network(name, rooms)
@@ -253,7 +255,9 @@ def _hostname(config: ContainerConfig, host: HostConfig, container_id: str, room
     if shares and config.hostname and host.uts_mode == "host":
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
     if config.hostname:
-        if len(config.hostname) > 64 or "\0" in config.hostname or "/" in config.hostname:
+        if len(os.fsencode(config.hostname)) > 64:
+            raise InvalidParameter(f'hostname "{config.hostname}" is too long (maximum 64 bytes)')
+        if "\0" in config.hostname or "/" in config.hostname:
             raise InvalidParameter(f"invalid hostname: {config.hostname!r}")
         return config.hostname
     if host.network_mode.startswith("container:"):
@@ -264,12 +268,24 @@ def _hostname(config: ContainerConfig, host: HostConfig, container_id: str, room
     return os.uname().nodename if shares else container_id[:12]
 
 
-def _check_modes(host: HostConfig) -> None:
+def _check_modes(config: CreateRequest, host: HostConfig) -> None:
     network = host.network_mode
-    if network.startswith("container:") and (host.port_bindings or host.publish_all_ports):
-        raise InvalidParameter("conflicting options: port publishing and the container type network mode")
-    if network.startswith("container:") and (host.dns or host.extra_hosts):
-        raise InvalidParameter("conflicting options: dns and the network mode")
+    undefined = "can't be used with links. This would result in undefined behavior"
+    if network == "container" or network.startswith("container:"):
+        if not network.partition(":")[2]:
+            raise InvalidParameter("invalid network mode: invalid container format container:<name|id>")
+        for asked, what in (
+            (config.hostname, "hostname and the network mode"),
+            (host.links, f"container type network {undefined}"),
+            (host.dns, "dns and the network mode"),
+            (host.extra_hosts, "custom host-to-IP mapping and the network mode"),
+            (host.port_bindings or host.publish_all_ports, "port publishing and the container type network mode"),
+            (config.exposed_ports, "port exposing and the container type network mode"),
+        ):
+            if asked:
+                raise InvalidParameter(f"conflicting options: {what}")
+    if network == "host" and host.links:
+        raise InvalidParameter(f"conflicting options: host type networking {undefined}")
     if host.pid_mode not in ("", "host") and not host.pid_mode.startswith("container:"):
         raise InvalidParameter(f"invalid PID mode: {host.pid_mode}")
     if host.uts_mode not in ("", "host"):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import cgroup_places, image_mounts, launch, request, specification, storage_options
+from carrack.engine import cgroup_places, image_mounts, launch, links, request, specification, storage_options
 from carrack.engine.container import Container, Explanation, Step
 from carrack.engine.launch import Launch
 from carrack.engine.live import Live
@@ -190,12 +190,11 @@ class Lifecycle:
         state.pid, state.exit_code, state.error, state.out_of_memory = pid, 0, "", False
         state.started_at_nanoseconds = started.started_at_nanoseconds
         state.pipes = started.pipes
-        launch.describe_endpoints(container, prepared)
+        launch.describe_endpoints(container, rooms, prepared)
         self.become(container, Status.RUNNING)
         recorded = self.rooms.table.save(container)
         self._tell_volumes(container, "mount")
-        for endpoint in prepared.endpoints:
-            self.tell_network(container, "connect", endpoint.network_id, endpoint.network_name, endpoint.driver)
+        self._tell_networks(container, "connect")
         self.tell(container, "start")
         for listener in self.on_started:
             listener(container, live)
@@ -220,12 +219,17 @@ class Lifecycle:
             endpoints = await in_thread(self.rooms.networks.endpoints, container.id)
             await in_thread(launch.write_hosts, container, self.rooms, endpoints)
 
+    async def rewrite_links(self, container: Container) -> None:
+        """Bring what a running container finds and reaches by its links in line with them."""
+        await self.rewrite_hosts(container)
+        await in_thread(self.rooms.networks.relink, container.id, links.reaches(container, self.rooms.table))
+
     async def _tell_linking(self, container: Container) -> None:
         """A container has begun, perhaps with another address: those that link to it learn of it."""
         for other in self.rooms.table:
             if container.id in other.links.values():
                 try:
-                    await self.rewrite_hosts(other)
+                    await self.rewrite_links(other)
                 except CarrackError as error:
                     log.warning("hosts of %s: %s", other.id[:12], error)
 
@@ -512,7 +516,7 @@ class Lifecycle:
             await in_thread(self.rooms.networks.release, container.id)
         except (CarrackError, OSError) as error:
             log.error("container %s has ended, and not left its networks: %s", container.id[:12], error)
-        self._tell_disconnected(container)
+        self._tell_networks(container, "disconnect")
 
     def restart_later(self, container: Container, live: Live) -> None:
         """Begin a container again when that is due, be it that an earlier daemon planned it."""
@@ -542,10 +546,15 @@ class Lifecycle:
         for fd in live.take_waiting(suits):
             finish(fd, last_chunk(exit_document(container)))
 
-    def _tell_disconnected(self, container: Container) -> None:
+    def _tell_networks(self, container: Container, action: str) -> None:
+        """Emit an event for each network that the container is in."""
         for name, settings in container.networks.items():
             if settings.endpoint_id:
-                self.tell_network(container, "disconnect", settings.network_id, name, "bridge" if name == "bridge" else "")
+                try:
+                    driver = self.rooms.networks.get(settings.network_id).driver
+                except NotFound:  # removed by force
+                    driver = ""
+                self.tell_network(container, action, settings.network_id, name, driver)
 
     def _tell_volumes(self, container: Container, action: str) -> None:
         for point in container.mounts:

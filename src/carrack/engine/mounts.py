@@ -47,7 +47,7 @@ def resolve(
     for request in host.mounts or []:
         add(_from_request(request, exists))
     for destination, options in (host.tmpfs or {}).items():
-        add(_tmpfs(_clean(destination, "tmpfs"), options))
+        add(_tmpfs(_clean(destination, ""), options))
     for destination in config.volumes or {}:
         target = _clean(destination, "volume")
         if target not in points:
@@ -73,11 +73,15 @@ def parse_bind(text: str) -> MountPoint:
             "bind", posixpath.normpath(source), target, mode=kept, writable=writable, propagation=propagation or "rprivate"
         )
     if _VOLUME_NAME.fullmatch(source) is None:
-        raise InvalidParameter(
-            f'create {source}: "{source}" includes invalid characters for a local volume name, only '
-            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
-        )
+        raise _no_volume_name(source)
     return MountPoint("volume", "", target, name=source, driver="local", mode=kept or "z", writable=writable, copy_up=copy_up)
+
+
+def _no_volume_name(name: str) -> InvalidParameter:
+    return InvalidParameter(
+        f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+        '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+    )
 
 
 def _parse_mode(mode: str, text: str, *, is_bind: bool) -> tuple[bool, str, bool, str]:
@@ -157,7 +161,7 @@ def _volume(request: MountRequest, target: str) -> MountPoint:
     if request.bind_options is not None:
         raise _invalid("volume", "field BindOptions must not be specified")
     if request.source and _VOLUME_NAME.fullmatch(request.source) is None:
-        raise _invalid("volume", f'"{request.source}" includes invalid characters for a local volume name')
+        raise _no_volume_name(request.source)
     subpath = options.subpath if options is not None else ""
     if subpath and (posixpath.isabs(subpath) or ".." in subpath.split("/")):
         raise _invalid("volume", f"subpath must be a relative path within the volume: {subpath!r}")
@@ -221,4 +225,5 @@ def _clean(target: str, type_name: str) -> str:
 
 
 def _invalid(type_name: str, why: str) -> InvalidParameter:
-    return InvalidParameter(f'invalid mount config for type "{type_name}": {why}')
+    """`type_name` empty: no `--mount`."""
+    return InvalidParameter(f'invalid mount config for type "{type_name}": {why}' if type_name else why)

@@ -42,9 +42,9 @@ def parse_range(text: str) -> tuple[int, int]:
             raise ValueError
         first, last = int(low), int(high) if dash else int(low)
     except ValueError:
-        raise InvalidParameter(f"invalid port specification: {text!r}") from None
+        raise InvalidParameter(f'invalid port specification: "{text}"') from None
     if last < first or last > 65535:
-        raise InvalidParameter(f"invalid port specification: {text!r}")
+        raise InvalidParameter(f'invalid port specification: "{text}"')
     return first, last
 
 
@@ -64,16 +64,14 @@ def wanted(config: ContainerConfig, host_config: HostConfig) -> list[WantedPort]
     for text, bindings in (host_config.port_bindings or {}).items():
         first, last, protocol = parse_port(text)
         if first == 0:
-            raise InvalidParameter(f"invalid port specification: {text!r}")
+            raise InvalidParameter(f'invalid port specification: "{text}"')
         for binding in bindings or []:
             _check_address(binding.host_ip)
             low, high = parse_range(binding.host_port) if binding.host_port else (0, 0)
+            if last > first and binding.host_port and high - low != last - first:
+                raise InvalidParameter(f"Invalid ranges specified for container and host Ports: {text} and {binding.host_port}")
             for offset, port in enumerate(range(first, last + 1)):
                 if last > first and high > low:
-                    if high - low != last - first:
-                        raise InvalidParameter(
-                            f"Invalid ranges specified for container and host Ports: {text} and {binding.host_port}"
-                        )
                     ports.append(WantedPort(port, protocol, binding.host_ip, low + offset, low + offset))
                 else:
                     ports.append(WantedPort(port, protocol, binding.host_ip, low, high))

@@ -6,6 +6,7 @@ as a `Machine`, so that tests need none.
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import signal
 
@@ -42,6 +43,8 @@ def check(request: CreateRequest, machine: Machine) -> list[str]:
         name, colon, address = entry.partition(":")
         if not name or not colon or not address:
             raise InvalidParameter(f'bad format for add-host: "{entry}"')
+        if address != "host-gateway" and not _is_address(address):
+            raise InvalidParameter(f'invalid IP address in add-host: "{address}"')
     for key in host.sysctls or {}:
         _check_sysctl(key, host)
     exposed(request, host)
@@ -58,6 +61,8 @@ def _check_host(host: HostConfig) -> None:
         raise InvalidParameter(f"invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidParameter(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if min(host.console_size) < 0:
+        raise InvalidParameter(f"invalid console size: {host.console_size[0]} by {host.console_size[1]}")
     if host.shm_size < 0:
         raise InvalidParameter("SHM size can not be less than 0")
     if "" in (host.annotations or {}):
@@ -70,6 +75,15 @@ def _check_host(host: HostConfig) -> None:
         raise InvalidParameter(f"invalid user namespace mode: {host.userns_mode}")
 
 
+def _is_address(text: str) -> bool:
+    """An IP address, that of version 6 in brackets or without."""
+    try:
+        ipaddress.ip_address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
+    except ValueError:
+        return False
+    return True
+
+
 def merge(config: ContainerConfig, image: ExecutionConfig) -> None:
     """Fill in what the request left open from the image's configuration. Raises InvalidParameter when no command results."""
     config.user = config.user or image.user
@@ -79,8 +93,7 @@ def merge(config: ContainerConfig, image: ExecutionConfig) -> None:
         config.exposed_ports = {**image.exposed_ports, **(config.exposed_ports or {})}
     if image.volumes:
         config.volumes = {**image.volumes, **(config.volumes or {})}
-    if image.labels:
-        config.labels = {**image.labels, **(config.labels or {})}
+    config.labels = {**(image.labels or {}), **(config.labels or {})}
     if image.env:
         mine = config.env or []
         named = {variable.partition("=")[0] for variable in mine}

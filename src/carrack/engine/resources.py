@@ -7,6 +7,7 @@ the request itself: a limit that is discarded is gone from it, so that inspect s
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 from carrack.engine.config import HostConfig, Resources
@@ -97,10 +98,13 @@ def _check_memory(asked: Resources, features: Features) -> list[str]:
         # the kernel counts its own memory within --memory, and since 5.16 has no limit of its own for it
         warnings.append("Specifying a kernel memory limit is deprecated and will be removed in a future release.")
         asked.kernel_memory = 0
-    if asked.oom_kill_disable and not features.oom_kill_disable:
-        warnings.append(f"{_NO} OomKillDisable. OomKillDisable discarded.")
+    if not features.oom_kill_disable:
+        if asked.oom_kill_disable:
+            warnings.append(f"{_NO} OomKillDisable. OomKillDisable discarded.")
         asked.oom_kill_disable = None
-    elif asked.oom_kill_disable and not asked.memory:
+        return warnings
+    asked.oom_kill_disable = bool(asked.oom_kill_disable)
+    if asked.oom_kill_disable and not asked.memory:
         warnings.append(
             "OOM killer is disabled for the container, but no memory limit is set, "
             "this can result in the system running out of resources."
@@ -132,7 +136,7 @@ def _check_processors(asked: Resources, machine: Machine) -> list[str]:
         asked.cpu_period = asked.cpu_quota = 0
     if asked.cpu_period and not 1000 <= asked.cpu_period <= 1_000_000:
         raise InvalidParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-    if asked.cpu_quota and asked.cpu_quota != -1 and asked.cpu_quota < 1000:
+    if 0 < asked.cpu_quota < 1000:  # less than none means no limit, as with -1
         raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     if asked.cpu_percent > 0:
         warnings.append("linux does not support CPU percent. Percent discarded.")
@@ -173,13 +177,17 @@ def _members(text: str, what: str) -> set[int]:
     """The numbers of a list such as ``0-3,7``."""
     found: set[int] = set()
     for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()) or len(low) > 5 or len(high) > 5:
-            raise InvalidParameter(f"Invalid value {text} for {what}: invalid format: {part}")
-        if dash and int(high) < int(low):
-            raise InvalidParameter(f"Invalid value {text} for {what}: invalid format: {part}")
+        low, dash, high = part.partition("-")
+        if not _NUMBER.fullmatch(low) or (dash and not _NUMBER.fullmatch(high)) or (dash and int(high) < int(low)):
+            raise InvalidParameter(f"Invalid value {text} for {what}: invalid format: {text}")
+        if int(high or low) > _LAST_MEMBER:
+            raise InvalidParameter(f"Invalid value {text} for {what}: value of out range, maximum is {_LAST_MEMBER}")
         found |= set(range(int(low), int(high or low) + 1))
     return found
+
+
+_NUMBER = re.compile("[0-9]{1,18}")
+_LAST_MEMBER = 8192
 
 
 def _check_block_io(asked: Resources, features: Features) -> list[str]:

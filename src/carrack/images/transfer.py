@@ -39,6 +39,8 @@ class Transfers:
 class Watching(Iterator[Progress]):
     """One client's view of a transfer: its progress from the beginning, then its failure if it fails.
 
+    Of how far a part has come only the last is told to who joins late, or reads slowly.
+
     Closed by who watches, from any thread, even while another waits in it.
     """
 
@@ -47,8 +49,7 @@ class Watching(Iterator[Progress]):
         self._seen = 0
 
     def __next__(self) -> Progress:
-        line = self._transfer.line(self._seen, self)
-        self._seen += 1
+        self._seen, line = self._transfer.line(self._seen, self)
         return line
 
     def close(self) -> None:
@@ -63,7 +64,9 @@ class _Transfer:
         self._work = work
         self._ended = ended
         self._changed = threading.Condition()
-        self._told: list[Progress] = []
+        self._told: list[Progress | None] = []
+        """None where a later line says how far the same part has come since: a long transfer must not fill the memory."""
+        self._last: dict[tuple[str, str], int] = {}
         self._watchers: set[Watching] = set()
         self._done = False
         self._failure: CarrackError | None = None
@@ -89,20 +92,31 @@ class _Transfer:
                 self._cancel.set()
             self._changed.notify_all()
 
-    def line(self, number: int, watching: Watching) -> Progress:
-        """A line of the progress, once it is told. Raises StopIteration behind the last one, or the transfer's failure."""
+    def line(self, number: int, watching: Watching) -> tuple[int, Progress]:
+        """The first line from `number` on, once it is told, and the number behind it.
+
+        Raises StopIteration behind the last one, or the transfer's failure.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._done or len(self._told) > number or watching not in self._watchers)
-            if watching not in self._watchers:
-                raise StopIteration
-            if number < len(self._told):
-                return self._told[number]
-            if self._failure is not None:
+            while watching in self._watchers:
+                while number < len(self._told):
+                    line, number = self._told[number], number + 1
+                    if line is not None:
+                        return number, line
+                if self._done:
+                    break
+                self._changed.wait()
+            if self._failure is not None and watching in self._watchers:
                 raise self._failure
             raise StopIteration
 
     def _tell(self, line: Progress) -> None:
         with self._changed:
+            if line.total:
+                before = self._last.get((line.id, line.status))
+                if before is not None:
+                    self._told[before] = None
+                self._last[line.id, line.status] = len(self._told)
             self._told.append(line)
             self._changed.notify_all()
 

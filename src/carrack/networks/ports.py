@@ -33,6 +33,8 @@ class PortTable:
 
     def __init__(self) -> None:
         self._owners: dict[tuple[Protocol, int], dict[str, str]] = {}
+        self._held: dict[str, set[tuple[Protocol, str, int]]] = {}
+        """What each container has, so that its end costs what it had, however many others there are."""
         self._left: dict[tuple[Protocol, int], float] = {}
         """When a port was given back: its container's shim closes its copy of the socket a moment later."""
 
@@ -44,13 +46,19 @@ class PortTable:
         return None
 
     def add(self, protocol: Protocol, host_ip: str, port: int, container_id: str) -> None:
+        self.remove(protocol, host_ip, port)
         self._owners.setdefault((protocol, port), {})[host_ip] = container_id
+        self._held.setdefault(container_id, set()).add((protocol, host_ip, port))
 
     def remove(self, protocol: Protocol, host_ip: str, port: int) -> None:
         addresses = self._owners.get((protocol, port), {})
-        if addresses.pop(host_ip, None) is not None:
-            self._left = {key: since for key, since in self._left.items() if time.monotonic() - since < _LEAVING_SECONDS}
-            self._left[(protocol, port)] = time.monotonic()
+        owner = addresses.pop(host_ip, None)
+        if owner is not None:
+            self._note_left((protocol, port))
+            held = self._held[owner]
+            held.discard((protocol, host_ip, port))
+            if not held:
+                del self._held[owner]
         if not addresses:
             self._owners.pop((protocol, port), None)
 
@@ -61,9 +69,15 @@ class PortTable:
 
     def remove_owner(self, container_id: str) -> None:
         """Forget every port of a container."""
-        for (protocol, port), addresses in list(self._owners.items()):
-            for address in [address for address, owner in addresses.items() if owner == container_id]:
-                self.remove(protocol, address, port)
+        for protocol, address, port in tuple(self._held.get(container_id, ())):
+            self.remove(protocol, address, port)
+
+    def _note_left(self, key: tuple[Protocol, int]) -> None:
+        now = time.monotonic()
+        self._left.pop(key, None)
+        self._left[key] = now
+        while now - self._left[oldest := next(iter(self._left))] >= _LEAVING_SECONDS:  # they stand in the order in which they left
+            del self._left[oldest]
 
 
 def _same_family(one: str, other: str) -> bool:

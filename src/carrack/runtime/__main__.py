@@ -9,7 +9,7 @@ from typing import NamedTuple
 from carrack import __version__
 from carrack.errors import CarrackError
 from carrack.kernel import process
-from carrack.runtime.command import describe, execute, inspect, lifecycle, log, update
+from carrack.runtime.command import checkpoints, describe, execute, inspect, lifecycle, log, update
 from carrack.runtime.command.arguments import Arguments, Flag, UsageError, flag, parse
 from carrack.runtime.command.store import DEFAULT_ROOT, Store
 from carrack.runtime.failure import InitFailed, StartFailed, words
@@ -36,6 +36,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "checkpoint": Command(checkpoints.checkpoint, checkpoints.CHECKPOINT_FLAGS, "checkpoint a running container"),
     "create": Command(lifecycle.create_container, lifecycle.CREATE_FLAGS, "create a container"),
     "delete": Command(lifecycle.delete, lifecycle.DELETE_FLAGS, "delete any resources held by a container"),
     "events": Command(inspect.events, inspect.EVENTS_FLAGS, "display container events such as OOM notifications and statistics"),
@@ -45,17 +46,13 @@ COMMANDS = {
     "list": Command(inspect.list_containers, inspect.LIST_FLAGS, "list containers started with the given root"),
     "pause": Command(inspect.pause, (), "suspend all processes inside the container"),
     "ps": Command(inspect.processes, inspect.PS_FLAGS, "display the processes running inside a container", True),
+    "restore": Command(checkpoints.restore, checkpoints.RESTORE_FLAGS, "restore a container from a previous checkpoint"),
     "resume": Command(inspect.resume, (), "resume all processes that have been paused"),
     "run": Command(lifecycle.run, lifecycle.RUN_FLAGS, "create and run a container"),
     "spec": Command(describe.write_spec, describe.SPEC_FLAGS, "create a new specification file"),
     "start": Command(lifecycle.start, (), "execute the user defined process in a created container"),
     "state": Command(inspect.state, (), "output the state of a container"),
     "update": Command(update.update, update.UPDATE_FLAGS, "update container resource constraints"),
-}
-
-_REFUSED = {
-    "checkpoint": "checkpoint and restore need CRIU, which carrack-oci does not drive",
-    "restore": "checkpoint and restore need CRIU, which carrack-oci does not drive",
 }
 
 
@@ -88,11 +85,6 @@ def run(words_: list[str]) -> int:
 
 
 def _command(options: Arguments, name: str, rest: list[str]) -> int:
-    if name in _REFUSED:
-        if {"-h", "--help"} & set(rest):
-            sys.stdout.write(f"NAME:\n   carrack-oci {name} - refused: {_REFUSED[name]}\n")
-            return 0
-        raise UsageError(_REFUSED[name])
     command = COMMANDS.get(name)
     if command is None:
         raise UsageError(f"No help topic for '{name}'")

@@ -23,14 +23,13 @@ from carrack.archive.removal import remove_tree
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import mount, paths, process
 from carrack.oci.runtime_spec import Process, Root, RuntimeSpec, User
-from carrack.runtime import cgroups, rootfs, users
+from carrack.runtime import cgroups, rootfs, staging, users
 from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.creation import kill_and_reap, remove_cgroup
 from carrack.runtime.failure import StartFailed, exit_code_of
 from carrack.runtime.program import Stdio, read_user_file
-from carrack.shim import staging
+from carrack.runtime.staging import Staging
 from carrack.shim.messages import ForeignRuntime, StartOrder
-from carrack.shim.staging import Staging
 
 _CREATE_SECONDS = 60.0
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

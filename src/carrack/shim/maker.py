@@ -23,6 +23,7 @@ from carrack.kernel.loop import Loop
 from carrack.runtime import cgroups, hooks
 from carrack.runtime.create import Creation, StartFailed, Stdio, create
 from carrack.runtime.creation import remove_cgroup
+from carrack.runtime.criu.restore import Restoration, Wish
 from carrack.runtime.failure import InitFailed
 from carrack.shim import exit_record, foreign, handover, listener, messages, open_files, tenancy, wire, worker
 from carrack.shim.aside import AsideCompressor
@@ -30,9 +31,8 @@ from carrack.shim.foreign import ForeignCreation
 from carrack.shim.guests import Guests
 from carrack.shim.handover import Container, Running
 from carrack.shim.logs.writer import open_log
-from carrack.shim.messages import Message, StartOrder, WorkerJob
+from carrack.shim.messages import Checkpoint, Message, StartOrder, WorkerJob
 from carrack.shim.pipes import Pipes, make_pipes
-from carrack.shim.restoration import Restoration
 from carrack.shim.shim_order import ShimOrder, shim_orders
 
 TAKEN_BACK = "the start was taken back"
@@ -226,8 +226,7 @@ class _Making:
         stdio = pipes.stdio if pipes else None
         creation: Creation | ForeignCreation | Restoration
         if order.checkpoint is not None:
-            creation = restored = Restoration(order, order.checkpoint, stdio)
-            self.helper_pid = restored.criu_pid
+            creation = self._restore(order.checkpoint, stdio)
         elif order.runtime is not None:
             creation = ForeignCreation(order, order.runtime, stdio)
         else:
@@ -273,6 +272,25 @@ class _Making:
             root_path=f"{bundle}/rootfs" if bundle else "/",
             trace=order.trace,
         )
+
+    def _restore(self, checkpoint: Checkpoint, stdio: Stdio | None) -> Restoration:
+        order = self._order
+        restored = Restoration(
+            order.spec,
+            Wish(
+                checkpoint.criu,
+                checkpoint.directory,
+                order.state_directory,
+                order.container_id,
+                bundle=self._bundle(),
+                sibling=True,
+            ),
+            rootfs=order.rootfs,
+            cgroup=cgroups.plan(order.cgroup, order.spec.linux.resources if order.spec.linux else None),
+            stdio=stdio,
+        )
+        self.helper_pid = restored.criu_pid
+        return restored
 
     def _container(
         self, creation: Creation | ForeignCreation | Restoration, started_at: int, memory_fd: int, listening: _socket.socket

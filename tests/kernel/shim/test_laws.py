@@ -31,6 +31,7 @@ def says(container: Container, command: str) -> bytes:
 # ── law 1: nothing imports after it forks ──────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.law(1)
 def test_a_shim_cannot_import_the_containers_files(harness: Harness) -> None:
     """Every place from which an interpreter could import is laid with traps, in the image and as the working directory."""
     trap = "open('/tmp/trapped', 'w').close()\n"
@@ -56,6 +57,7 @@ def test_no_process_of_ours_has_more_than_one_thread(harness: Harness, kind: str
 # ── law 2: an exec shows nothing but the program ───────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.law(2)
 def test_an_exec_with_ptrace_finds_no_process_but_the_containers_own(harness: Harness) -> None:
     container = harness.container(("/bin/sleep", "1000"), capabilities=ALL)
     container.start()
@@ -64,6 +66,7 @@ def test_an_exec_with_ptrace_finds_no_process_but_the_containers_own(harness: Ha
     assert b"python" not in listing
 
 
+@pytest.mark.law(2)
 def test_an_exec_holds_no_descriptor_but_its_own(harness: Harness) -> None:
     container = harness.container(("/bin/sleep", "1000"))
     container.start()
@@ -79,6 +82,7 @@ def test_init_holds_no_descriptor_but_its_own(harness: Harness) -> None:
 # ── law 3: the interpreter cannot be written ───────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.law(3)
 @pytest.mark.parametrize("kind", ["zygote", "shim"])
 def test_the_interpreter_cannot_be_opened_for_writing_through_proc(harness: Harness, kind: str) -> None:
     container = harness.container(("/bin/sleep", "1000"))
@@ -89,6 +93,7 @@ def test_the_interpreter_cannot_be_opened_for_writing_through_proc(harness: Harn
         os.open(f"/proc/{pid}/exe", os.O_WRONLY | os.O_TRUNC)
 
 
+@pytest.mark.law(3)
 def test_the_interpreter_cannot_be_written_after_the_process_has_died(harness: Harness) -> None:
     """While it lives, "text file busy" would hide a hole; truncation is refused for the mount's sake before that is asked."""
     container = harness.container(("/bin/sleep", "1000"))
@@ -155,6 +160,7 @@ def test_a_program_begins_with_every_signal_at_its_default(harness: Harness, of:
 # ── law 6: one mount per container ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.law(6)
 def test_the_root_is_mounted_in_no_namespace_but_the_containers(harness: Harness) -> None:
     container = harness.container(("/bin/sleep", "1000"))
     container.start()
@@ -162,6 +168,7 @@ def test_the_root_is_mounted_in_no_namespace_but_the_containers(harness: Harness
         assert container.id not in Path(f"/proc/{pid}/mountinfo").read_text()
 
 
+@pytest.mark.law(6)
 def test_a_second_shim_of_the_same_container_does_not_mount_beside_the_first(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def test_an_attached_client_lives_through_the_daemons_death(harness: Harness) ->
     assert unframe(read_all(ours))[1] == b"got it\n"
 
 
+@pytest.mark.law(5)
 def test_an_exit_without_a_daemon_is_on_disk_and_the_shim_has_left(harness: Harness) -> None:
     container = harness.container("read x; exit 6", open_stdin=True)
     container.start()
@@ -138,6 +139,7 @@ def test_the_socket_is_for_root_only(harness: Harness) -> None:
     assert os.stat(container.socket_path).st_mode & 0o777 == 0o600
 
 
+@pytest.mark.law(5)
 def test_a_shim_that_dies_takes_its_container_and_its_execs_with_it(harness: Harness) -> None:
     container = harness.container(("/bin/sleep", "1000"))
     container.start()

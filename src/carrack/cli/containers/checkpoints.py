@@ -1,4 +1,4 @@
-"""The `checkpoint` commands. Docker hides them unless its daemon is experimental; a Carrack says what it lacks: CRIU."""
+"""The `checkpoint` commands. Docker's daemon must be experimental for them; ours says what it lacks: CRIU."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ COMMANDS = (
         "[OPTIONS] CONTAINER CHECKPOINT",
         "Write a running container's state to disk",
         _create,
+        needs="experimental",
         at_least=2,
         at_most=2,
         flags=f"{_DIRECTORY}\n--leave-running bool Let the container run on",
@@ -54,6 +55,7 @@ COMMANDS = (
         "[OPTIONS] CONTAINER",
         "List checkpoints of a container",
         _list,
+        needs="experimental",
         at_least=1,
         at_most=1,
         aliases="checkpoint ls, checkpoint list",
@@ -64,6 +66,7 @@ COMMANDS = (
         "[OPTIONS] CONTAINER CHECKPOINT",
         "Remove a checkpoint",
         _remove,
+        needs="experimental",
         at_least=2,
         at_most=2,
         aliases="checkpoint rm, checkpoint remove",

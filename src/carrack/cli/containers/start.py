@@ -99,8 +99,8 @@ COMMANDS = (
         aliases="container start, start",
         flags="""
         -a, --attach bool           Attach to its output and pass signals on
-            --checkpoint string     Checkpoint to restore from
-            --checkpoint-dir string Folder the checkpoint is kept in
+            --checkpoint string@experimental     Checkpoint to restore from
+            --checkpoint-dir string@experimental Folder the checkpoint is kept in
             --detach-keys string    Keys that detach from the container
         -i, --interactive bool      Attach to its STDIN
         """

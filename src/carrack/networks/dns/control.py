@@ -112,11 +112,15 @@ class Refused(_Message, frozen=True, tag="refused"):
 
 Order = Hello | Put | Serve | Drop | Relay | Unrelay | Retain | Guard | Stop
 Answer = Done | Refused
+# Made here, before the zygote's first fork: what they know of the types is a megabyte that every child would make for itself.
+_encoder = msgspec.json.Encoder()
+_orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
+_answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 
 
 def send(connection: socket.socket, message: Order | Answer, fds: Sequence[int] = ()) -> None:
     """Send one message. Raises OSError."""
-    body = msgspec.json.encode(message)
+    body = _encoder.encode(message)
     data = _LENGTH.pack(len(body)) + body
     sent = socket.send_fds(connection, [data], list(fds)) if fds else connection.send(data)
     connection.sendall(data[sent:])
@@ -126,7 +130,7 @@ def receive_order(connection: socket.socket) -> tuple[Order, list[int]]:
     """The next order and its descriptors. Raises EOFError when the other side has gone, OSError, msgspec.DecodeError."""
     head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, _DESCRIPTORS)
     try:
-        return msgspec.json.decode(_body(connection, head), type=Order), list(fds)
+        return _orders.decode(_body(connection, head)), list(fds)
     except BaseException:
         for fd in fds:
             os.close(fd)
@@ -135,8 +139,7 @@ def receive_order(connection: socket.socket) -> tuple[Order, list[int]]:
 
 def receive_answer(connection: socket.socket) -> Answer:
     """The answer to what was sent. Raises EOFError, OSError, msgspec.DecodeError."""
-    answer: Answer = msgspec.json.decode(_body(connection, connection.recv(_LENGTH.size)), type=Answer)
-    return answer
+    return _answers.decode(_body(connection, connection.recv(_LENGTH.size)))
 
 
 def _body(connection: socket.socket, head: bytes) -> bytes:

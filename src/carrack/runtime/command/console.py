@@ -13,6 +13,7 @@ from typing import Any
 from carrack.errors import SystemFailure
 from carrack.kernel import process, terminal
 from carrack.runtime.create import Creation
+from carrack.runtime.criu.restore import Restoration
 
 _CHUNK = 65536
 _OWN_SIGNALS = (signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG, signal.SIGPIPE, signal.SIGKILL, signal.SIGSTOP)
@@ -28,7 +29,7 @@ def hand_over(path: str, master_fd: int) -> None:
         raise SystemFailure(f"console socket {path}: {(error.strerror or '').lower()}") from None
 
 
-def attend(creation: Creation) -> int:
+def attend(creation: Creation | Restoration) -> int:
     """Stay until the container's init ends; returns its exit code, 128 and the signal's number when a signal ended it."""
     return attend_process(creation.pidfd, creation.console_fd)
 

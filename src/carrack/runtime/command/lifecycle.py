@@ -20,6 +20,7 @@ from carrack.runtime.command.arguments import Arguments, Flag, UsageError, flag
 from carrack.runtime.command.log import debugging, log, warn
 from carrack.runtime.command.store import Container, Record, Store, hold_gate, now, process_stat, release_gate, write_pid
 from carrack.runtime.create import Creation, Stdio, create
+from carrack.runtime.criu.restore import Restoration
 from carrack.runtime.failure import InitFailed
 
 CREATE_FLAGS = (
@@ -54,8 +55,8 @@ def one_identifier(arguments: Arguments) -> str:
 
 def create_container(store: Store, arguments: Arguments) -> int:
     """`create`: make everything up to the program, and leave init waiting."""
-    identifier = _only(arguments)
-    spec, bundle = _load(arguments)
+    identifier = only(arguments)
+    spec, bundle = load(arguments)
     _check_terminal(spec, arguments, detached=True)
     container, creation = _make(store, identifier, spec, bundle, arguments, detached=True)
     creation.detach()
@@ -65,7 +66,7 @@ def create_container(store: Store, arguments: Arguments) -> int:
 
 def start(store: Store, arguments: Arguments) -> int:
     """`start`: let a created container's program run."""
-    _start(store.get(_only(arguments)))
+    _start(store.get(only(arguments)))
     return 0
 
 
@@ -91,8 +92,8 @@ def _poststart(container: Container) -> None:
 
 def run(store: Store, arguments: Arguments) -> int:
     """`run`: create and start; without --detach, stay until it ends and take its exit code."""
-    identifier = _only(arguments)
-    spec, bundle = _load(arguments)
+    identifier = only(arguments)
+    spec, bundle = load(arguments)
     detached = arguments.on("detach")
     _check_terminal(spec, arguments, detached=detached)
     if not detached and not arguments.on("no-subreaper"):
@@ -101,25 +102,25 @@ def run(store: Store, arguments: Arguments) -> int:
     try:
         _start(container)
     except (Conflict, InitFailed):
-        _discard(container)
+        discard(container)
         raise
     if detached:
         creation.detach()
         return 0
     code = console.attend(creation)
     if not arguments.on("keep"):
-        _discard(container)
+        discard(container)
     return code
 
 
-def _only(arguments: Arguments) -> str:
+def only(arguments: Arguments) -> str:
     identifier = one_identifier(arguments)
     if len(arguments.positional) > 1:
         raise UsageError('"carrack-oci" requires exactly 1 argument')
     return identifier
 
 
-def _load(arguments: Arguments) -> tuple[RuntimeSpec, str]:
+def load(arguments: Arguments) -> tuple[RuntimeSpec, str]:
     """config.json of the bundle, its paths made absolute; the bundle becomes the working directory."""
     for name in ("pid-file", "console-socket"):
         if arguments.text(name):
@@ -173,12 +174,12 @@ def _make(
     made: Creation | None = None
     complete = False
     try:
-        _look_at_cgroup(path)
+        look_at_cgroup(path)
         wanted = cgroups.plan(path, spec.linux.resources if spec.linux else None)
         gate = hold_gate(directory)
         root = os.path.abspath(spec.root.path) if spec.root else ""
         made = create(
-            _absolute(spec, bundle),
+            absolute(spec, bundle),
             rootfs=(Mount("bind", root, "", ("rbind",)),),
             cgroup=wanted,
             stdio=Stdio(0, 1, 2),
@@ -198,7 +199,7 @@ def _make(
             warn(warning)
         for step, microseconds in made.trace:
             log("debug", f"{step}: {microseconds} us")
-        container = Container(directory, _record(identifier, made, spec, bundle, root, path))
+        container = Container(directory, record(identifier, made, spec, bundle, root, path))
         if made.console_fd >= 0 and arguments.text("console-socket"):
             console.hand_over(arguments.text("console-socket"), made.console_fd)
         store.save(container)
@@ -212,14 +213,14 @@ def _make(
         if not complete:
             if made is not None:
                 made.abandon()
-            Container(directory, _nothing()).forget()
+            Container(directory, nothing()).forget()
 
 
-def _nothing() -> Record:
+def nothing() -> Record:
     return Record("", 0, 0, "", "", "", "", RuntimeSpec())
 
 
-def _look_at_cgroup(path: str) -> None:
+def look_at_cgroup(path: str) -> None:
     try:
         frozen = cgroups.open(path).frozen()
     except OSError:
@@ -231,10 +232,11 @@ def _look_at_cgroup(path: str) -> None:
         warn(f"container's cgroup is not empty: {len(inside)} process(es) found")
 
 
-def _record(identifier: str, made: Creation, spec: RuntimeSpec, bundle: str, root: str, path: str) -> Record:
+def record(identifier: str, made: Creation | Restoration, spec: RuntimeSpec, bundle: str, root: str, path: str) -> Record:
     _, started = process_stat(made.pid)
     terminal = spec.process is not None and spec.process.terminal
-    return Record(identifier, made.pid, started, bundle, root, path, now(), spec, spec.oci_version, terminal)
+    descriptors = () if terminal else tuple(os.readlink(f"/proc/self/fd/{place}") for place in range(3))
+    return Record(identifier, made.pid, started, bundle, root, path, now(), spec, spec.oci_version, terminal, descriptors)
 
 
 def _preserved(arguments: Arguments) -> int:
@@ -242,7 +244,7 @@ def _preserved(arguments: Arguments) -> int:
     return (arguments.number("preserve-fds", 0) or 0) + (int(listen) if listen.isdigit() else 0)
 
 
-def _absolute(spec: RuntimeSpec, bundle: str) -> RuntimeSpec:
+def absolute(spec: RuntimeSpec, bundle: str) -> RuntimeSpec:
     """Sources of binds are relative to the bundle; LISTEN_FDS travels on (systemd's socket activation)."""
     mounts = tuple(_absolute_mount(each, bundle) for each in spec.mounts)
     process_ = spec.process
@@ -329,7 +331,7 @@ def delete(store: Store, arguments: Arguments) -> int:
                 _delete(each, force)
         return 0
     try:
-        container = store.get(_only(arguments))
+        container = store.get(only(arguments))
     except NotFound:
         if force:
             _remove_leftovers(store, arguments.positional[0])
@@ -344,14 +346,14 @@ def _delete(container: Container, force: bool) -> None:
     if status not in ("stopped", "created") and not force:
         raise Conflict(f"cannot delete container {container.record.id} that is not stopped: {status}")
     _terminate(container)
-    _discard(container)
+    discard(container)
 
 
 def _remove_leftovers(store: Store, identifier: str) -> None:
     """A directory without a state: what a create that was killed left."""
     directory = os.path.join(store.root, identifier)
     if os.path.isdir(directory) and not os.path.exists(os.path.join(directory, "state.json")):
-        Container(directory, _nothing()).forget()
+        Container(directory, nothing()).forget()
 
 
 def _terminate(container: Container) -> None:
@@ -386,7 +388,7 @@ def _thaw_elsewhere(container: Container) -> None:
             other.thaw()
 
 
-def _discard(container: Container) -> None:
+def discard(container: Container) -> None:
     """Remove the cgroup and what is left in it, run the poststop hooks, forget the state."""
     cgroup = container.cgroup()
     cgroup.kill()

@@ -33,6 +33,8 @@ class Record(msgspec.Struct, rename="camel"):
     spec: RuntimeSpec
     oci_version: str = "1.2.0"
     terminal: bool = False
+    descriptors: tuple[str, ...] = ()
+    """What its standard input, output and errors were outside, as /proc shows it; a checkpoint must know them again."""
 
 
 class Container:

@@ -26,11 +26,21 @@ class MountLine(NamedTuple):
     file_system: str
 
 
-def dump(criu: str, pid: int, directory: str, pipes: tuple[str, ...], *, leave_running: bool) -> None:
-    """Write the processes below `pid` to an empty directory and end them, or let them go on.
+def dump(
+    criu: str,
+    pid: int,
+    directory: str,
+    pipes: tuple[str, ...],
+    *,
+    leave_running: bool,
+    log_directory: str = "",
+    switches: tuple[int, ...] = (),
+) -> None:
+    """Write the processes below `pid` to a directory and end them, or let them go on.
 
-    `pipes`: what descriptors 0, 1 and 2 of the container are outside, ``pipe:[INODE]`` each, or empty. Blocks until it is done.
-    Raises SystemFailure with criu's reason; the container has then gone on. Raises OSError when criu cannot be run.
+    `pipes`: what descriptors 0, 1 and 2 of the container are outside, ``pipe:[INODE]`` each, or empty. The log stays in
+    `log_directory`, or beside the images; `switches` are more of criu's (`rpc`). Blocks until it is done. Raises SystemFailure with
+    criu's reason; the container has then gone on. Raises OSError when criu cannot be run.
     """
     mounts = outside(_mounts("self"), _mounts(str(pid)))
     network = os.stat(f"/proc/{pid}/ns/net").st_ino
@@ -39,13 +49,17 @@ def dump(criu: str, pid: int, directory: str, pipes: tuple[str, ...], *, leave_r
     externals = [f"mnt[{place}]:{place}" for place in mounts]
     if own_network:
         externals.append(f"net[{network}]:{rpc.NETWORK_KEY}")
+    log_directory = log_directory or directory
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    log_fd = os.open(log_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        answer = _ask(criu, rpc.dump(rpc.Options(fd, fd, LOG, pid, leave_running, externals=externals)))
+        options = rpc.Options(fd, log_fd, LOG, pid, leave_running, externals=externals, switches=switches)
+        answer = _ask(criu, rpc.dump(options))
     finally:
         os.close(fd)
+        os.close(log_fd)
     if not answer.success:
-        raise SystemFailure(reason(answer.message, f"{directory}/{LOG}"))
+        raise SystemFailure(reason(answer.message, f"{log_directory}/{LOG}"))
 
 
 def outside(host: list[MountLine], container: list[MountLine]) -> tuple[str, ...]:

@@ -16,6 +16,9 @@ LOG_LEVEL = 4
 NETWORK_KEY = "extRootNetNS"
 """What a network namespace is called that CRIU is to leave alone; runc's word, so that its checkpoints and ours are alike."""
 
+EXT_UNIX_SK, TCP_ESTABLISHED, SHELL_JOB, AUTO_DEDUP, LINK_REMAP, TCP_SKIP_IN_FLIGHT, LAZY_PAGES = 4, 5, 7, 16, 18, 46, 48
+"""Switches (`Options.switches`); file locks are always written out."""
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _IGNORE_CGROUPS = 0
 _SKIP_NETWORK_LOCK = 3
@@ -42,6 +45,8 @@ class Options(NamedTuple):
     """(what a descriptor was at the dump, the one to put there): descriptors of CRIU's own process."""
     joins: Sequence[tuple[str, str]] = ()
     """(kind, path) of namespaces that are there to be joined."""
+    switches: Sequence[int] = ()
+    """Further switches to be on."""
 
 
 class Answer(NamedTuple):
@@ -100,6 +105,8 @@ def _shared(options: Options) -> bytes:
     text = _number(1, options.images_fd) + _number(8, True) + _number(9, LOG_LEVEL) + _text(10, options.log_file)
     text += _number(17, options.log_fd) + _number(29, True) + _number(30, True)  # shared and slave mounts of the host
     text += _number(34, _IGNORE_CGROUPS) + _number(50, True) + _text(51, _CONFIGURATION) + _number(64, _SKIP_NETWORK_LOCK)
+    for switch in options.switches:
+        text += _number(switch, True)
     for external in options.externals:
         text += _text(37, external)
     return text

@@ -1,15 +1,15 @@
 """A container that goes on from a checkpoint: criu makes its processes of images, and here is all that they find outside.
 
-    maker ── root and binds staged, cgroup made ── clone(PARENT) ──▶ criu, in the cgroup
-      │ ── RESTORE ───────────────────────────────────────────────▶ │── clone(PARENT) ──▶ init, the shim's own child
+    maker, or carrack-oci                                            criu, in the container's cgroup
+      │ ── RESTORE ───────────────────────────────────────────────▶ │── clone(PARENT) ──▶ init
       │ ◀─────────────────── setup-namespaces, init's pid ───────── │
       │   (Created … the daemon plugs the network in … Go)          │
       │ ── go on ─────────────────────────────────────────────────▶ │── everything else, and lets them run
       │ ◀──────────────────────────────────────── RESTORE, done ─── │ ends
 
-Init was born as a child of its shim and dies with it (law 5): criu sets its death signal as it was, so it must be the shim's child
-again, which it is as the sibling of a criu that is one. The network namespace is made here and given in, as are the pipes of
-standard input and output. Cgroups are no affair of criu's: what it makes is born in the one it is in.
+Criu sets init's death signal as it was: an init that was born as the child of its shim, and dies with it (law 5), must be the
+shim's child again. It is as the sibling of a criu that is one (`sibling`). The network namespace is made here and given in, as are
+the pipes of standard input and output. Cgroups are no affair of criu's: what it makes is born in the one it is in.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import signal
 import stat
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import keyring, loopback, process
+from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import RuntimeSpec
-from carrack.runtime import cgroups, hooks, rootfs
-from carrack.runtime.cgroups import Cgroup
+from carrack.runtime import cgroups, hooks, staging
+from carrack.runtime.cgroups import Cgroup, CgroupPlan
 from carrack.runtime.creation import remove_cgroup
 from carrack.runtime.criu import images, rpc
 from carrack.runtime.criu.conversation import ENVIRONMENT, Conversation, reason
@@ -35,40 +37,61 @@ from carrack.runtime.identity import default_signals
 from carrack.runtime.mount_options import parse
 from carrack.runtime.program import Stdio
 from carrack.runtime.room import Room
+from carrack.runtime.rootfs import take_root
+from carrack.runtime.staging import Staging
 from carrack.runtime.steps import sysctl_path
-from carrack.shim import staging
-from carrack.shim.messages import Checkpoint, StartOrder
-from carrack.shim.staging import Staging
 
 _LOG, _STATISTICS = "restore.log", "stats-restore"
 _SOCKET_FD, _NETWORK_FD, _FIRST_PIPE_FD = 3, 4, 5
 _OUT_OF_THE_WAY = 64
 _DEATH_SECONDS = 10.0
 _JOINED = ("ipc", "uts")
-"""Kinds of namespaces of others that criu can put a container into; those of networks are given in."""
+"""Kinds of namespaces of others that criu can put a container into; a network's is given in."""
+
+
+class Wish(NamedTuple):
+    """What is to be restored, and how."""
+
+    criu: str
+    images_directory: str
+    work_directory: str
+    """Where the log goes, and what is needed meanwhile."""
+    container_id: str
+    log_directory: str = ""
+    """Where the log is to stay; empty: it goes once all is well."""
+    bundle: str = ""
+    """For hooks."""
+    sibling: bool = False
+    """Criu and init become children of the caller's parent."""
+    switches: tuple[int, ...] = ()
+    """More of criu's switches, by their numbers (`rpc`)."""
 
 
 class Restoration:
     """The same to the maker as `runtime.creation.Creation`: its namespaces exist, and it waits for `go`."""
 
-    def __init__(self, order: StartOrder, checkpoint: Checkpoint, stdio: Stdio | None) -> None:
-        """Raises StartFailed with everything undone. Leaves the caller in a mount namespace of its own."""
-        spec = order.spec
-        self.cgroup: Cgroup = cgroups.open(order.cgroup)
+    def __init__(
+        self, spec: RuntimeSpec, wish: Wish, *, rootfs: tuple[Mount, ...], cgroup: CgroupPlan, stdio: Stdio | None
+    ) -> None:
+        """Raises StartFailed with everything undone. Leaves the caller, its process's only thread, in a mount namespace of its own.
+
+        `stdio`: what takes the place of the pipes that were standard input, output and errors; None: nothing does.
+        """
+        self.cgroup: Cgroup = cgroups.open(cgroup.path)
         self.pid, self.pidfd = 0, -1
         self.criu_pid, self._criu_fd = 0, -1
         self.network_namespace_fd = self.rootfs_fd = self.console_fd = -1
         self.warnings: list[str] = []
         self.trace: list[tuple[str, int]] = []
-        self._order = order
-        self._checkpoint = checkpoint
-        self._directory = f"{order.state_directory}/restore"
+        self._wish = wish
+        self._directory = f"{wish.work_directory}/restore"
+        self._log_directory = wish.log_directory or wish.work_directory
         self._staging: Staging | None = None
         self._talk: Conversation | None = None
         self._own_cgroup_namespace = any(each.type == "cgroup" for each in (spec.linux.namespaces if spec.linux else ()))
         self._last = time.monotonic_ns()
         try:
-            self._begin(spec, stdio)
+            self._begin(spec, rootfs, cgroup, stdio)
         except (CarrackError, OSError, InitFailed, StartFailed) as error:
             self.abandon()
             raise _failed(error) from error
@@ -86,8 +109,9 @@ class Restoration:
             self.abandon()
             raise _failed(error) from error
         self._clear_staging()
-        for name in (_LOG, _STATISTICS):
-            _unlink(f"{self._order.state_directory}/{name}")
+        if not self._wish.log_directory:
+            for name in (_LOG, _STATISTICS):
+                _unlink(f"{self._log_directory}/{name}")
         self._mark("criu restore")
 
     def abandon(self) -> None:
@@ -105,6 +129,7 @@ class Restoration:
         for fd in (self.pidfd, self._criu_fd):
             if fd >= 0:
                 _until_dead(fd)
+                self._reap(fd)
         if self._talk is not None:
             self._talk.close()
         self._clear_staging()
@@ -116,16 +141,15 @@ class Restoration:
 
     # ── up to init ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _begin(self, spec: RuntimeSpec, stdio: Stdio | None) -> None:
-        order = self._order
-        contents = images.read(self._checkpoint.directory)
+    def _begin(self, spec: RuntimeSpec, root: tuple[Mount, ...], wanted: CgroupPlan, stdio: Stdio | None) -> None:
+        wish = self._wish
+        contents = images.read(wish.images_directory)
         _make_empty(self._directory)
         users_fd = staging.users_of(spec)
-        root_fd, self.rootfs_fd = rootfs.take_root(order.rootfs, user_namespace_fd=users_fd)
+        root_fd, self.rootfs_fd = take_root(root, user_namespace_fd=users_fd)
         self._staging = staged = Staging(self._directory)
         staged.put(root_fd, staged.root)
         spec = staged.hold_binds(spec, users_fd)
-        wanted = cgroups.plan(order.cgroup, spec.linux.resources if spec.linux else None)
         self.cgroup = cgroups.begin(wanted)
         self.warnings += cgroups.complete(wanted, self.cgroup)
         self.network_namespace_fd = _network_namespace(spec)
@@ -136,8 +160,8 @@ class Restoration:
         if self.network_namespace_fd >= 0:
             inherited.append((rpc.NETWORK_KEY, _NETWORK_FD))
         self._talk = Conversation()
-        images_fd = os.open(self._checkpoint.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        log_fd = os.open(order.state_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        images_fd = os.open(wish.images_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        log_fd = os.open(self._log_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._fork_criu(self._talk.their_fd, pipes)
             self._talk.given()
@@ -149,6 +173,7 @@ class Restoration:
                 externals=[f"mnt[{place}]:{source}" for place, source in self._sources(spec, contents.mounts)],
                 inherited=inherited,
                 joins=_joins(spec),
+                switches=wish.switches,
             )
             self._say(rpc.restore(options))
             self.pid = self._hear("setup-namespaces").pid
@@ -157,17 +182,17 @@ class Restoration:
             os.close(log_fd)
         self.pidfd = os.pidfd_open(self.pid)
         if spec.hooks is not None:
-            bundle = f"{order.state_directory}/bundle"
-            state = hooks.State(spec.oci_version, order.container_id, "creating", self.pid, bundle, spec.annotations)
+            state = hooks.State(spec.oci_version, wish.container_id, "creating", self.pid, wish.bundle, spec.annotations)
             hooks.run(spec.hooks.prestart, state, "prestart")
             hooks.run(spec.hooks.create_runtime, state, "createRuntime")
         self._mark("criu namespaces")
 
     def _fork_criu(self, socket_fd: int, pipes: list[int]) -> None:
-        """Criu, a child of our parent: it joins the container's cgroup, so that what it restores is born there."""
-        path = self._checkpoint.criu
+        """Criu joins the container's cgroup, so that what it restores is born there."""
+        path = self._wish.criu
         cgroup_fd = self.cgroup.directory_fd()
-        pid, self._criu_fd = process.fork_into(process.CLONE_PARENT, cgroup_fd=cgroup_fd)
+        flags = process.CLONE_PARENT if self._wish.sibling else 0
+        pid, self._criu_fd = process.fork_into(flags, cgroup_fd=cgroup_fd)
         if pid:
             self.criu_pid = pid
             if cgroup_fd >= 0:
@@ -188,7 +213,7 @@ class Restoration:
         if self._own_cgroup_namespace:
             process.unshare(process.CLONE_NEWCGROUP)
         try:
-            keyring.join_session(f"_ses.{self._order.container_id}")
+            keyring.join_session(f"_ses.{self._wish.container_id}")
         except OSError:
             pass  # as at any start: a kernel without keyrings
         null = os.open("/dev/null", os.O_RDWR)
@@ -222,19 +247,20 @@ class Restoration:
         return found
 
     def _binds(self, spec: RuntimeSpec) -> dict[str, str]:
-        others = [each.destination.rstrip("/") for each in spec.mounts if not parse(each.options, each.type).bind]
+        """Where the container's binds come to lie, and what is bound there. Places that the root lacks are made: this may be
+        another container than the one that was written out."""
+        destinations = [os.path.normpath(each.destination) for each in spec.mounts]
         found: dict[str, str] = {}
         assert self._staging is not None
         room = Room(lambda: None, list)
         room.root_fd = os.open(self._staging.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for each in spec.mounts:
-                if not parse(each.options, each.type).bind:
-                    continue
-                place = os.path.normpath(each.destination)
-                if not any(place.startswith(f"{other}/") for other in others):  # else criu makes it
-                    place = _real_place(room, place, each.source).removeprefix(self._staging.root)
-                found[place] = each.source
+            for place, each in zip(destinations, spec.mounts, strict=True):
+                bound = parse(each.options, each.type).bind
+                if not any(place.startswith(f"{above}/") for above in destinations):  # else it lies in another mount
+                    place = _real_place(room, place, each.source if bound else "/").removeprefix(self._staging.root)
+                if bound:
+                    found[place] = each.source
         finally:
             os.close(room.root_fd)
         return found
@@ -264,9 +290,9 @@ class Restoration:
             try:
                 answer, fd = self._talk.receive()
             except SystemFailure as error:
-                raise SystemFailure(reason(error.message, f"{self._order.state_directory}/{_LOG}")) from None
+                raise SystemFailure(reason(error.message, f"{self._log_directory}/{_LOG}")) from None
             if not answer.success:
-                raise SystemFailure(reason(answer.message, f"{self._order.state_directory}/{_LOG}"))
+                raise SystemFailure(reason(answer.message, f"{self._log_directory}/{_LOG}"))
             if fd >= 0:
                 self.console_fd = fd
             if answer.kind == rpc.RESTORE or (answer.kind == rpc.NOTIFY and answer.moment == moment):
@@ -278,8 +304,17 @@ class Restoration:
         self._talk.close()
         self._talk = None
         _until_dead(self._criu_fd)
+        self._reap(self._criu_fd)
         os.close(self._criu_fd)
         self._criu_fd = -1
+
+    def _reap(self, pidfd: int) -> None:
+        """A child of ours; a sibling is its parent's to reap."""
+        if not self._wish.sibling:
+            try:
+                os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            except ChildProcessError:
+                pass
 
     def _clear_staging(self) -> None:
         if self._staging is not None:
@@ -323,7 +358,7 @@ def _joins(spec: RuntimeSpec) -> list[tuple[str, str]]:
 
 
 def _real_place(room: Room, place: str, source: str) -> str:
-    """Where in the root a mount comes to lie, links followed inside; made when it is missing."""
+    """Where in the root a mount of that source comes to lie, links followed inside; made when it is missing."""
     fd = room.directory(place) if stat.S_ISDIR(os.stat(source).st_mode) else room.file(place)
     try:
         return os.readlink(f"/proc/self/fd/{fd}")
