@@ -25,8 +25,9 @@ SYSTEM_FOLDERS = (
 
 
 def _folders(session: Session) -> list[str]:
-    extra = session.config.document.get("cliPluginsExtraDirs") or []
-    return [*extra, os.path.join(session.config.directory, "cli-plugins"), *SYSTEM_FOLDERS]
+    extra = session.config.document.get("cliPluginsExtraDirs")
+    chosen = [folder for folder in extra if isinstance(folder, str)] if isinstance(extra, list) else []
+    return [*chosen, os.path.join(session.config.directory, "cli-plugins"), *SYSTEM_FOLDERS]
 
 
 def find_plugin(session: Session, name: str) -> str:

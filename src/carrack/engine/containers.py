@@ -173,7 +173,7 @@ class Containers:
         async with self._life.live(container).lock:
             container.links.pop(alias, None)
             await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
-            await self._life.rewrite_hosts(container)
+            await self._life.rewrite_links(container)
 
     def links(self, container: Container) -> Warnings | None:
         """A container's links as inspect shows them."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from carrack.engine import cgroup_places, image_mounts, launch, request, specification, storage_options
+from carrack.engine import cgroup_places, image_mounts, launch, links, request, specification, storage_options
 from carrack.engine.container import Container, Explanation, Step
 from carrack.engine.launch import Launch
 from carrack.engine.live import Live
@@ -219,12 +219,17 @@ class Lifecycle:
             endpoints = await in_thread(self.rooms.networks.endpoints, container.id)
             await in_thread(launch.write_hosts, container, self.rooms, endpoints)
 
+    async def rewrite_links(self, container: Container) -> None:
+        """Bring what a running container finds and reaches by its links in line with them."""
+        await self.rewrite_hosts(container)
+        await in_thread(self.rooms.networks.relink, container.id, links.reaches(container, self.rooms.table))
+
     async def _tell_linking(self, container: Container) -> None:
         """A container has begun, perhaps with another address: those that link to it learn of it."""
         for other in self.rooms.table:
             if container.id in other.links.values():
                 try:
-                    await self.rewrite_hosts(other)
+                    await self.rewrite_links(other)
                 except CarrackError as error:
                     log.warning("hosts of %s: %s", other.id[:12], error)
 
