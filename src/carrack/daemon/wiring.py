@@ -58,7 +58,7 @@ from carrack.engine.rooms import Directories, Realtime, Rooms, Settings
 from carrack.engine.shims import Zygote
 from carrack.engine.state import LIVE
 from carrack.engine.statistics import Watching
-from carrack.engine.system import ChangingFacts, Facts, System, identity, warnings
+from carrack.engine.system import ChangingFacts, Facts, System, file_system_of, identity, warnings
 from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
 from carrack.engine.volume_content import VolumeContents
@@ -307,6 +307,7 @@ def _refuse(config: DaemonConfig) -> None:
     slices.here(config.further.cgroup_driver)
     if config.userns_remap:
         remapping.find(config.userns_remap)
+        remapping.check_place(str(config.data_root), file_system_of(str(config.data_root)), os.uname().release)
 
 
 def _cgroup_features(config: DaemonConfig) -> Features:

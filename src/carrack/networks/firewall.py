@@ -157,6 +157,10 @@ def _contents(ruleset: Ruleset) -> dict[str, set[str]]:
     return found
 
 
+_BRIDGES_OF_OTHERS = ("docker*", "br-*", "podman*", "cni*", "virbr*", "lxcbr*", "lxdbr*", "incusbr*")
+"""As dockerd, podman, CNI, libvirt, LXC and Incus name what they forward for."""
+
+
 def _guard(ruleset: Ruleset) -> str:
     if not (ruleset.guard4 or ruleset.guard6):
         return ""
@@ -165,7 +169,12 @@ def _guard(ruleset: Ruleset) -> str:
     else:
         verdict = f"    meta nfproto {'ipv4' if ruleset.guard4 else 'ipv6'} drop"
     # Another instance's networks are closed by its own table; its bridges are known by their group.
-    return f"    meta iifgroup {LINK_GROUP} accept\n    meta oifgroup {LINK_GROUP} accept\n{verdict}\n"
+    passing = [f"meta iifgroup {LINK_GROUP} accept", f"meta oifgroup {LINK_GROUP} accept"]
+    # Other engines' networks would be cut off by a guard that they know nothing of. New connections from outside to their
+    # addresses, which dockerd leaves open where it finds forwarding on already, stay closed.
+    passing += ["ct state established,related accept", "ct status dnat accept"]
+    passing += [f'iifname "{name}" accept' for name in _BRIDGES_OF_OTHERS]
+    return "".join(f"    {rule}\n" for rule in passing) + f"{verdict}\n"
 
 
 def _exceptions(ruleset: Ruleset) -> str:

@@ -73,6 +73,20 @@ def test_a_false_null_device_cannot_serve_as_a_mask(box: Box, tmp_path: Path) ->
     assert "/dev/null inside the container is not the null device" in told.init.cause
 
 
+@pytest.mark.parametrize("place", ["/proc/sys/kernel/core_pattern", "/proc/self/attr/exec", "/proc/uptime"])
+def test_a_console_that_is_a_link_is_not_laid_over_proc(box: Box, tmp_path: Path, place: str) -> None:
+    """[CVE-2025-52565] The /dev comes from a volume that somebody else can write."""
+    dev = tmp_path / "dev"
+    dev.mkdir()
+    (dev / "console").symlink_to(place)
+    for name in ("pts", "shm", "mqueue"):
+        (dev / name).mkdir()
+    mounts = [SpecMount("/dev", "bind", str(dev), ("rbind",)) if each.destination == "/dev" else each for each in defaults.mounts()]
+    told = box.make(box.spec("cat", place, mounts=tuple(mounts), process={"terminal": True}))
+    assert "/dev/console lies in /proc" in told.init.cause
+    assert not told.cgroup_left
+
+
 @pytest.mark.parametrize("number", range(3, 13))
 def test_no_descriptor_of_the_runtime_serves_as_a_working_directory(box: Box, number: int) -> None:
     """[CVE-2024-21626]"""
