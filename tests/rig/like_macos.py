@@ -6,8 +6,8 @@ import sys
 
 GONE = {
     "os": "memfd_create pidfd_open splice sched_getaffinity sched_setaffinity eventfd eventfd_read eventfd_write pipe2"
-    " posix_fadvise posix_fallocate getxattr listxattr setxattr removexattr O_PATH O_TMPFILE O_DIRECT copy_file_range getrandom setns"
-    " unshare getresuid getresgid setresuid setresgid fdatasync sendfile",
+    " posix_fadvise posix_fallocate getxattr listxattr setxattr removexattr O_PATH O_TMPFILE O_DIRECT copy_file_range getrandom"
+    " setns unshare getresuid getresgid setresuid setresgid fdatasync sendfile",
     "_socket": "SOCK_CLOEXEC SOCK_NONBLOCK MSG_CMSG_CLOEXEC MSG_NOSIGNAL SO_PEERCRED AF_NETLINK AF_VSOCK AF_PACKET SO_PASSCRED",
     "select": "epoll",
     "signal": "sigtimedwait sigwaitinfo pidfd_send_signal SIGPOLL SIGPWR SIGSTKFLT SIGRTMIN SIGRTMAX",
