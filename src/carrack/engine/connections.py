@@ -82,7 +82,7 @@ class Connections:
 
     def _join(self, container: Container, network: Network, settings: EndpointSettings) -> Endpoint:
         networks = self._rooms.networks
-        endpoint = networks.allocate(network, container.id, launch.wish(container, settings))
+        endpoint = networks.allocate(network, container.id, launch.wish(container, settings, self._rooms.table))
         try:
             try:
                 namespace, pidfd = open_init(container)

@@ -22,6 +22,7 @@ from carrack.engine.live import HeldAttach, HeldWait
 from carrack.engine.log_options import plan as log_plan
 from carrack.engine.rooms import Rooms
 from carrack.engine.roots import root_of
+from carrack.engine.table import Table
 from carrack.errors import CarrackError, Conflict, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
 from carrack.oci.digest import Digest
@@ -226,14 +227,14 @@ def _take_addresses(container: Container, rooms: Rooms, launch: Launch) -> None:
         network = rooms.networks.get(settings.network_id or name)
         if network.driver in ("host", "null"):
             continue
-        launch.endpoints.append(rooms.networks.allocate(network, container.id, wish(container, settings)))
+        launch.endpoints.append(rooms.networks.allocate(network, container.id, wish(container, settings, rooms.table)))
     if launch.endpoints:
         bindings = [_binding(port, rooms) for port in ports.wanted(container.config, container.host_config)]
         if bindings:
             launch.held.extend(rooms.networks.hold(bindings, container.id))
 
 
-def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
+def wish(container: Container, settings: EndpointSettings, table: Table) -> EndpointWish:
     """What a container asks of one network."""
     asked = settings.ipam_config
     main = container.networks.get(container.host_config.network_mode) is settings
@@ -247,6 +248,7 @@ def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
         links=tuple(settings.links or ()),
         upstreams=tuple(container.host_config.dns or ()),
         driver_options=settings.driver_opts or {},
+        reaches=links.reaches(container, table) if container.networks.get(links.BRIDGE) is settings else (),
         gateway_priority=settings.gw_priority,
     )
 
