@@ -121,3 +121,29 @@ def test_an_output_may_clear_its_folder(cli: CommandLine, folder: Path, tmp_path
     assert (out / "stale").exists()
     assert cli(*words[:-1], "--allow", "buildx.local.delete", str(folder)).code == 0
     assert sorted(path.name for path in out.rglob("*")) == ["passwd"]
+
+
+def test_failures_show_the_line_to_blame_in_buildkits_words(cli: CommandLine, folder: Path) -> None:
+    faults = {
+        "FROM busybox\nRUN exit 7\n": (7, 'process "/bin/sh -c exit 7" did not complete successfully: exit code: 7', 2),
+        "FROM busybox\n\nCOPY none /\n": (1, 'failed to compute cache key: "/none": not found', 3),
+        "FROM busybox\nRUM x\n": (1, "unknown instruction: RUM (did you mean RUN?)", 2),
+        "FROM busybox AS a\nFROM localhost:1/none\n": (1, "connection refused", 2),
+    }
+    for text, (code, message, line) in faults.items():
+        (folder / "Dockerfile").write_text(text)
+        failed = cli("build", "--progress=plain", str(folder))
+        assert failed.code == code, failed
+        assert message in failed.stderr.splitlines()[-1], failed
+        assert f"Dockerfile:{line}" in failed.stderr
+        assert text.splitlines()[line - 1] in failed.stderr
+
+
+def test_plain_progress_keeps_a_step_together_and_ends_with_what_was_made(cli: CommandLine, folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM busybox\nCOPY Dockerfile /\nRUN sleep 1; echo out\n")
+    shown = cli("build", "--progress=plain", "-t", "made", str(folder)).stderr
+    blocks = [block.splitlines() for block in shown.split("\n\n")]
+    assert all(len({line.split()[0] for line in block}) == 1 for block in blocks), shown
+    assert blocks[-1][0].endswith("exporting to image"), shown
+    assert any("naming to docker.io/library/made:latest done" in line for line in blocks[-1])
+    assert any("FROM docker.io/library/busybox:latest@sha256:" in line for line in shown.splitlines())

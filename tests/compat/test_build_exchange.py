@@ -127,3 +127,36 @@ def test_statements_on_request(engine: Engine, folder: Path) -> None:
     assert [each["name"] for each in packages_found["predicate"]["packages"]] == ["hello"]
     built(cli, "--provenance", "mode=min", "--build-arg", "TOKEN=t0k3n", "-t", "stated:2", str(folder))
     assert "t0k3n" not in json.dumps(statements(engine, "stated:2"))
+
+
+def test_a_cache_that_cannot_be_sent_fails_the_build_unless_its_errors_are_ignored(
+    two: tuple[CommandLine, CommandLine], folder: Path
+) -> None:
+    cli, _ = two
+    nowhere = "type=registry,ref=127.0.0.1:1/none:1"
+    failed = cli("build", "--cache-to", nowhere, str(folder), timeout_seconds=90)
+    assert failed.code == 1
+    assert "exporting cache to registry" in failed.stderr
+    assert "the cache was not exported" in built(cli, "-t", "made", "--cache-to", f"{nowhere},ignore-error=true", str(folder))
+    for words, message in {
+        "type=registry,ref=a,mode=most": "invalid value 'most' of the cache's mode",
+        "type=s3,bucket=b": "unsupported cache type 's3'",
+        "type=registry,ref=a,compression=estargz": "invalid value 'estargz'",
+        "type=registry,ref=a,oci-mediatypes=false": "OCI image manifest",
+    }.items():
+        assert message in cli("build", "--cache-to", words, str(folder)).stderr
+
+
+def test_an_inline_cache_of_several_platforms_serves_each(
+    two: tuple[CommandLine, CommandLine], tmp_path: Path, registry: str
+) -> None:
+    first, second = two
+    folder = tmp_path / "cross"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /$TARGETARCH\n")
+    name, platforms = f"{registry}/cross:1", ["--platform", "linux/amd64,linux/arm64"]
+    built(first, "-t", name, "--push", "--cache-to", "type=inline", *platforms, str(folder))
+    shown = built(second, "--cache-from", name, "-o", f"type=local,dest={tmp_path / 'out'}", *platforms, str(folder))
+    assert shown.count("COPY Dockerfile /") == 2
+    assert shown.count("CACHED") >= 3, shown  # the context, and the step of each platform
+    assert (tmp_path / "out" / "linux_arm64" / "arm64").is_file()

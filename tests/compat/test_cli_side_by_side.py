@@ -402,17 +402,40 @@ class Pair:
 
     def furnish(self) -> None:
         """Containers in several states, a network, volumes and a second image name."""
-        docker = self.docker
-        docker.ok("network", "create", "front")
-        docker.ok("volume", "create", "data")
-        docker.ok("volume", "create", "spare")
-        docker.ok("tag", "busybox", "other:1")
+        self._order("/networks/create", {"Name": "front"})
+        self._order("/volumes/create", {"Name": "data"})
+        self._order("/volumes/create", {"Name": "spare"})
+        self._order("/images/busybox/tag?repo=other&tag=1")
         script = "echo first; echo second >&2; trap 'exit 0' TERM; sleep 10000 & wait"
-        docker.ok(
-            "run", "-d", "--name", "up", "-l", "color=red", "-p", "127.0.0.1::80", "-v", "data:/data", "busybox", "sh", "-c", script
-        )
-        docker("run", "--name", "gone", "busybox", "sh", "-c", "echo changed > /new; exit 3")
-        docker.ok("create", "--name", "made", "busybox", "echo", "made")
+        host = {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1"}]}, "Binds": ["data:/data"]}
+        up = {"Cmd": ["sh", "-c", script], "Labels": {"color": "red"}, "ExposedPorts": {"80/tcp": {}}, "HostConfig": host}
+        for name, wanted in (
+            ("up", up),
+            ("gone", {"Cmd": ["sh", "-c", "echo changed > /new; exit 3"]}),
+            ("made", {"Cmd": ["echo", "made"]}),
+        ):
+            self._order(
+                f"/containers/create?name={name}", {"Image": "busybox", "AttachStdout": True, "AttachStderr": True, **wanted}
+            )
+        self._order("/containers/up/start")
+        self._order("/containers/gone/start")
+        self._order("/containers/gone/wait")
+
+    def _order(self, target: str, body: object = None) -> None:
+        answer = self.docker.engine.api("POST", target, body)
+        assert answer.status < 300, answer.body
+
+    def world(self) -> list[list[str]]:
+        """What there is now, in words that are the same whenever it was made."""
+        api = self.docker.engine.api
+        containers = [
+            f"{row['Names'][0]} {row['State']} {len(row['NetworkSettings']['Networks'])}"
+            for row in api("GET", "/containers/json?all=1").json
+        ]
+        names = [name for row in api("GET", "/images/json").json for name in row.get("RepoTags") or ["<none>"]]
+        volumes = [f"{row['Name']} {row['Labels']}" for row in api("GET", "/volumes").json.get("Volumes") or []]
+        networks = [f"{row['Name']} {row['Labels']}" for row in api("GET", "/networks").json]
+        return [sorted(normal(text) for text in found) for found in (containers, names, volumes, networks)]
 
 
 @pytest.fixture(scope="module")
@@ -450,17 +473,9 @@ def test_both_do_the_same(pair: Pair, images: Images, line: str) -> None:
         pair.clear(images.base_archive)
         pair.furnish()
         done = shape(client(*words))
-        pair.docker("wait", "gone", "made")  # what was started again ends by itself
-        after = [
-            sorted(normal(pair.docker.ok(*look)).splitlines())
-            for look in (
-                ("ps", "-a", "--format", "{{.Names}} {{.State}} {{len .Networks}}"),
-                ("images", "--format", "{{.Repository}}:{{.Tag}}"),
-                ("volume", "ls", "--format", "{{.Name}} {{.Labels}}"),
-                ("network", "ls", "--format", "{{.Name}} {{.Labels}}"),
-            )
-        ]
-        outcomes.append((done, after))
+        for name in ("gone", "made"):
+            pair.docker.engine.api("POST", f"/containers/{name}/wait")  # what was started again ends by itself
+        outcomes.append((done, pair.world()))
     assert outcomes[1] == outcomes[0]
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.rig.engine import CommandLine
+from tests.conftest import MakeEngine
+from tests.rig.engine import CommandLine, docker_program
 from tests.rig.waiting import until
 
 pytestmark = pytest.mark.both_clients
@@ -91,3 +92,21 @@ def test_on_a_user_defined_network_a_link_is_a_private_name(cli: CommandLine) ->
     cli.ok("run", "-d", "--name", "late", "busybox", "sleep", "1000")
     cli.ok("network", "connect", "--link", "db:joined", "mine", "late")
     assert f"({ip})" in cli.ok("exec", "late", "ping", "-c1", "joined")
+
+
+@pytest.mark.observes("docker run --link")
+def test_without_icc_a_link_opens_what_the_other_exposes(make_engine: MakeEngine) -> None:
+    cli = CommandLine(make_engine("--icc=false"), [docker_program()])
+    serve = "httpd -p 80 -h /etc; exec httpd -f -p 81 -h /etc"
+    cli.ok("run", "-d", "--name", "web", "--expose", "80", "busybox", "sh", "-c", serve)
+    place = cli.ok("inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "web")
+    until(lambda: cli("exec", "web", "wget", "-qO-", "http://127.0.0.1:81/passwd").code == 0, "the server to listen")
+    cli.ok("run", "-d", "--name", "linked", "--link", "web:db", "busybox", "sleep", "1000")
+    cli.ok("run", "-d", "--name", "other", "busybox", "sleep", "1000")
+
+    def get(who: str, port: int) -> int:
+        return cli("exec", who, "timeout", "1", "wget", "-qO-", f"http://{place}:{port}/passwd").code
+
+    assert get("linked", 80) == 0
+    assert get("linked", 81) != 0
+    assert get("other", 80) != 0

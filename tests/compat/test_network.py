@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -278,3 +279,39 @@ def test_addresses_are_given_out_once_and_come_back(docker_cli: CommandLine) -> 
     assert len(set(addresses)) == 5
     assert docker_cli.ok("run", "-d", "--name", "c5", "busybox", "sleep", "1000")
     assert docker_cli.ok("inspect", "-f", form, "c5") not in addresses
+
+
+@pytest.mark.parametrize("network", ["host", "none"])
+@pytest.mark.observes("GET /networks/{id}", "GET /events")
+def test_networks_without_addresses_show_who_is_in_them(docker_cli: CommandLine, network: str) -> None:
+    container_id = docker_cli.ok("run", "-d", "--name", "member", "--network", network, "busybox", "sleep", "1000")
+    (shown,) = json.loads(docker_cli.ok("network", "inspect", network))
+    assert shown["Containers"][container_id]["Name"] == "member"
+    assert docker_cli.ok("inspect", "-f", f"{{{{.NetworkSettings.Networks.{network}.NetworkID}}}}", "member") == shown["Id"]
+    assert docker_cli.ok("ps", "-q", "--no-trunc", "--filter", f"network={shown['Id']}") == container_id
+    docker_cli.ok("stop", "-t", "0", "member")
+    assert not json.loads(docker_cli.ok("network", "inspect", network))[0]["Containers"]
+    words = ("--since", "1", "--until", str(int(time.time()) + 1), "--filter", "type=network", "--filter", f"network={network}")
+    told = docker_cli.ok("events", *words, "--format", "{{.Action}}")
+    assert told.split() == ["connect", "disconnect"]
+
+
+@pytest.mark.observes("POST /containers/create")
+def test_a_container_joins_the_networks_that_are_asked_for_and_not_the_default_beside_them(docker_cli: CommandLine) -> None:
+    docker_cli.ok("network", "create", "mine")
+    body = {"Image": "busybox", "Cmd": ["sleep", "1000"], "NetworkingConfig": {"EndpointsConfig": {"mine": {}}}}
+    made = docker_cli.engine.api("POST", "/v1.41/containers/create", body).json["Id"]
+    docker_cli.ok("start", made)
+    assert list(docker_cli.engine.api("GET", f"/v1.41/containers/{made}/json").json["NetworkSettings"]["Networks"]) == ["mine"]
+    links = docker_cli.ok("exec", made, "ls", "/sys/class/net").split()
+    assert len([link for link in links if link.startswith("eth")]) == 1
+
+
+@pytest.mark.observes("GET /containers/{id}/json")
+def test_the_sandbox_key_is_the_containers_network_namespace(docker_cli: CommandLine) -> None:
+    docker_cli.ok("run", "-d", "--name", "web", "busybox", "sleep", "1000")
+    key = docker_cli.ok("inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "web")
+    address = docker_cli.ok("inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "web")
+    assert address in docker_cli.engine.on_host("nsenter", f"--net={key}", "ip", "-4", "address", "show", "eth0").ok()
+    docker_cli.ok("run", "-d", "--name", "beside", "--network", "container:web", "busybox", "sleep", "1000")
+    assert docker_cli.ok("inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "beside") == ""

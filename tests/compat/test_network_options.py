@@ -2,14 +2,47 @@
 
 import ipaddress
 import json
+from collections.abc import Iterator
 
 import pytest
 
-from tests.rig.engine import CommandLine
-from tests.rig.namespaces import Neighbour
+from tests.conftest import EnginePool, Images
+from tests.rig.engine import CommandLine, Engine
+from tests.rig.namespaces import HeldNamespace, Neighbour
 from tests.rig.ports import FreePort
 
 pytestmark = pytest.mark.both_clients
+
+
+@pytest.fixture(scope="module")
+def housed(engine_pool: EnginePool) -> Iterator[list[Engine]]:
+    """At most one carrackd, in a network namespace of its own (dockerd always has one): a network with IPv6 switches forwarding and
+    router advertisements of its host, which are not the tests' to change on this machine."""
+    made: list[Engine] = []
+    yield made
+    for engine in made:
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[HeldNamespace]:
+    with HeldNamespace() as host:
+        yield host
+
+
+@pytest.fixture
+def engine(
+    house: HeldNamespace, housed: list[Engine], engine_pool: EnginePool, engine_kind: str, images: Images
+) -> Iterator[Engine]:
+    if engine_kind == "dockerd":
+        engine = engine_pool.shared(engine_kind)
+    else:
+        if not housed:
+            housed.append(engine_pool.build(engine_kind, host=house))
+            engine_pool.start(housed[0])
+        engine = housed[0]
+    yield engine
+    engine.sweep(frozenset({images.busybox.image_id}))
 
 
 def idle(cli: CommandLine, name: str, *flags: str) -> None:

@@ -7,14 +7,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import MakeEngine
+from tests.conftest import EnginePool, Images, MakeEngine
 from tests.rig.commands import Result, run
 from tests.rig.engine import ROOT, CommandLine, Engine, carrack_program
 from tests.rig.ports import FreePort
+from tests.rig.registry_double import Registry
+from tests.rig.tarballs import Packed, docker_archive, entry, tar
+from tests.rig.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.peer_lacks("the sentences are Carrack's own")]
 CARRACKD = str(ROOT / ".venv/bin/carrackd")
@@ -100,18 +104,100 @@ def test_a_disk_that_is_full_at_the_start(full: Path) -> None:
     one_sentence(refused, "No space left on device", f"{full}/data")
 
 
-def test_a_disk_that_fills_while_it_runs(engine: Engine, make_engine: MakeEngine) -> None:
-    own = make_engine(start=False)
+@pytest.fixture(scope="module")
+def cramped(engine_pool: EnginePool, images: Images) -> Iterator[CommandLine]:
+    """An engine whose data-root is a file system of 8 MB, with busybox in it."""
+    own = engine_pool.build("carrackd")
     own.data_root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(own.data_root)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(own.data_root)], check=True)
     try:
-        own.start()
-        carrack = CommandLine(own, [carrack_program()])
-        with open(f"{own.folder}/big.tar", "wb") as file:
-            subprocess.run(["tar", "-c", "-C", "/bin", "busybox"], stdout=file, check=True)
-            file.writelines(os.urandom(1 << 20) for _ in range(4))
-        one_sentence(carrack("import", f"{own.folder}/big.tar", "big"), "No space left on device")
-        assert carrack.ok("ps", "-a", "-q") == ""  # and it goes on
+        engine_pool.start(own)
+        yield CommandLine(own, [carrack_program()])
+        own.sweep()
     finally:
         own.stop()
         subprocess.run(["umount", str(own.data_root)], check=True)
+        own.close()
+
+
+def free_bytes(carrack: CommandLine) -> int:
+    status = os.statvfs(carrack.engine.data_root)
+    return status.f_bavail * status.f_frsize
+
+
+@contextmanager
+def filled(carrack: CommandLine) -> Iterator[None]:
+    """To the last byte."""
+    ballast = carrack.engine.data_root / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+def holds(carrack: CommandLine) -> tuple[list[str], list[str], list[str]]:
+    """What a half-made thing would be among."""
+    root = carrack.engine.data_root
+    folders = ("blobs", "ingest", "layers", "containers", "trash")
+    found = sorted(
+        str(path) for name in folders for path in (root / name).rglob("*") if path.is_file() or path.parent.parent == root
+    )
+    return found, carrack.ok("images", "-aq").split(), carrack.ok("ps", "-aq").split()
+
+
+def large(name: str) -> bytes:
+    """A layer that neither fits nor shrinks."""
+    return tar(entry(name, os.urandom(9 << 20)))
+
+
+def test_a_disk_that_fills_during_an_import_a_load_or_a_pull(cramped: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "big.tar").write_bytes(large("a"))
+    before = holds(cramped)
+    one_sentence(cramped("import", str(tmp_path / "big.tar"), "big"), "No space left on device")
+    packed = Packed([large("b")], ["big:1"]).gzipped()
+    (tmp_path / "image.tar").write_bytes(docker_archive(packed))
+    one_sentence(cramped("load", "-q", "-i", str(tmp_path / "image.tar")), "No space left on device")
+    with Registry().serving() as registry:
+        registry.put("big", "1", packed)
+        one_sentence(cramped("pull", "-q", f"{registry.host}/big:1"), "No space left on device")
+    until(lambda: holds(cramped) == before, "everything half-made to be gone")
+
+
+def test_a_disk_that_fills_during_a_build(cramped: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY big /\n")
+    (tmp_path / "big").write_bytes(os.urandom(9 << 20))
+    before = holds(cramped)
+    refused = cramped("build", "-q", str(tmp_path))
+    assert refused.code != 0
+    assert "No space left on device" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    until(lambda: holds(cramped)[1:] == before[1:], "no image, no container")
+    cramped.ok("builder", "prune", "-af")
+    assert free_bytes(cramped) > 3 << 20
+
+
+def test_a_disk_that_is_full_when_a_container_is_to_start(cramped: CommandLine) -> None:
+    before = holds(cramped)
+    with filled(cramped):
+        refused = cramped("run", "--rm", "busybox", "true")
+        assert (refused.code, refused.stderr.count("\n")) == (125, 3), "one sentence, and docker's own two lines about --help"
+        assert "No space left on device" in refused.stderr.splitlines()[0]
+        assert cramped.ok("version", "-f", "{{.Server.Os}}") == "linux"
+    until(lambda: holds(cramped) == before, "everything half-made to be gone")
+    assert cramped.ok("run", "--rm", "busybox", "echo", "again") == "again"
+
+
+def test_a_container_goes_on_where_its_log_cannot_be_written(cramped: CommandLine) -> None:
+    script = "echo first; mkfifo /tmp/p; while :; do read x < /tmp/p; echo got $x; done"
+    cramped.ok("run", "-d", "--name", "chatty", "--tmpfs", "/tmp", "busybox", "sh", "-c", script)
+    until(lambda: "first" in cramped.ok("logs", "chatty"), "its first words")
+    with filled(cramped):
+        for number in range(3):
+            cramped.ok("exec", "chatty", "sh", "-c", f"until [ -p /tmp/p ]; do :; done; echo lost-{number} > /tmp/p")
+        assert cramped.ok("inspect", "-f", "{{.State.Status}}", "chatty") == "running"
+    cramped.ok("exec", "chatty", "sh", "-c", "echo late > /tmp/p")
+    until(lambda: "got late" in cramped.ok("logs", "chatty"), "the log to go on")
+    cramped.ok("rm", "-f", "chatty")

@@ -287,7 +287,7 @@ def test_a_type_that_is_none_is_refused(place: Place) -> None:
 def test_a_bomb_is_refused_at_its_limit(place: Place) -> None:
     import gzip
 
-    place.refuse(gzip.compress(tar(entry("zeros", bytes(32 << 20)))), "larger than 1048576 bytes", limit_bytes=1 << 20)
+    place.refuse(gzip.compress(tar(entry("zeros", bytes(32 << 20)))), "more than the 1.0 MB", limit_bytes=1 << 20)
 
 
 def test_more_entries_than_the_limit_are_refused(place: Place) -> None:

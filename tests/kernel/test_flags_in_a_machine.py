@@ -1,7 +1,7 @@
-"""The flags of `run` on cgroup v2 alone, on Debian's kernel 6.1 with AppArmor: the tests of tests/compat, run inside a machine.
+"""Carrack on Debian 12's own kernel (6.1), with cgroup v2 alone, AppArmor and forwarding off: in a virtual machine, for no host of
+these tests is like that.
 
-A short form runs always (about a minute); with --full every test of flags runs there. What only such a machine has, a file system
-with project quotas and AppArmor, is seen here too.
+The flags of `run` are seen by the tests of tests/compat, run inside: a short form always (about a minute), every one with --full.
 """
 
 import os
@@ -36,12 +36,17 @@ MODULES = (
 )
 SHORT = (
     "test_run_resources.py::test_update_changes_the_limits_of_a_running_container",
+    "test_run_resources.py::test_limits_of_devices_change_stay_where_nothing_is_said_and_end_with_an_empty_list",
     "test_run_resources.py::test_what_version_2_has_not_is_discarded_with_a_warning",
-    "test_run_resources.py::test_the_speed_of_a_device_is_the_kernels_throttle",
     "test_run_flags.py::test_a_process_past_its_memory_is_killed_and_so_recorded",
     "test_run_more_flags.py::test_a_device_cgroup_rule_opens_what_mknod_made",
+    "test_run_more_flags.py::test_a_cgroup_namespace_of_its_own_hides_the_hosts_tree",
+    "test_run_more_flags.py::test_writable_cgroups_let_an_ordinary_container_divide_its_own",
     "test_run_platform_and_network_flags.py::test_a_paused_container_stands_still_and_goes_on",
+    "test_stats.py::test_memory_and_processes_are_counted_against_their_limits",
 )
+"""What is otherwise on version 2: limits and their change, the OOM killer, device rules as BPF, namespaces and parts of cgroups,
+the freezer, statistics; each ends its containers by cgroup.kill."""
 LIBRARIES = ("libyajl.so.2",)
 """What crun needs and the machine has not."""
 
@@ -86,13 +91,49 @@ def test_flags_have_their_effect_on_version_2(machine: Vm, request: pytest.Fixtu
 
 @pytest.fixture(scope="module")
 def engine_inside(machine: Vm, images: Images) -> Iterator[Vm]:
-    """The machine with a daemon whose data-root has project quotas."""
+    """The machine with a daemon whose data-root has project quotas; forwarding is off again when it begins."""
+    machine.run("sysctl -qw net.ipv4.ip_forward=0").ok()
     with machine.start(["carrackd", "--data-root", "/quota/carrack"], env=PROGRAMS) as daemon:
         machine.run("until carrack version; do sleep 0.1; done", env=PROGRAMS)
         machine.run("carrack load", stdin=images.base_archive, env=PROGRAMS).ok()
         yield machine
         daemon.signal(15)
         assert daemon.wait() == 0, daemon.stderr
+
+
+def test_the_machine_is_what_it_is_for(engine_inside: Vm) -> None:
+    assert engine_inside.run("stat -fc %T /sys/fs/cgroup").ok() == "cgroup2fs"
+    assert engine_inside.run("cat /sys/module/apparmor/parameters/enabled").ok() == "Y"
+    assert engine_inside.run("uname -r").ok().startswith("6.1.")
+
+
+def test_a_command_inside_has_an_exit_code_both_streams_and_its_input(engine_inside: Vm) -> None:
+    done = engine_inside.run("cat; echo wrong >&2; exit 3", stdin="given")
+    assert (done.code, done.stdout, done.stderr) == (3, "given", "wrong\n")
+
+
+def test_two_commands_run_at_once_and_one_may_be_talked_to(engine_inside: Vm) -> None:
+    with engine_inside.start("stty size; read line; echo got $line", tty=True) as first:
+        first.expect(r"\d+ \d+")
+        assert engine_inside.run("echo second").ok() == "second"
+        first.send("this\n")
+        first.expect("got this")
+        assert first.wait() == 0
+
+
+@pytest.mark.observes("docker run --memory", "docker run --cpus", "docker run --pids-limit")
+def test_a_container_on_an_older_kernel_has_its_layers_and_its_limits(engine_inside: Vm) -> None:
+    look = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max /sys/fs/cgroup/pids.max /var/www/index.html"
+    words = f"carrack run --rm -m 64m --cpus 0.5 --pids-limit 50 busybox sh -c '{look}'"
+    assert engine_inside.run(words, env=PROGRAMS).ok().split("\n") == ["67108864", "50000 100000", "50", "it works"]
+
+
+@pytest.mark.observes("docker run --publish")
+def test_a_published_port_answers_where_forwarding_was_off(engine_inside: Vm) -> None:
+    engine_inside.run("carrack run -d --name web -p 8080:80 busybox httpd -f -p 80 -h /var/www", env=PROGRAMS).ok()
+    assert engine_inside.run("curl -sS --retry 20 --retry-connrefused --retry-delay 0 http://127.0.0.1:8080/").ok() == "it works"
+    engine_inside.run("carrack rm -f web", env=PROGRAMS).ok()
+    assert engine_inside.run("ls /sys/fs/cgroup/carrack | grep -E '^[0-9a-f]{16}'").code == 1
 
 
 @pytest.mark.observes("docker run --storage-opt")

@@ -20,7 +20,7 @@ from carrack.images.transfer import Watching
 from carrack.oci.platform import Platform
 from tests.rig.house import House
 from tests.rig.registry_double import Registry
-from tests.rig.tarballs import Packed, digest, docker_archive, entry, multi_platform, tar
+from tests.rig.tarballs import PREDICATE, STATEMENT, Packed, digest, docker_archive, entry, multi_platform, tar
 
 pytestmark = pytest.mark.root
 
@@ -106,6 +106,32 @@ class TestPull:
         os.truncate(house.content.path(blob), 0)
         house.pull(f"{registry.host}/app", "1")
         house.content.verify(blob)
+
+    def test_what_attests_an_image_comes_with_it_and_goes_on_with_it(self, house: House, registry: Registry) -> None:
+        packed = image(BASE)
+        target = registry.put_index("app", "1", packed, attested=True)
+        assert house.pull(f"{registry.host}/app", "1")[-2] == f"Digest: {target}"
+        found = house.images.get(f"{registry.host}/app:1")
+        shown = house.images.parts(found)
+        assert [(part.kind, part.available, part.attests) for part in shown] == [
+            ("image", True, ""),
+            ("attestation", True, digest(packed.manifest)),
+        ]
+        (statement,) = house.images.attestations(f"{registry.host}/app:1", with_statements=True)
+        assert (statement.predicate_type, statement.statement) == (PREDICATE, STATEMENT)
+        with Registry().serving() as other:
+            house.images.tag(f"{registry.host}/app:1", f"{other.host}/copy:1")
+            house.push(f"{other.host}/copy", "1")
+            assert other.manifests["copy", "1"] == registry.manifests["app", "1"]
+            assert STATEMENT in other.blobs.values()
+
+    def test_an_attestation_that_its_registry_has_lost_keeps_no_image_away(self, house: House, registry: Registry) -> None:
+        packed = image(BASE)
+        registry.put_index("app", "1", packed, attested=True)
+        del registry.blobs["app", digest(STATEMENT)]
+        house.pull(f"{registry.host}/app", "1")
+        image_part, attestation = house.images.parts(house.images.get(f"{registry.host}/app:1"))
+        assert (image_part.available, attestation.available) == (True, False)
 
     def test_of_an_index_the_platform_that_runs_here_is_taken(self, house: House, registry: Registry) -> None:
         here, there = image(BASE), image(TOP, architecture="arm64")

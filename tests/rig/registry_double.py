@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.rig.tarballs import Packed
+from tests.rig.tarballs import Packed, attesting
 
 _ROUTE = re.compile(r"/v2/(?P<name>.+?)/(?P<kind>manifests|blobs|tags)/(?P<rest>.*)")
 
@@ -54,11 +54,18 @@ class Registry:
             self.blobs[name, _digest(content)] = content
         return self.put_manifest(name, tag, "application/vnd.oci.image.manifest.v1+json", packed.manifest)
 
-    def put_index(self, name: str, tag: str, *images: Packed) -> str:
+    def put_index(self, name: str, tag: str, *images: Packed, attested: bool = False) -> str:
+        """Hold an index of images, and perhaps a statement about the first of them."""
         for image in images:
             self.put(name, _digest(image.manifest), image)
+        manifests = [image.descriptor() for image in images]
+        if attested:
+            described, (manifest, *blobs) = attesting(images[0])
+            self.put_manifest(name, str(described["digest"]), str(described["mediaType"]), manifest)
+            self.blobs |= {(name, _digest(content)): content for content in blobs}
+            manifests.append(described)
         media_type = "application/vnd.oci.image.index.v1+json"
-        index = {"schemaVersion": 2, "mediaType": media_type, "manifests": [image.descriptor() for image in images]}
+        index = {"schemaVersion": 2, "mediaType": media_type, "manifests": manifests}
         return self.put_manifest(name, tag, media_type, json.dumps(index).encode())
 
     def put_manifest(self, name: str, tag: str, media_type: str, content: bytes) -> str:

@@ -170,27 +170,8 @@ def multi_platform(name: str, *images: Packed, attestation: bool = False) -> byt
     manifests = [image.descriptor() for image in images]
     more: dict[str, bytes] = {}
     if attestation:
-        statement = STATEMENT
-        proof = json.dumps(
-            {
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "config": _descriptor("application/vnd.oci.image.config.v1+json", b"{}"),
-                "layers": [
-                    {
-                        **_descriptor("application/vnd.in-toto+json", statement),
-                        "annotations": {"in-toto.io/predicate-type": PREDICATE},
-                    }
-                ],
-            }
-        ).encode()
-        more = {_path(statement): statement, _path(proof): proof, _path(b"{}"): b"{}"}
-        described = _descriptor("application/vnd.oci.image.manifest.v1+json", proof)
-        described["platform"] = {"architecture": "unknown", "os": "unknown"}
-        described["annotations"] = {
-            "vnd.docker.reference.type": "attestation-manifest",
-            "vnd.docker.reference.digest": digest(images[0].manifest),
-        }
+        described, contents = attesting(images[0])
+        more = {_path(content): content for content in contents}
         manifests.append(described)
     index = json.dumps(
         {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests}
@@ -207,6 +188,26 @@ def multi_platform(name: str, *images: Packed, attestation: bool = False) -> byt
             **more,
         }
     )
+
+
+def attesting(image: Packed) -> tuple[Json, tuple[bytes, bytes, bytes]]:
+    """A statement about an image, as BuildKit puts it: what the index says of it; its manifest, configuration and layer."""
+    statement = _descriptor("application/vnd.in-toto+json", STATEMENT)
+    proof = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": _descriptor("application/vnd.oci.image.config.v1+json", b"{}"),
+            "layers": [{**statement, "annotations": {"in-toto.io/predicate-type": PREDICATE}}],
+        }
+    ).encode()
+    described = _descriptor("application/vnd.oci.image.manifest.v1+json", proof)
+    described["platform"] = {"architecture": "unknown", "os": "unknown"}
+    described["annotations"] = {
+        "vnd.docker.reference.type": "attestation-manifest",
+        "vnd.docker.reference.digest": digest(image.manifest),
+    }
+    return described, (proof, b"{}", STATEMENT)
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:

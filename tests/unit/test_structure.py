@@ -2,8 +2,11 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+
+from carrack import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src"
@@ -63,3 +66,7 @@ def test_every_folder_stands_in_the_architecture() -> None:
     there = {path.stem for path in (SOURCE / "carrack").iterdir() if (path / "__init__.py").exists() or path.suffix == ".py"}
     assert there - described == {"__init__"}
     assert described - there == set()
+
+
+def test_the_version_is_one() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__

@@ -190,7 +190,7 @@ class Build:
             try:
                 await task
             except CarrackError as error:
-                if not begun:
+                if not begun and not isinstance(stream, EventStream):
                     raise
                 for line in stream.failure(error):
                     yield line

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec
 
 from carrack.build.builder import BuildFailed
 from carrack.build.dockerfile.failure import DockerfileError
-from carrack.build.progress import Event, Failed, Told
+from carrack.build.progress import Event, Failed, Told, VertexCompleted
 from carrack.errors import CarrackError
 
 
@@ -25,6 +26,8 @@ class EventStream:
     def lines(self, event: Event) -> Iterator[bytes]:
         """What an event adds to the stream."""
         said, self._said = self._said, []
+        if isinstance(event, VertexCompleted) and event.error:
+            event = msgspec.structs.replace(event, error=_in_words(event.error))
         for each in (*said, event):
             yield msgspec.json.encode(each) + b"\n"
 
@@ -32,7 +35,19 @@ class EventStream:
         """The last document of a build that failed."""
         failed = Failed(error.message)
         if isinstance(error, BuildFailed):
-            failed = Failed(error.message, error.code, error.source, error.vertex)
+            failed = Failed(_in_words(error.message), error.code, error.source, error.vertex)
         elif isinstance(error, DockerfileError):
             failed = Failed(error.message, source=error.render())
         yield from self.lines(failed)
+
+
+def _in_words(message: str) -> str:
+    """A failure as BuildKit words it, which programs that read logs look for."""
+    failed = _FAILED.fullmatch(message)
+    if failed is not None:
+        return f'process "{failed[1]}" did not complete successfully: exit code: {failed[2]}'
+    return f"failed to compute cache key: {message}" if _MISSING.fullmatch(message) else message
+
+
+_FAILED = re.compile(r"The command '(.*)' returned a non-zero code: ([0-9]+)", re.DOTALL)
+_MISSING = re.compile(r'"[^"]*": not found')

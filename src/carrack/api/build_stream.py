@@ -5,6 +5,7 @@ Steps run in parallel, and are told in the order of the file: what a later one p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -15,6 +16,7 @@ from carrack.build.dockerfile.failure import DockerfileError
 from carrack.build.progress import (
     Built,
     Event,
+    Opening,
     Planned,
     PlannedStep,
     Told,
@@ -58,6 +60,9 @@ class ClassicStream:
             case Planned(steps=steps):
                 self._steps = steps
                 yield from self._advance()
+            case Opening(text=text, total=total):
+                self._announced = True
+                yield from self._shown([self._stream(f"Step 1/{total} : {text}"), self._stream("\n")])
             case VertexStarted():
                 yield from self._advance()
             case VertexStatus():
@@ -86,8 +91,8 @@ class ClassicStream:
         message = error.message
         detail: dict[str, object] = {"message": message}
         if isinstance(error, BuildFailed):
-            if error.code:
-                detail = {"code": error.code, "message": message}
+            message = _classic(error)
+            detail = {"code": error.code, "message": message} if error.code else {"message": message}
         elif isinstance(error, DockerfileError):
             message = f"{error.message}\n{error.render()}"
             detail = {"message": message}
@@ -142,6 +147,19 @@ class ClassicStream:
 
     def _stream(self, text: str) -> bytes:
         return msgspec.json.encode({"stream": text}) + b"\r\n"
+
+
+def _classic(error: BuildFailed) -> str:
+    """The classic builder's sentence for a failure, where scripts know it."""
+    keyword = error.instruction.partition(" ")[0].upper()
+    missing = _MISSING.fullmatch(error.message)
+    if missing is not None and keyword in ("COPY", "ADD"):
+        name = missing[1].lstrip("/")
+        return f"{keyword} failed: file not found in build context or excluded by .dockerignore: stat {name}: file does not exist"
+    return error.message
+
+
+_MISSING = re.compile(r'"([^"]*)": not found')
 
 
 def _short(digest: str) -> str:

@@ -16,6 +16,7 @@ from carrack.api.shapes import Document, Field, Shape, fields
 from carrack.api.versions import at_least
 from carrack.engine.config import ContainerConfig, EndpointSettings, HostConfig
 from carrack.engine.container import Container, ContainerState, MountPoint, PublishedPort, Sizes
+from carrack.engine.launch import uses_own_network
 from carrack.engine.state import Status
 
 _BEFORE_NETWORKS = (
@@ -249,11 +250,12 @@ def _network_settings(container: Container, version: str) -> Document:
                 aliases = [*(container.networks[name].aliases or []), container.id[:12]]
                 endpoint["Aliases"] = list(dict.fromkeys(aliases))
     bridge = networks.get("bridge") or {}
+    namespace = _namespace(container)
     empty: Document = {"GlobalIPv6PrefixLen": 0, "IPPrefixLen": 0}
     return {
         "Bridge": "",
-        "SandboxID": "",
-        "SandboxKey": "",
+        "SandboxID": container.id if namespace else "",
+        "SandboxKey": namespace,
         "Ports": _ports_by_name(container.ports),
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
@@ -263,6 +265,13 @@ def _network_settings(container: Container, version: str) -> Document:
         **{name: bridge.get(name, empty.get(name, "")) for name in _BRIDGE_FIELDS},
         "Networks": networks,
     }
+
+
+def _namespace(container: Container) -> str:
+    """Where the container's network namespace can be opened. Carrack holds it by a descriptor and mounts it nowhere."""
+    if not container.state.pid or not uses_own_network(container):
+        return ""
+    return f"/proc/{container.state.pid}/ns/net"
 
 
 def _endpoint_in_list(settings: EndpointSettings) -> Document:

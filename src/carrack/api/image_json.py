@@ -107,7 +107,7 @@ def inspect(
         "RootFS": {"Type": "layers", "Layers": config.rootfs.diff_ids} if config.rootfs.diff_ids else {"Type": "layers"},
         "Metadata": {"LastTagTime": tagged.isoformat().replace("+00:00", "Z") if tagged else ZERO},
         "Container": "",
-        "ContainerConfig": _execution(ExecutionConfig()),
+        "ContainerConfig": {name: value for name, value in _execution(ExecutionConfig()).items() if name != "Healthcheck"},
         "Descriptor": descriptor(image.descriptor),
         "Manifests": [manifest(each) for each in manifests],
         "Identity": identity_json(identity) if identity is not None else None,

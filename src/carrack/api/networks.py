@@ -28,23 +28,25 @@ from carrack.engine.config import EndpointSettings
 from carrack.engine.filters import Filters
 from carrack.errors import CarrackError, InvalidParameter, NotFound, Unavailable
 from carrack.http import Reply, Request, Response
+from carrack.networks.endpoint import Endpoint
 from carrack.networks.network import Network
 from carrack.networks.networks import Networks
 
-_LIST_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type", "idOrName")
+_LIST_FILTERS = ("driver", "id", "label", "name", "scope", "type", "idOrName")
 _PRUNE_FILTERS = ("label", "label!", "until")
 
 
 class EndpointBackend(Protocol):
     """What the engine offers: containers that join and leave networks while they run or stand still."""
 
+    def without_address(self, network: Network) -> Sequence[Endpoint]: ...
     async def connect(self, network: str, container: str, settings: EndpointSettings) -> None: ...
     async def disconnect(self, network: str, container: str, *, force: bool) -> None: ...
 
 
 def routes(networks: Networks, endpoints: EndpointBackend | None = None) -> list[Route]:
     """Every route under /networks; without an `EndpointBackend` connect and disconnect are not among them."""
-    orders = Orders(networks)
+    orders = Orders(networks, endpoints.without_address if endpoints is not None else lambda network: ())
     found = [
         Route("GET", "/networks", orders.list),
         Route("GET", "/networks/", orders.list),
@@ -66,17 +68,18 @@ def routes(networks: Networks, endpoints: EndpointBackend | None = None) -> list
 class Orders:
     """Networks made, shown and removed."""
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Networks, without_address: Callable[[Network], Sequence[Endpoint]]) -> None:
         self._networks = networks
+        self._without_address = without_address
 
     async def list(self, request: Request) -> Response:
-        filters = Filters.parse(request.query.get("filters")).accept(*_LIST_FILTERS)
+        filters = Filters.parse(request.query.get("filters")).accept(*_LIST_FILTERS, flags=("dangling",))
         check_types(filters)
         detailed = not at_least(request.version, "1.28")
         shown = [
             self._resource(network, request.version, detailed=detailed)
             for network in self._networks.list()
-            if matches(network, filters, unused=not self._networks.in_use(network))
+            if matches(network, filters, unused=not self._endpoints(network))
         ]
         return reply(shown)
 
@@ -91,7 +94,10 @@ class Orders:
         return reply(shown)
 
     def _resource(self, network: Network, version: str, *, detailed: bool) -> NetworkResource:
-        return resource(network, self._networks.in_use(network) if detailed else (), version)
+        return resource(network, self._endpoints(network) if detailed else (), version)
+
+    def _endpoints(self, network: Network) -> Sequence[Endpoint]:
+        return self._networks.in_use(network) or self._without_address(network)
 
     async def create(self, request: Request) -> Response:
         body = await read(request, NetworkCreate, required=True)

@@ -162,7 +162,8 @@ class TarReader:
         self._position = 0
         self._taken += len(self._piece)
         if self._limit_bytes and self._taken > self._limit_bytes:
-            raise InvalidParameter(f"archive is larger than {self._limit_bytes} bytes when unpacked")
+            free = f"{self._limit_bytes / 1e6:.1f} MB"
+            raise InvalidParameter(f"No space left on device: unpacked, this takes more than the {free} that may be used")
         return bool(self._piece)
 
     def _extended(self, entry: Entry) -> bytes:

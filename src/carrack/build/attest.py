@@ -6,7 +6,9 @@ provenance names no build argument; with ``mode=max`` it has them all, and the D
 
 from __future__ import annotations
 
-import re
+import os
+import tarfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +17,12 @@ from urllib.parse import quote
 import msgspec
 
 from carrack.build.cancellation import Cancellation
+from carrack.build.packages import Found, scan
 from carrack.build.plan import Plan
-from carrack.build.ports import FileTrees, Tree
+from carrack.build.ports import FileTrees, PackOptions, Tree
 from carrack.build.request import BuildRequest
 from carrack.content import ContentStore, Lease
-from carrack.errors import InvalidParameter, NotFound
+from carrack.errors import CarrackError, InvalidParameter, SystemFailure
 from carrack.images.attestations import PREDICATE_TYPE
 from carrack.images.oci_layout import ATTESTATION, REFERENCE_DIGEST, REFERENCE_TYPE
 from carrack.images.store import write_bytes, write_document
@@ -34,7 +37,6 @@ _STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 SPDX = "https://spdx.dev/Document"
 _BUILD_TYPE = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"
-_LIST_LIMIT_BYTES = 64 << 20
 KNOWN = ("provenance", "sbom")
 
 
@@ -140,25 +142,24 @@ class Attestor:
     # ── packages ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _packages(self, config: ImageConfig) -> dict[str, object]:
-        tree = self.tree()
-        system = _pairs(self._read(tree, "/etc/os-release") or self._read(tree, "/usr/lib/os-release"))
-        found = _debian(self._read(tree, "/var/lib/dpkg/status"), system) + _alpine(
-            self._read(tree, "/lib/apk/db/installed"), system
-        )
+        scanned = self._scanned()
+        found = sorted(scanned.packages.values())
         named = self.request.names[0] if self.request.names else "image"
         created = _time(float(self.epoch_seconds) if self.epoch_seconds is not None else datetime.now(UTC).timestamp())
         packages = [
             {
                 "SPDXID": f"SPDXRef-Package-{number}",
-                "name": name,
-                "versionInfo": version,
+                "name": package.name,
+                "versionInfo": package.version,
                 "downloadLocation": "NOASSERTION",
                 "filesAnalyzed": False,
                 "licenseConcluded": "NOASSERTION",
                 "licenseDeclared": "NOASSERTION",
-                "externalRefs": [{"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl}],
+                "externalRefs": [
+                    {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": package.purl}
+                ],
             }
-            for number, (name, version, purl) in enumerate(found)
+            for number, package in enumerate(found)
         ]
         identity = Digest.of(msgspec.json.encode([named, packages, config.rootfs.diff_ids])).encoded
         return {
@@ -168,6 +169,7 @@ class Attestor:
             "name": named,
             "documentNamespace": f"https://carrack.invalid/spdx/{identity}",
             "creationInfo": {"creators": ["Tool: carrack"], "created": created},
+            **({"comment": "; ".join(scanned.unread[:20])} if scanned.unread else {}),
             "packages": packages,
             "relationships": [
                 {"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES", "relatedSpdxElement": each["SPDXID"]}
@@ -175,41 +177,32 @@ class Attestor:
             ],
         }
 
-    def _read(self, tree: Tree, path: str) -> str:
+    def _scanned(self) -> Found:
+        """The packages in the image's files, which a worker packs for us to look through."""
+        tree = self.tree()
         if not tree:
-            return ""
+            return Found()
+        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        failures: list[CarrackError] = []
+
+        def pack() -> None:
+            try:
+                self.files.pack_tree(tree, write_fd, PackOptions("uncompressed"), self.cancel)
+            except CarrackError as error:
+                failures.append(error)
+            finally:
+                os.close(write_fd)
+
+        packer = threading.Thread(target=pack, name="sbom-packer")
+        packer.start()
         try:
-            return self.files.read(tree, path, _LIST_LIMIT_BYTES, self.cancel).decode(errors="replace")
-        except (NotFound, InvalidParameter):
-            return ""
-
-
-def _debian(status: str, system: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Name, version and package URL of each installed package of dpkg's list."""
-    found = []
-    for paragraph in status.split("\n\n"):
-        fields = dict(re.findall(r"^([A-Za-z-]+): (.*)$", paragraph, re.MULTILINE))
-        if "Package" in fields and "installed" in fields.get("Status", "installed").split():
-            name, version, kind = fields["Package"], fields.get("Version", ""), system.get("ID", "debian")
-            purl = f"pkg:deb/{kind}/{quote(name)}@{quote(version)}?arch={fields.get('Architecture', '')}"
-            found.append((name, version, purl))
-    return found
-
-
-def _alpine(installed: str, system: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """The same of apk's list."""
-    found = []
-    for paragraph in installed.split("\n\n"):
-        fields = dict(re.findall(r"^([A-Z]):(.*)$", paragraph, re.MULTILINE))
-        if "P" in fields:
-            name, version = fields["P"], fields.get("V", "")
-            purl = f"pkg:apk/{system.get('ID', 'alpine')}/{quote(name)}@{quote(version)}?arch={fields.get('A', '')}"
-            found.append((name, version, purl))
-    return found
-
-
-def _pairs(text: str) -> dict[str, str]:
-    return {name: value.strip("\"'") for name, value in re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE)}
+            with os.fdopen(read_fd, "rb") as stream:
+                return scan(stream)
+        except (OSError, tarfile.TarError) as error:
+            packer.join()
+            raise failures[0] if failures else SystemFailure(f"cannot look for packages: {error}") from error
+        finally:
+            packer.join()
 
 
 def _package_url(name: str, platform: Platform) -> str:

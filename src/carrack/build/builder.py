@@ -17,13 +17,15 @@ from functools import partial
 
 import msgspec
 
-from carrack.build.bases import Bases, images_of, with_triggers
+from carrack.build import exporters
+from carrack.build.bases import Bases, Wanted, images_of, shown_name, with_triggers
 from carrack.build.cache import HISTORY, BuildCache
+from carrack.build.cache_export import check_target, forgives
 from carrack.build.cache_import import CacheImporter, Imports, opened
 from carrack.build.cache_key import named_key
 from carrack.build.cancellation import Cancellation
 from carrack.build.convert import Circumstances, convert
-from carrack.build.delivery import Delivered, Delivery, Finished
+from carrack.build.delivery import CACHE, Delivered, Delivery, Finished
 from carrack.build.dockerfile.arguments import platform_arguments
 from carrack.build.dockerfile.ignore import ignore_file_names, read_ignore_file
 from carrack.build.dockerfile.lint import lint
@@ -31,8 +33,20 @@ from carrack.build.dockerfile.lint_rules import LintWarning, lint_document, read
 from carrack.build.dockerfile.stages import BuildInputs, Dockerfile, Stage, read_dockerfile
 from carrack.build.plan import Plan
 from carrack.build.ports import BaseImages
-from carrack.build.progress import Answered, Built, Planned, PlannedStep, Tell, Told, Warned
-from carrack.build.request import BuildRequest
+from carrack.build.progress import (
+    Answered,
+    Built,
+    Opening,
+    Planned,
+    PlannedStep,
+    Tell,
+    Told,
+    VertexCompleted,
+    VertexStarted,
+    VertexStatus,
+    Warned,
+)
+from carrack.build.request import BuildRequest, CacheReference, Export
 from carrack.build.solver import Solver, VertexFailed
 from carrack.build.workshop import BuildWorkshop, Equipment
 from carrack.errors import Cancelled, CarrackError, Forbidden, InvalidParameter, NotFound
@@ -60,12 +74,13 @@ class Outcome:
 class BuildFailed(CarrackError):
     """A build that failed at a step: the error, and the Dockerfile's lines around that step."""
 
-    def __init__(self, cause: CarrackError, vertex: str = "", source: str = "", code: int = 0) -> None:
+    def __init__(self, cause: CarrackError, vertex: str = "", source: str = "", code: int = 0, instruction: str = "") -> None:
         super().__init__(cause.message)
         self.cause = cause
         self.vertex = vertex
         self.source = source
         self.code = code
+        self.instruction = instruction
 
 
 class Builder:
@@ -136,6 +151,11 @@ class Builder:
                 _warn(file, warnings, tell)
             tell(Answered(_answer(request, file, target, content, warnings)))
             return Outcome(warnings=warnings)
+        for reference in (*request.cache_to, *(_as_cache(each) for each in request.exports if each.type == CACHE)):
+            check_target(reference)
+        needed = file.needed(target)
+        total = sum(1 + len(stage.triggers) + len(stage.instructions) for stage in needed) * len(platforms)
+        tell(Opening(needed[0].opening.source, total))
         bases = Bases(self._images, self._registries, request.credentials, tell, cancel, self._keep_base, pull=request.pull)
         plans = await asyncio.gather(*(self._plan(request, content, each, bases, ignore) for each in platforms))
         expanded = [each for plan in plans for each in _expanded_warnings(file, plan)]
@@ -206,9 +226,20 @@ class Builder:
             wanted = [each for each in images_of(file, needed, named, platform, asked=asked) if each not in seen]
             if not wanted:
                 return file
-            await asyncio.gather(*(self._solver.step(lambda each=each: bases.resolve(each)) for each in wanted))  # type: ignore[misc]
+            await asyncio.gather(*(self._resolved(each, file, bases) for each in wanted))
             seen.update(wanted)
             file = with_triggers(file, bases, named, platform)
+
+    async def _resolved(self, wanted: Wanted, file: Dockerfile, bases: Bases) -> None:
+        """An image, found or pulled; a failure is shown with the line that names it."""
+        try:
+            await self._solver.step(lambda: bases.resolve(wanted))
+        except Cancelled:
+            raise
+        except CarrackError as error:
+            stage = next((each for each in file.stages if each.base.name == wanted.name), None)
+            line = stage.opening.position.start if stage is not None else 0
+            raise BuildFailed(error, source=_excerpt(file, line, line)) from error
 
     def _circumstances(self, request: BuildRequest, platform: Platform, bases: Bases, ignore: tuple[str, ...]) -> Circumstances:
         return Circumstances(
@@ -266,16 +297,53 @@ class Builder:
             except VertexFailed as failed:
                 shown = failed.vertex.shown
                 code = getattr(failed.cause, "code", 0)
-                raise BuildFailed(failed.cause, failed.vertex.digest, _excerpt(file, shown.line, shown.last_line), code) from failed
+                source = _excerpt(file, shown.line, shown.last_line)
+                raise BuildFailed(failed.cause, failed.vertex.digest, source, code, shown.classic) from failed
             finished = Finished(request, tuple(plans), results, workshop, content, epoch, cancel, started)
-            delivered = [await self._solver.step(partial(self._delivery.export, export, finished)) for export in request.exports]
-            await self._solver.step(lambda: self._delivery.send_caches(finished))
+            delivered = [await self._exported(export, number, finished, tell) for number, export in enumerate(request.exports)]
+            for number, reference in enumerate(request.cache_to):
+                if reference.type != "inline":
+                    await self._cache_sent(reference, number, finished, tell)
             image = next((each for each in delivered if each.image), Delivered())
             tell(Built(image.image, image.names, dict(image.metadata)))
             return Outcome(image.image, image.names, warnings)
         finally:
             workshop.release()
             await self._solver.look(lease.close)
+
+    async def _exported(self, export: Export, number: int, build: Finished, tell: Tell) -> Delivered:
+        """One output, shown as a step of its own."""
+        vertex = f"export:{number}"
+        tell(VertexStarted(vertex, exporters.title(export), time.time_ns()))
+        try:
+            done = await self._solver.step(partial(self._delivery.export, export, build))
+        except CarrackError as error:
+            tell(VertexCompleted(vertex, time.time_ns(), error=error.message))
+            raise
+        if done.image:
+            tell(VertexStatus(vertex, "image", f"writing image {done.image}", completed=True))
+            digest = str(done.metadata.get("containerimage.digest", ""))
+            tell(VertexStatus(vertex, "manifest", f"exporting manifest {digest}", completed=True))
+        for name in done.names:
+            tell(VertexStatus(vertex, name, f"naming to {shown_name(name)}", completed=True))
+        tell(VertexCompleted(vertex, time.time_ns()))
+        return done
+
+    async def _cache_sent(self, reference: CacheReference, number: int, build: Finished, tell: Tell) -> None:
+        """The build's cache to where it was asked for, shown as a step of its own."""
+        vertex = f"cache:{number}"
+        tell(VertexStarted(vertex, f"exporting cache to {reference.type}", time.time_ns()))
+        try:
+            await self._solver.step(partial(self._delivery.send_cache, reference, build))
+        except Cancelled:
+            raise
+        except CarrackError as error:
+            tell(VertexCompleted(vertex, time.time_ns(), error=error.message))
+            if not forgives(reference):
+                raise
+            tell(Told(f"[Warning] the cache was not exported: {error.message}"))
+            return
+        tell(VertexCompleted(vertex, time.time_ns()))
 
     async def close(self) -> None:
         """Take back every build, wait until they have ended, and let the threads go."""
@@ -311,6 +379,10 @@ def _files_of(request: BuildRequest) -> tuple[bytes, tuple[str, ...]]:
         if ignore is None and context is not None:
             ignore = context.read(each, _IGNORE_LIMIT_BYTES)
     return content, _patterns(ignore)
+
+
+def _as_cache(export: Export) -> CacheReference:
+    return CacheReference("local", export.attributes)
 
 
 def _tell_trouble(done: asyncio.Task[object]) -> None:

@@ -71,9 +71,11 @@ class CacheExporter:
     ) -> None:
         """Send the cache where the reference says. Raises InvalidParameter, Unauthorized, Unavailable, Cancelled."""
         attributes = reference.attributes
+        level = attributes.get("compression-level", "")
         wish = ImageWish(
             compression=attributes.get("compression", "gzip"),
-            level=int(attributes["compression-level"]) if "compression-level" in attributes else None,
+            level=int(level) if level else None,
+            force_compression=_is_true(attributes, "force-compression"),
         )
         with self._store.assembling() as lease:
             document = self._document(plans, results, wish, attributes, lease, cancel)
@@ -82,8 +84,6 @@ class CacheExporter:
             manifest = msgspec.json.encode(Manifest(2, config, document.all_blobs(), OCI_MANIFEST))
             blobs = (config, *document.all_blobs())
             if reference.type == "registry":
-                if "ref" not in attributes:
-                    raise InvalidParameter("cache of type registry needs ref=NAME")
                 self._registry.write(attributes["ref"], credentials, blobs, manifest)
             elif target_fd >= 0:
                 write_layout(content, blobs, manifest, target_fd, attributes.get("tag", "latest"), cancel)
@@ -99,7 +99,7 @@ class CacheExporter:
         lease: Lease,
         cancel: Cancellation,
     ) -> CacheDocument:
-        everything = attributes.get("mode", "min") == "max"
+        everything = attributes.get("mode") == "max"
         of_target = {results[vertex.digest].key for plan in plans for vertex in plan.target.made}
         keys = {result.key for result in results.values() if result.key} if everything else of_target
         records = self._records(keys)
@@ -130,6 +130,42 @@ class CacheExporter:
 
     def _pack(self, tree: Tree, options: PackOptions, cancel: Cancellation, target_fd: int) -> Packed:
         return self._files.pack_tree(tree, target_fd, options, cancel)
+
+
+def check_target(reference: CacheReference) -> None:
+    """Raises InvalidParameter for what no cache can be sent to, before anything is built for it."""
+    attributes = reference.attributes
+    if reference.type not in _TARGETS:
+        raise InvalidParameter(f"unsupported cache type {reference.type!r}: want one of {', '.join(_TARGETS)}")
+    if reference.type == "registry" and not attributes.get("ref"):
+        raise InvalidParameter("cache of type registry needs ref=NAME")
+    for name, known in _VALUES.items():
+        if attributes.get(name, known[0]) not in known:
+            raise InvalidParameter(f"invalid value {attributes[name]!r} of the cache's {name}: want {' or '.join(known)}")
+    if attributes.get("compression-level", "0").lstrip("-").isdigit() is False:
+        raise InvalidParameter(f"invalid compression-level {attributes['compression-level']!r} of the cache")
+    for name in ("image-manifest", "oci-mediatypes"):
+        if attributes.get(name, "true") != "true":
+            raise InvalidParameter(f"a cache with {name}=false cannot be made: it is an OCI image manifest, which registries take")
+
+
+def forgives(reference: CacheReference) -> bool:
+    """Whether the build goes on when its cache cannot be sent (``ignore-error=true``)."""
+    return _is_true(reference.attributes, "ignore-error")
+
+
+_TARGETS = ("registry", "local", "oci", "inline")
+_VALUES = {
+    "mode": ("min", "max"),
+    "compression": ("gzip", "zstd", "uncompressed"),
+    "force-compression": ("false", "true"),
+    "ignore-error": ("false", "true"),
+    "mounts": ("false", "true"),
+}
+
+
+def _is_true(attributes: Mapping[str, str], name: str) -> bool:
+    return attributes.get(name) == "true"
 
 
 def write_layout(

@@ -12,7 +12,7 @@ from carrack.build.cache import BuildCache
 from carrack.build.cache_export import CacheRegistry
 from carrack.build.cache_key import Key
 from carrack.build.cancellation import Cancellation
-from carrack.build.exchange import MEDIA_TYPE, CacheDocument, TravellingRecord, decode, inline_of
+from carrack.build.exchange import MEDIA_TYPE, CacheDocument, TravellingRecord, combined, decode, inline_of
 from carrack.build.ports import LocalContext
 from carrack.build.request import CacheReference
 from carrack.content import Lease
@@ -22,12 +22,14 @@ from carrack.images.registries import small_blob
 from carrack.oci.descriptor import Descriptor, Index, Manifest, decode_manifest
 from carrack.oci.digest import Digest
 from carrack.oci.image_config import ImageConfig
-from carrack.oci.platform import machine
+from carrack.oci.reference import Reference
 
 log = logging.getLogger("carrack.build")
 
 _DOCUMENT_LIMIT_BYTES = 256 << 20
-_BLOB_LIMIT_BYTES = 4 << 30
+_BLOB_LIMIT_BYTES = 64 << 30
+_PLATFORMS = 50
+"""How many images of an index are looked through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +83,34 @@ class CacheImporter:
         registry = self._registry
         descriptor, raw = registry.read(name, credentials)
         manifest = decode_manifest(raw, descriptor.media_type)
-        if isinstance(manifest, Index):
-            chosen = _chosen(manifest)
-            manifest = decode_manifest(
-                small_blob(registry.blob(name, credentials, chosen.name), chosen, _DOCUMENT_LIMIT_BYTES), chosen.media_type
-            )
-        assert isinstance(manifest, Manifest)
-        config = small_blob(registry.blob(name, credentials, manifest.config.name), manifest.config, _DOCUMENT_LIMIT_BYTES)
-        if manifest.config.media_type == MEDIA_TYPE:
-            document: CacheDocument | None = decode(config)
-        else:
-            image = ImageConfig.decode(config)
-            document = inline_of(config, tuple(image.rootfs.diff_ids), manifest.layers)
+        manifests = [manifest] if isinstance(manifest, Manifest) else self._images_of(manifest, name, credentials)
+        documents = [self._document_of(each, name, credentials) for each in manifests]
+        document = combined([each for each in documents if each is not None])
         return None if document is None else Imported(document, lambda digest: registry.blob(name, credentials, digest), name)
+
+    def _images_of(self, index: Index, name: str, credentials: Mapping[str, str]) -> list[Manifest]:
+        """The manifests of an index, of every platform: a build may be for several."""
+        found = []
+        for each in index.manifests[:_PLATFORMS]:
+            if each.platform is not None and each.platform.os == "unknown":
+                continue  # a statement on another one
+            parsed = Reference.parse(name)
+            _, raw = self._registry.read(str(Reference(parsed.domain, parsed.path, "", each.name)), credentials)
+            if Digest.of(raw) != each.name:
+                raise DataCorrupt(f"manifest {each.digest} is not what its name says")
+            manifest = decode_manifest(raw, each.media_type)
+            if isinstance(manifest, Manifest):
+                found.append(manifest)
+        return found
+
+    def _document_of(self, manifest: Manifest, name: str, credentials: Mapping[str, str]) -> CacheDocument | None:
+        """The cache that a manifest is, or that its image has inline."""
+        blob = self._registry.blob(name, credentials, manifest.config.name)
+        config = small_blob(blob, manifest.config, _DOCUMENT_LIMIT_BYTES)
+        if manifest.config.media_type == MEDIA_TYPE:
+            return decode(config)
+        image = ImageConfig.decode(config)
+        return inline_of(config, tuple(image.rootfs.diff_ids), manifest.layers)
 
 
 class Imports:
@@ -187,10 +204,10 @@ def fetched(images: Images, imported: Imported, descriptor: Descriptor, lease: L
 
 def _from_layout(context: LocalContext, tag: str) -> Imported:
     def read(digest: Digest) -> Iterator[bytes]:
-        content = context.read(f"blobs/{digest.algorithm}/{digest.encoded}", _BLOB_LIMIT_BYTES)
-        if content is None:
+        fd = context.open(f"blobs/{digest.algorithm}/{digest.encoded}", _BLOB_LIMIT_BYTES)
+        if fd is None:
             raise NotFound(f"the build cache lacks {digest}")
-        yield content
+        yield from _pieces(fd)
 
     raw = context.read("index.json", _DOCUMENT_LIMIT_BYTES)
     if raw is None:
@@ -208,14 +225,6 @@ def _from_layout(context: LocalContext, tag: str) -> Imported:
                 decode(small_blob(read(manifest.config.name), manifest.config, _DOCUMENT_LIMIT_BYTES)), read, "a layout"
             )
     raise NotFound("the layout holds no build cache of this kind")
-
-
-def _chosen(index: Index) -> Descriptor:
-    here = machine()
-    for descriptor in index.manifests:
-        if descriptor.platform is not None and here.matches(descriptor.platform.value()):
-            return descriptor
-    raise NotFound(f"no image for {here} in the index")
 
 
 def _pieces(fd: int) -> Iterator[bytes]:

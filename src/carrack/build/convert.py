@@ -179,8 +179,11 @@ class _Conversion:
             execution = with_fields(below.execution, on_build=None)
             scope = Scope.of_image(environment_of(execution))
             return _State(stage, below.platform, below.vertex, execution, scope, below.image, list(below.history), below.author)
-        name = f"[{self._label(stage, platform, 1)}] FROM {stage.opening.image}"
-        vertex, image = self._source(stage.base, platform, Shown(name, stage.shown, 1, line=stage.opening.position.start))
+        label = self._label(stage, platform, 1)
+        shown = Shown(f"[{label}] FROM {stage.opening.image}", stage.shown, 1, line=stage.opening.position.start)
+        vertex, image = self._source(stage.base, platform, shown)
+        if vertex is not None and image is not None:
+            vertex = replace(vertex, shown=replace(shown, name=f"[{label}] FROM {image.shown}"))
         if image is None:
             empty = ExecutionConfig() if platform.os != "linux" else ExecutionConfig(env=[f"PATH={DEFAULT_PATH}"], working_dir="/")
             return _State(stage, platform, vertex, empty, Scope.of_image(environment_of(empty)), None, [])

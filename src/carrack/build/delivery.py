@@ -96,11 +96,9 @@ class Delivery:
         lease = stack.enter_context(self._store.assembling())
         return lambda upper, cancel: self._images.pack_made(upper, lease, cancel)
 
-    def send_caches(self, build: Finished) -> None:
-        """Every ``--cache-to`` that goes to a registry. Raises InvalidParameter, Unauthorized, Unavailable."""
-        for reference in build.request.cache_to:
-            if reference.type != "inline":
-                self._caches.export(reference, build.plans, build.results, build.request.credentials, build.cancel)
+    def send_cache(self, reference: CacheReference, build: Finished) -> None:
+        """A ``--cache-to`` that goes to a registry. Raises InvalidParameter, Unauthorized, Unavailable."""
+        self._caches.export(reference, build.plans, build.results, build.request.credentials, build.cancel)
 
     def _wish(self, export: Export, build: Finished) -> ImageWish:
         request, attributes = build.request, export.attributes

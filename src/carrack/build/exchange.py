@@ -7,7 +7,7 @@ are digests (`cache_key.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -87,6 +87,21 @@ def decode(content: bytes) -> CacheDocument:
         for diff_id in record.diff_ids:
             Digest.parse(diff_id)
     return document
+
+
+def combined(documents: Sequence[CacheDocument]) -> CacheDocument | None:
+    """Several as one; None for none."""
+    if not documents:
+        return None
+    blobs: dict[str, Descriptor] = {}
+    for document in reversed(documents):
+        blobs |= document.blobs
+    return CacheDocument(
+        tuple(record for document in documents for record in document.records),
+        tuple(each for document in documents for each in document.sums),
+        blobs,
+        tuple(mount for document in documents for mount in document.mounts),
+    )
 
 
 def inline_of(config: bytes, diff_ids: tuple[str, ...], layers: tuple[Descriptor, ...]) -> CacheDocument | None:

@@ -80,6 +80,20 @@ class FileExporter:
         return image
 
 
+def title(export: Export) -> str:
+    """What people see of an output while it is made."""
+    return _TITLES.get(export.type, "exporting to image") if export.target_fd >= 0 else "exporting to image"
+
+
+_TITLES = {
+    "cache": "exporting cache to client directory",
+    "docker": "exporting to docker image format",
+    "local": "exporting to client directory",
+    "oci": "exporting to oci image format",
+    "tar": "exporting to client tarball",
+}
+
+
 def check(export: Export) -> None:
     """Raises InvalidParameter for an output that is none."""
     if export.target_fd >= 0 and export.type not in TREES | ARCHIVES:

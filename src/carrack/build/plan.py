@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from carrack.build.graph import StackOp, Vertex
 from carrack.build.progress import PlannedStep
+from carrack.errors import InvalidParameter
 from carrack.oci.descriptor import Descriptor
 from carrack.oci.digest import Digest
 from carrack.oci.image_config import ExecutionConfig, ImageConfig
 from carrack.oci.platform import Platform, machine
+from carrack.oci.reference import Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,14 @@ class BaseImage:
     chain_id: Digest | None
     layers: tuple[Descriptor, ...]
     digest: str
+
+    @property
+    def shown(self) -> str:
+        """Its whole name, with the digest of what it is."""
+        try:
+            return f"{Reference.parse(self.reference).with_default_tag()}".partition("@")[0] + f"@{self.digest}"
+        except InvalidParameter:  # an id
+            return self.reference
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,9 @@ class LocalContext(Protocol):
     def read(self, path: str, limit_bytes: int) -> bytes | None:
         """A file such as the Dockerfile, None when it is not there. Links stay inside."""
 
+    def open(self, path: str, limit_bytes: int) -> int | None:
+        """The content of a large file as a descriptor of the caller's, at its beginning; None when it is not there."""
+
     @property
     def key(self) -> str:
         """Names the content; "": unknown, files are then hashed as they are read."""

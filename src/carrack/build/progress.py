@@ -35,6 +35,13 @@ class Planned(_Event, frozen=True, tag="planned"):
     steps: tuple[PlannedStep, ...]
 
 
+class Opening(_Event, frozen=True, tag="opening"):
+    """The first instruction, and how many there will be as far as the file says: told before any image is looked for."""
+
+    text: str
+    total: int
+
+
 class VertexStarted(_Event, frozen=True, tag="started"):
     """A step is being worked on. Told again, with `cached`, when it needed no work."""
 
@@ -128,7 +135,18 @@ class Failed(_Event, frozen=True, tag="failed"):
 
 
 Event = (
-    Planned | VertexStarted | VertexCompleted | VertexStatus | VertexLog | VertexMiss | Answered | Warned | Told | Built | Failed
+    Opening
+    | Planned
+    | VertexStarted
+    | VertexCompleted
+    | VertexStatus
+    | VertexLog
+    | VertexMiss
+    | Answered
+    | Warned
+    | Told
+    | Built
+    | Failed
 )
 Tell = Callable[[Event], None]
 """Takes an event from any thread; never blocks for long."""

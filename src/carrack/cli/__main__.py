@@ -44,6 +44,12 @@ def run(arguments: list[str]) -> int:
         session.input.restore()
         session.out.flush()
         return 130
+    except ReaderGone:
+        raise
+    except Exception as error:  # the process's root: a user is told in a line, and a developer by -D
+        if session.debug:
+            raise
+        return _report(session, CommandFailure(f"unexpected {type(error).__name__}: {error} (-D shows where)"))
     finally:
         session.input.restore()
 

@@ -95,8 +95,10 @@ def _host_of(key: str) -> str:
     return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 
-def _read_entry(server: str, entry: dict[str, Any]) -> Login:
+def _read_entry(server: str, entry: Any) -> Login:
     login: Login = {}
+    if not isinstance(entry, dict):
+        raise CommandFailure(f"invalid auth configuration file: the entry of {server} is no object")
     if entry.get("auth"):
         from binascii import Error, a2b_base64
 
@@ -117,7 +119,10 @@ def _ask_helper(helper: str, server: str) -> Login:
     answer = _run_helper(helper, "get", server)
     if not answer:
         return {}
-    document = decode(answer)
+    try:
+        document = dict(decode(answer))
+    except (TypeError, ValueError):
+        raise CommandFailure(f"error getting credentials - err: docker-credential-{helper} gave no JSON object") from None
     name, secret = str(document.get("Username", "")), str(document.get("Secret", ""))
     if name == "<token>":
         return {"identitytoken": secret, "serveraddress": server}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from carrack import __version__
 from carrack.cli.config import Config
 from carrack.cli.console import Input, Output
 from carrack.cli.failure import CommandFailure
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from carrack.cli.flags import Parsed
     from carrack.client.engine import Engine
 
-USER_AGENT = "Carrack-Client/0.1.0"
+USER_AGENT = f"Carrack-Client/{__version__}"
 
 GLOBAL_FLAGS = """
         --config string         Folder of the client's configuration files (default "~/.docker")

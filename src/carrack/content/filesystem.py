@@ -174,6 +174,7 @@ class FileWriter:
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError as error:
+            self._path.unlink(missing_ok=True)  # one to go on with later, too: on a full disk it would only be in the way
             raise SystemFailure(f"cannot write {self._path}: {error.strerror}") from error
         self._offset += len(content)
 

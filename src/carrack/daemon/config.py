@@ -9,7 +9,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 from pathlib import Path
 
 from carrack.daemon import directives
@@ -47,6 +57,8 @@ _OPTIONS = (
         "Default options of a driver's new networks (DRIVER=KEY=VALUE)",
         key="default-network-opts",
     ),
+    Option("default-gateway", "text", "IPv4 address that the default route of the default bridge's containers leads to"),
+    Option("default-gateway-v6", "text", "The same, IPv6"),
     Option("default-address-pool", "pools", "Pools that networks are cut from (base=CIDR,size=N)", key="default-address-pools"),
     Option("default-runtime", "text", "OCI runtime of containers that name none (default carrack)"),
     Option("dns", "list", "DNS servers of containers"),
@@ -112,6 +124,8 @@ class DaemonConfig:
     bridge: str = ""
     bip: IPv4Interface | None = None
     bip6: IPv6Interface | None = None
+    default_gateway: IPv4Address | None = None
+    default_gateway_v6: IPv6Address | None = None
     fixed_cidr: IPv4Network | None = None
     fixed_cidr_v6: IPv6Network | None = None
     ipv6: bool = False
@@ -412,6 +426,10 @@ def _set_addresses(config: DaemonConfig, fields: dict[str, object]) -> None:
             if not isinstance(network, IPv6Network):
                 raise ValueError(f"{cidr} is no IPv6 network")
             config.fixed_cidr_v6 = network
+        if gateway := fields.get("default_gateway"):
+            config.default_gateway = IPv4Address(str(gateway))
+        if gateway := fields.get("default_gateway_v6"):
+            config.default_gateway_v6 = IPv6Address(str(gateway))
         for server in (*config.dns, config.ip):
             ip_address(server)
     except ValueError as error:

@@ -67,8 +67,6 @@ FIXED: Mapping[str, tuple[str, tuple[object, ...], str]] = {
     "containerd": ("text", ("",), _CONTAINERD),
     "containerd-namespace": ("text", ("",), _CONTAINERD),
     "containerd-plugins-namespace": ("text", ("",), _CONTAINERD),
-    "default-gateway": ("text", ("",), "the default bridge is its own gateway"),
-    "default-gateway-v6": ("text", ("",), "the default bridge has no IPv6 yet"),
     "features": ("document", ({},), "features are not switched one by one"),
     "firewall-backend": ("text", ("", "nftables"), _FIREWALL),
     "host-gateway-ip": ("text", ("",), "host-gateway is the default bridge's address"),

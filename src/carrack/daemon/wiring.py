@@ -58,7 +58,7 @@ from carrack.engine.rooms import Directories, Realtime, Rooms, Settings
 from carrack.engine.shims import Zygote
 from carrack.engine.state import LIVE
 from carrack.engine.statistics import Watching
-from carrack.engine.system import ChangingFacts, Facts, System, identity, warnings
+from carrack.engine.system import ChangingFacts, Facts, System, file_system_of, identity, warnings
 from carrack.engine.table import Table
 from carrack.engine.threads import in_thread
 from carrack.engine.volume_content import VolumeContents
@@ -307,6 +307,7 @@ def _refuse(config: DaemonConfig) -> None:
     slices.here(config.further.cgroup_driver)
     if config.userns_remap:
         remapping.find(config.userns_remap)
+        remapping.check_place(str(config.data_root), file_system_of(str(config.data_root)), os.uname().release)
 
 
 def _cgroup_features(config: DaemonConfig) -> Features:
@@ -350,6 +351,8 @@ def _network_options(config: DaemonConfig) -> NetworkOptions:
         bip=config.bip,
         fixed_cidr=config.fixed_cidr,
         bip6=config.bip6,
+        default_gateway=config.default_gateway,
+        default_gateway_v6=config.default_gateway_v6,
         fixed_cidr_v6=config.fixed_cidr_v6,
         ipv6=config.ipv6 or config.bip6 is not None or config.fixed_cidr_v6 is not None,
         mtu=config.mtu,

@@ -1,7 +1,7 @@
 """Docker's words for what a container shall be: ContainerConfig, HostConfig, NetworkingConfig, as the Engine API spells them.
 
-Every field that Docker documents is here, so that one that is not honoured yet can be refused by name (`engine/honoured.py`)
-rather than stored and ignored. JSON spelling lives in `rename` alone. Durations are nanoseconds where Docker's are. The API floor
+Every field that Docker documents is here, so that none is stored and ignored. JSON spelling lives in `rename` alone. Durations are
+nanoseconds where Docker's are. The API floor
 turns null into the zero value, keys of any case into these, and a bare string for Cmd or Entrypoint into a list of one, before it
 converts a body into these types.
 """
@@ -44,6 +44,10 @@ def _spell(name: str) -> str:
 
 class _Document(msgspec.Struct, rename=_spell):
     pass
+
+
+class _Sparse(_Document, omit_defaults=True):
+    """A document that leaves out what says nothing."""
 
 
 class ContainerConfig(_Document):
@@ -122,7 +126,7 @@ class ThrottleDevice(_Document):
     rate: int = 0
 
 
-class BindOptions(_Document):
+class BindOptions(_Sparse):
     propagation: str = ""
     non_recursive: bool = False
     create_mountpoint: bool = False
@@ -130,29 +134,29 @@ class BindOptions(_Document):
     read_only_force_recursive: bool = False
 
 
-class VolumeDriver(_Document):
+class VolumeDriver(_Sparse):
     name: str = ""
     options: dict[str, str] | None = None
 
 
-class VolumeOptions(_Document):
+class VolumeOptions(_Sparse):
     no_copy: bool = False
     labels: dict[str, str] | None = None
     driver_config: VolumeDriver | None = None
     subpath: str = ""
 
 
-class TmpfsOptions(_Document):
+class TmpfsOptions(_Sparse):
     size_bytes: int = 0
     mode: int = 0
     options: list[list[str]] | None = None
 
 
-class ImageOptions(_Document):
+class ImageOptions(_Sparse):
     subpath: str = ""
 
 
-class MountRequest(_Document):
+class MountRequest(_Sparse):
     """One `--mount`."""
 
     type: str = ""

@@ -15,7 +15,7 @@ from carrack.engine.open_init import open_init
 from carrack.engine.state import LIVE
 from carrack.engine.threads import in_thread
 from carrack.errors import Conflict, Forbidden, InvalidParameter
-from carrack.networks.endpoint import Endpoint
+from carrack.networks.endpoint import Endpoint, EndpointWish
 from carrack.networks.network import Network
 
 
@@ -25,6 +25,21 @@ class Connections:
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._life = lifecycle
         self._rooms = lifecycle.rooms
+
+    def without_address(self, network: Network) -> list[Endpoint]:
+        """The running containers in a network that gives no addresses: host and none."""
+        return [
+            Endpoint(
+                id=settings.endpoint_id,
+                network_id=network.id,
+                network_name=network.name,
+                driver=network.driver,
+                container_id=container.id,
+                wish=EndpointWish(container_name=container.name),
+            )
+            for container in (self._rooms.table if network.driver in ("host", "null") else ())
+            if (settings := container.networks.get(network.name)) is not None and settings.endpoint_id
+        ]
 
     async def connect(self, network: str, container: str, settings: EndpointSettings) -> None:
         """Join a container to one more network, at once when it runs, else from its next start on.
@@ -67,7 +82,7 @@ class Connections:
 
     def _join(self, container: Container, network: Network, settings: EndpointSettings) -> Endpoint:
         networks = self._rooms.networks
-        endpoint = networks.allocate(network, container.id, launch.wish(container, settings))
+        endpoint = networks.allocate(network, container.id, launch.wish(container, settings, self._rooms.table))
         try:
             try:
                 namespace, pidfd = open_init(container)

@@ -17,8 +17,9 @@ from carrack.engine import checkpoints, creation, links, logs, names, request, t
 from carrack.engine.config import CreateRequest, UpdateRequest
 from carrack.engine.container import Container, Created, Explanation, MountPoint, Processes, Pruned, Sizes
 from carrack.engine.copy_up import copy_up
+from carrack.engine.exits import exit_document
 from carrack.engine.filters import Filters
-from carrack.engine.lifecycle import SIGKILL, Lifecycle, exit_document, stop_signal
+from carrack.engine.lifecycle import SIGKILL, Lifecycle, stop_signal
 from carrack.engine.listing import select, until_nanoseconds
 from carrack.engine.live import HeldAttach, HeldWait, Live
 from carrack.engine.shims import Shim, SupervisorGone
@@ -90,7 +91,9 @@ class Containers:
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
         if container.state.status not in LIVE:
             raise Conflict(f"container {container.id} is not running")
-        return await in_thread(lambda: top.processes(self._life.cgroup(container).processes(), ps_args))
+        shown = await in_thread(lambda: top.processes(self._life.cgroup(container).processes(), ps_args))
+        self._life.tell(container, "top")
+        return shown
 
     # ── making and removing ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -171,7 +174,7 @@ class Containers:
         async with self._life.live(container).lock:
             container.links.pop(alias, None)
             await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
-            await self._life.rewrite_hosts(container)
+            await self._life.rewrite_links(container)
 
     def links(self, container: Container) -> Warnings | None:
         """A container's links as inspect shows them."""

@@ -220,8 +220,10 @@ def _networks(create: CreateRequest, rooms: Rooms) -> dict[str, EndpointSettings
     asked = {name: settings or EndpointSettings() for name, settings in (create.networking_config.endpoints_config or {}).items()}
     if mode in ("host", "none") and len(asked) > (mode in asked):
         raise InvalidParameter("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
-    default = asked.pop("default", EndpointSettings())
-    asked.setdefault(mode, default)
+    if "default" in asked:
+        asked.setdefault(mode, asked.pop("default"))
+    if not asked:  # else it joins these and no other, be the mode one of them or not
+        asked[mode] = EndpointSettings()
     chosen: dict[str, EndpointSettings] = {}
     for name, settings in asked.items():
         network = _find_network(name, rooms)

@@ -145,15 +145,13 @@ def matches(event: Event, filters: Filters) -> bool:
 def _is_about(event: Event, noun: str, wanted: tuple[str, ...]) -> bool:
     if noun == "image" and event.type == "container":
         names = {event.attributes.get("image", "")}
-    elif event.type == noun or (noun in ("container", "network", "volume") and event.attributes.get(noun)):
-        names = {event.actor_id} if event.type == noun else {event.attributes.get(noun, "")}
-        if event.type == noun:
-            names.add(event.attributes.get("name", ""))
+    elif event.type == noun:
+        names = {event.actor_id, event.attributes.get("name", "")}
     else:
         return False
     for want in wanted:
         bare = want.removeprefix("/")
-        if bare in names or any(name.startswith(bare) for name in names if name and noun == "container"):
+        if bare in names or any(name.startswith(bare) for name in names if name and noun != "image"):
             return True
         if noun == "image" and any(name.partition(":")[0] == bare for name in names):
             return True

@@ -22,8 +22,10 @@ from carrack.engine.live import HeldAttach, HeldWait
 from carrack.engine.log_options import plan as log_plan
 from carrack.engine.rooms import Rooms
 from carrack.engine.roots import root_of
+from carrack.engine.table import Table
 from carrack.errors import CarrackError, Conflict, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
+from carrack.oci.digest import Digest
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import CpuLimits, Resources
 from carrack.runtime import cgroups
@@ -160,7 +162,8 @@ def uses_own_network(container: Container) -> bool:
 
 HOST_RESOLVER = "/etc/resolv.conf"
 BEHIND_SYSTEMDS_STUB = "/run/systemd/resolve/resolv.conf"
-_PREDEFINED = ("bridge", "host", "none")
+_WITHOUT_ADDRESSES = ("host", "none")
+_PREDEFINED = ("bridge", *_WITHOUT_ADDRESSES)
 """Networks in which containers have no names."""
 
 
@@ -181,10 +184,14 @@ def describe_endpoint(container: Container, endpoint: Endpoint) -> None:
         settings.dns_names = list(dict.fromkeys(name for name in names if name))
 
 
-def describe_endpoints(container: Container, launch: Launch) -> None:
+def describe_endpoints(container: Container, rooms: Rooms, launch: Launch) -> None:
     """Write what came of the networks and ports into the record."""
     for endpoint in launch.endpoints:
         describe_endpoint(container, endpoint)
+    for name in _WITHOUT_ADDRESSES:
+        if (settings := container.networks.get(name)) is not None:
+            settings.network_id = rooms.networks.get(name).id
+            settings.endpoint_id = Digest.of(f"{container.id} {name}".encode()).encoded
     bound = {(port.container_port, port.protocol) for port in launch.held}
     container.ports = [PublishedPort(port.container_port, port.protocol, port.host_ip, port.host_port) for port in launch.held]
     container.ports += [
@@ -220,14 +227,14 @@ def _take_addresses(container: Container, rooms: Rooms, launch: Launch) -> None:
         network = rooms.networks.get(settings.network_id or name)
         if network.driver in ("host", "null"):
             continue
-        launch.endpoints.append(rooms.networks.allocate(network, container.id, wish(container, settings)))
+        launch.endpoints.append(rooms.networks.allocate(network, container.id, wish(container, settings, rooms.table)))
     if launch.endpoints:
         bindings = [_binding(port, rooms) for port in ports.wanted(container.config, container.host_config)]
         if bindings:
             launch.held.extend(rooms.networks.hold(bindings, container.id))
 
 
-def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
+def wish(container: Container, settings: EndpointSettings, table: Table) -> EndpointWish:
     """What a container asks of one network."""
     asked = settings.ipam_config
     main = container.networks.get(container.host_config.network_mode) is settings
@@ -241,6 +248,7 @@ def wish(container: Container, settings: EndpointSettings) -> EndpointWish:
         links=tuple(settings.links or ()),
         upstreams=tuple(container.host_config.dns or ()),
         driver_options=settings.driver_opts or {},
+        reaches=links.reaches(container, table) if container.networks.get(links.BRIDGE) is settings else (),
         gateway_priority=settings.gw_priority,
     )
 

@@ -15,6 +15,7 @@ from carrack.engine.ports import exposed
 from carrack.engine.state import LIVE
 from carrack.engine.table import Table
 from carrack.errors import Conflict, InvalidParameter, NotFound
+from carrack.networks.endpoint import Protocol
 
 BRIDGE = "bridge"
 _BUILT_IN = ("HOME", "PATH")
@@ -87,6 +88,15 @@ def hosts(container: Container, table: Table) -> list[tuple[str, str]]:
             names_of = dict.fromkeys((alias, other.config.hostname, other.name))
             lines.append((" ".join(name for name in names_of if name), endpoint.ip_address))
     return lines
+
+
+def reaches(container: Container, table: Table) -> tuple[tuple[str, Protocol, int], ...]:
+    """What a container may reach by its links, also where the default bridge keeps containers apart: each port that they expose."""
+    return tuple(
+        (other.id, protocol, port)
+        for _, other in linked(container, table)
+        for port, protocol in exposed(other.config, other.host_config)
+    )
 
 
 def environment(container: Container, table: Table) -> list[str]:

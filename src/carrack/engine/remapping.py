@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import grp
 import pwd
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,29 @@ def check(host: HostConfig, remap: Remap | None) -> None:
         raise InvalidParameter("cannot share the host's network namespace when user namespaces are enabled")
     if host.pid_mode == "host":
         raise InvalidParameter("cannot share the host PID namespace when user namespaces are enabled")
+
+
+_OVERLAY = (5, 19)
+_SINCE: dict[str, tuple[int, int]] = {"btrfs": (5, 15), "tmpfs": (6, 3), "cephfs": (6, 7)}
+"""File systems that learned later than Linux 5.19 allows for, or about then, to show their files under other numbers."""
+_NEVER = frozenset(("nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "fuseblk", "overlay"))
+
+
+def check_place(place: str, file_system: str, kernel: str) -> None:
+    """Raises InvalidParameter where layers below `place` cannot be shifted: rather now than at each start of a container.
+
+    Nothing is ever copied and given to other owners, as dockerd does: that would cost each image its time and its space again.
+    """
+    numbers = tuple(int(part) for part in re.findall(r"[0-9]+", kernel)[:2])
+    if numbers < _OVERLAY:
+        raise InvalidParameter(f"--userns-remap needs Linux 5.19, whose overlays can be id-mapped; this is {kernel}")
+    if file_system.partition(".")[0] in _NEVER or numbers < _SINCE.get(file_system, _OVERLAY):
+        since = _SINCE.get(file_system)
+        when = f"can since Linux {since[0]}.{since[1]}, and this is {kernel}" if since else "cannot"
+        raise InvalidParameter(
+            f"--userns-remap needs a data-root whose files can be id-mapped: {file_system} at {place} {when}; "
+            "ext4, xfs and btrfs can"
+        )
 
 
 def find(wish: str, subuid: Path = Path("/etc/subuid"), subgid: Path = Path("/etc/subgid")) -> Remap:

@@ -93,8 +93,7 @@ def merge(config: ContainerConfig, image: ExecutionConfig) -> None:
         config.exposed_ports = {**image.exposed_ports, **(config.exposed_ports or {})}
     if image.volumes:
         config.volumes = {**image.volumes, **(config.volumes or {})}
-    if image.labels:
-        config.labels = {**image.labels, **(config.labels or {})}
+    config.labels = {**(image.labels or {}), **(config.labels or {})}
     if image.env:
         mine = config.env or []
         named = {variable.partition("=")[0] for variable in mine}

@@ -98,10 +98,13 @@ def _check_memory(asked: Resources, features: Features) -> list[str]:
         # the kernel counts its own memory within --memory, and since 5.16 has no limit of its own for it
         warnings.append("Specifying a kernel memory limit is deprecated and will be removed in a future release.")
         asked.kernel_memory = 0
-    if asked.oom_kill_disable and not features.oom_kill_disable:
-        warnings.append(f"{_NO} OomKillDisable. OomKillDisable discarded.")
+    if not features.oom_kill_disable:
+        if asked.oom_kill_disable:
+            warnings.append(f"{_NO} OomKillDisable. OomKillDisable discarded.")
         asked.oom_kill_disable = None
-    elif asked.oom_kill_disable and not asked.memory:
+        return warnings
+    asked.oom_kill_disable = bool(asked.oom_kill_disable)
+    if asked.oom_kill_disable and not asked.memory:
         warnings.append(
             "OOM killer is disabled for the container, but no memory limit is set, "
             "this can result in the system running out of resources."

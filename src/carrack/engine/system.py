@@ -89,7 +89,7 @@ class System:
             containers_stopped=len(statuses) - running - paused,
             images=len(self._rooms.images.list()),
             driver=facts.storage_driver,
-            driver_status=[("Backing Filesystem", _file_system(facts.docker_root))],
+            driver_status=[("Backing Filesystem", file_system_of(facts.docker_root))],
             memory_limit=bool(layout.version == 2 or layout.mountpoint("memory")),
             swap_limit=_has_swap_account(layout),
             pids_limit=bool(layout.version == 2 or layout.mountpoint("pids")),
@@ -225,7 +225,7 @@ def _registry_config(facts: Facts) -> RegistryConfig:
             networks.append(str(ip_network(insecure)))
         except ValueError:
             indexes[insecure] = IndexConfig(insecure, [], False, False)
-    return RegistryConfig(insecure_registry_cidrs=networks, index_configs=indexes, mirrors=mirrors or None)
+    return RegistryConfig(insecure_registry_cidrs=networks, index_configs=indexes, mirrors=mirrors)
 
 
 def _without_password(url: str) -> str:
@@ -241,7 +241,7 @@ def _present_warnings() -> list[str]:
     return found
 
 
-def _file_system(path: str) -> str:
+def file_system_of(path: str) -> str:
     """The type of the file system that holds a directory."""
     best, found = "", "unknown"
     for line in _read("/proc/self/mountinfo").splitlines():

@@ -54,11 +54,11 @@ class IndexConfig(_Document):
 
 
 class RegistryConfig(_Document):
-    allow_nondistributable_artifacts_cidrs: list[str] | None = None
-    allow_nondistributable_artifacts_hostnames: list[str] | None = None
+    allow_nondistributable_artifacts_cidrs: list[str] = []
+    allow_nondistributable_artifacts_hostnames: list[str] = []
     insecure_registry_cidrs: list[str] = []
     index_configs: dict[str, IndexConfig] = msgspec.field(default_factory=lambda: {"docker.io": IndexConfig()})
-    mirrors: list[str] | None = None
+    mirrors: list[str] = []
 
 
 class RuntimeProgram(msgspec.Struct):

@@ -31,30 +31,29 @@ class BrokenFraming(InvalidParameter):
 class Inbox:
     """Bytes that arrived and were not used yet."""
 
-    __slots__ = ("_line", "_pieces", "_searched", "size_bytes")
+    __slots__ = ("_line", "_pieces", "_searched", "_start", "size_bytes")
 
     def __init__(self) -> None:
         self._pieces: deque[bytes] = deque()
+        self._start = 0
+        """How much of the first piece is used: what is left of it is not copied for each line and chunk that is cut off."""
         self._line = bytearray()
         self._searched = 0
         self.size_bytes = 0
 
     def feed(self, piece: bytes) -> None:
         """Take what arrived."""
-        self._pieces.append(piece)
-        self.size_bytes += len(piece)
+        if piece:
+            self._pieces.append(piece)
+            self.size_bytes += len(piece)
 
     def head(self, limit_bytes: int) -> bytes | None:
         """The next request head with its final empty line, or None until it is whole. Raises HeadTooLarge, BrokenFraming."""
         if not self._line:
             self._skip_line_ends()
-            if self._pieces and not self._pieces[0][:1].isalpha():
+            if self._pieces and not self._pieces[0][self._start : self._start + 1].isalpha():
                 # A TLS client that takes us for one of its kind waits for an answer: say at once that it is wrong.
                 raise BrokenFraming("malformed HTTP request")
-            if self._pieces and (end := self._pieces[0].find(b"\r\n\r\n")) >= 0:
-                if end + 4 > limit_bytes:
-                    raise HeadTooLarge
-                return self.take(end + 4)
         found = self._until(b"\r\n\r\n", limit_bytes)
         if found is None and b"\n\n" in self._line:
             raise BrokenFraming("malformed HTTP request: lines end in CR LF")
@@ -72,24 +71,38 @@ class Inbox:
         """The next bytes, at most so many, as they came; empty when there are none."""
         if not self._pieces or limit_bytes <= 0:
             return b""
-        piece = self._pieces.popleft()
-        if len(piece) > limit_bytes:
-            self._pieces.appendleft(piece[limit_bytes:])
-            piece = piece[:limit_bytes]
+        piece = self._pieces[0]
+        end = self._start + limit_bytes
+        if end < len(piece):
+            piece = piece[self._start : end]
+            self._start = end
+        else:
+            self._pieces.popleft()
+            piece = piece[self._start :] if self._start else piece
+            self._start = 0
         self.size_bytes -= len(piece)
         return piece
 
     def rest(self) -> bytes:
         """Everything that is left."""
-        left = bytes(self._line) + b"".join(self._pieces)
+        left = bytes(self._line) + b"".join(self._pieces)[self._start :]
         self._pieces.clear()
         self._line.clear()
-        self._searched = self.size_bytes = 0
+        self._searched = self._start = self.size_bytes = 0
         return left
 
     def _until(self, mark: bytes, limit_bytes: int) -> bytes | None:
+        """The bytes up to a mark and with it; what is searched in vain is set aside, so that none is searched twice."""
+        if not self._line and self._pieces:
+            end = self._pieces[0].find(mark, self._start)
+            if end >= 0:
+                size = end + len(mark) - self._start
+                if size > limit_bytes:
+                    raise HeadTooLarge
+                return self.take(size)
         while self._pieces:
-            self._line += self._pieces.popleft()
+            self._line += self._pieces.popleft()[self._start :]
+            self._start = 0
             end = self._line.find(mark, max(0, self._searched - len(mark) + 1))
             if end >= 0:
                 return self._cut(end + len(mark), limit_bytes)
@@ -111,12 +124,8 @@ class Inbox:
 
     def _skip_line_ends(self) -> None:
         # RFC 9112 section 2.2: empty lines before a request line are ignored.
-        while self._pieces and self._pieces[0][:1] in (b"\r", b"\n", b""):
-            piece = self._pieces.popleft()
-            left = piece.lstrip(b"\r\n")
-            self.size_bytes -= len(piece) - len(left)
-            if left:
-                self._pieces.appendleft(left)
+        while self._pieces and self._pieces[0][self._start : self._start + 1] in (b"\r", b"\n"):
+            self.take(1)
 
 
 class Body(Protocol):

@@ -23,6 +23,7 @@ from carrack.distribution.transport import TransportFailure
 from carrack.errors import DataCorrupt, Forbidden, InvalidParameter, NotFound, Unauthorized
 from carrack.images.index import canonical
 from carrack.images.layers import check_depth
+from carrack.images.oci_layout import ATTESTATION, REFERENCE_DIGEST, REFERENCE_TYPE
 from carrack.images.progress import Progress
 from carrack.images.store import CONFIG_LIMIT_BYTES, ImageStore, NewImage, write_bytes
 from carrack.images.transfer import Tell, check
@@ -33,6 +34,7 @@ from carrack.oci.platform import Platform, machine
 from carrack.oci.reference import Reference
 from carrack.snapshots import Layer
 
+_ATTESTATIONS_LIMIT = 16
 _TELL_SECONDS = 0.1
 _PAUSE_SECONDS = 1.0
 """Before another attempt; doubled with each that fails."""
@@ -81,9 +83,11 @@ class Pull:
     def _fetch(self, repository: Repository, lease: Lease, target: Descriptor, content: bytes) -> NewImage:
         document = decode_manifest(content, target.media_type)
         descriptor = target
+        beside: tuple[Descriptor, ...] = ()
         if isinstance(document, Index):
             write_bytes(self._store.content, lease, content, target.media_type)
             descriptor = for_platform(document, self._platform or machine())
+            beside = attestations_of(document, descriptor)
             found, content = repository.manifest(descriptor.digest)
             if found.size != descriptor.size:
                 raise DataCorrupt(f"manifest {descriptor.digest} has {found.size} bytes, not {descriptor.size}")
@@ -91,13 +95,39 @@ class Pull:
             if isinstance(document, Index):
                 raise InvalidParameter(f"{descriptor.digest}: an index inside an index is not supported")
         write_bytes(self._store.content, lease, content, descriptor.media_type)
-        config = self._config(repository, lease, document)
-        layers = self._layers(repository, lease, document, config)
+        with ThreadPoolExecutor(1, thread_name_prefix="attestations") as pool:
+            statements = pool.submit(self._statements, repository, lease, beside) if beside else None
+            config = self._config(repository, lease, document)
+            layers = self._layers(repository, lease, document, config)
+            attachments = statements.result() if statements is not None else ()
         names = (self._reference, replace(self._reference, tag="", digest=target.name))
-        image = NewImage(document.config.name, config, _plain(descriptor), _plain(target), layers, tuple(dict.fromkeys(names)), ())
+        image = NewImage(
+            document.config.name, config, _plain(descriptor), _plain(target), layers, tuple(dict.fromkeys(names)), attachments
+        )
         self._store.record([image])
         self._note_origins(image)
         return image
+
+    def _statements(self, repository: Repository, lease: Lease, attestations: Sequence[Descriptor]) -> tuple[Digest, ...]:
+        """Have what attests the image here, so that it can be shown and pushed on. What its registry has lost is no loss to us."""
+        found: list[Digest] = []
+        for descriptor in attestations:
+            try:
+                target, content = repository.manifest(descriptor.digest)
+                if target.size != descriptor.size:
+                    raise DataCorrupt(f"manifest {descriptor.digest} has {target.size} bytes, not {descriptor.size}")
+                manifest = decode_manifest(content, descriptor.media_type)
+                if not isinstance(manifest, Manifest):
+                    continue
+                blobs = (manifest.config, *manifest.layers)
+                for blob in blobs:
+                    lease.add(blob.name)
+                    self._download(repository, lease, blob, silent=True)
+            except NotFound:
+                continue
+            write_bytes(self._store.content, lease, content, descriptor.media_type)
+            found += (descriptor.name, *(blob.name for blob in blobs))
+        return tuple(dict.fromkeys(found))
 
     def _config(self, repository: Repository, lease: Lease, manifest: Manifest) -> ImageConfig:
         """The configuration, which must be an image's and for the platform that was asked for."""
@@ -247,6 +277,16 @@ def for_platform(index: Index, platform: Platform) -> Descriptor:
     for descriptor in exact or fitting:
         return descriptor
     raise NotFound(f"no matching manifest for {platform} in the manifest list entries")
+
+
+def attestations_of(index: Index, image: Descriptor) -> tuple[Descriptor, ...]:
+    """The manifests of an index that hold statements about one of its images, as many as are believable."""
+    found = []
+    for each in index.manifests:
+        annotations = each.annotations or {}
+        if annotations.get(REFERENCE_TYPE) == ATTESTATION and annotations.get(REFERENCE_DIGEST) == image.digest:
+            found.append(each)
+    return tuple(found[:_ATTESTATIONS_LIMIT])
 
 
 def _not_pulled(name: Reference, error: NotFound | Forbidden | Unauthorized, credentials: Credentials) -> NotFound | Unauthorized:

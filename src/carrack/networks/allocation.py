@@ -118,7 +118,7 @@ def _gateway(network: Network, address: str) -> str:
     pool = network.pool_of(address)
     if pool is None or network.internal or gateway_mode(network, pool.network.version) == "isolated":
         return ""
-    return pool.gateway
+    return pool.way_out if network.driver == "bridge" else pool.gateway
 
 
 def _mac_for(ipv4: str) -> str:

@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +15,7 @@ from carrack.errors import Conflict, Forbidden, InvalidParameter, NotFound, Syst
 from carrack.kernel.netlink import Netlink
 from carrack.networks.drivers import bridge
 from carrack.networks.ipam import checked_pool, choose_subnet, choose_subnet6, refuse_overlap, with_gateway
-from carrack.networks.network import IpamConfig, Network
+from carrack.networks.network import DEFAULT_GATEWAY, IpamConfig, Network
 from carrack.networks.options import bridge_name
 
 if TYPE_CHECKING:
@@ -290,7 +290,22 @@ def _default_pools(networks: Networks, name: str, old: Network | None) -> tuple[
             pool4 = with_gateway(IpamConfig(subnet=str(choose_subnet(options.default_address_pools, taken, routed(kernel)))))
     if options.fixed_cidr is not None:
         pool4 = _within(pool4, options.fixed_cidr)
-    return (pool4, *_default_pool6(networks, old, taken))
+    pools = (pool4, *_default_pool6(networks, old, taken))
+    if options.default_gateway_v6 is not None and len(pools) == 1:
+        raise InvalidParameter(f"default gateway {options.default_gateway_v6}: the default bridge has no IPv6")
+    return tuple(
+        _leading_out(pool, way) for pool, way in zip(pools, (options.default_gateway, options.default_gateway_v6), strict=False)
+    )
+
+
+def _leading_out(pool: IpamConfig, way: IPv4Address | IPv6Address | None) -> IpamConfig:
+    """The pool with this address (or none) for its containers' default route. Raises InvalidParameter for another subnet's."""
+    key = DEFAULT_GATEWAY[pool.network.version]
+    others = {name: address for name, address in pool.auxiliary_addresses.items() if name != key}
+    if way is not None and way not in pool.network:
+        raise InvalidParameter(f"default gateway ip {way} must be part of the network {pool.subnet}")
+    chosen = {key: str(way)} if way is not None and str(way) != pool.gateway else {}
+    return msgspec.structs.replace(pool, auxiliary_addresses={**others, **chosen})
 
 
 def _within(pool: IpamConfig, area: IPv4Network) -> IpamConfig:

@@ -24,6 +24,8 @@ class EndpointWish(msgspec.Struct, frozen=True, kw_only=True):
     driver_options: dict[str, str] = {}
     upstreams: tuple[str, ...] = ()
     """The servers that the embedded name server asks for this container (`--dns`); empty: the host's."""
+    reaches: tuple[tuple[str, Protocol, int], ...] = ()
+    """(container, protocol, port) that this may reach though the network keeps containers apart (`--link`, `--icc=false`)."""
     gateway_priority: int = 0
     """The network with the highest gives the container its default route (`GwPriority`)."""
 

@@ -9,7 +9,7 @@ is ours in one transaction; a published port adds or deletes elements. The order
     filter   forward            the administrator's chain `user`; what belongs to a connection whose first packet passed here;
                                 internal networks closed; into a network: published ports, its own; out of it: anything; with the
                                 guard: nothing else is forwarded by this machine
-    filter   input              ports that a process relays: the chain `user` judges them too
+    filter   input              ports that a process relays, which are of IPv6: the chain `user` judges them too
     srcnat   postrouting        what leaves a network is masqueraded; so are translated packets whose answer must come back this way
 
 The chain `user` is made when it is not there, and otherwise the administrator's: no transaction of ours changes it.
@@ -93,6 +93,8 @@ class Ruleset:
     """By `Forwarding.key`. Only of routed ports, which have no number on the host, several share a key."""
     elements: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many of the ports need each element of the table."""
+    links: frozenset[str] = frozenset()
+    """(from, to, protocol, port) between containers of networks that keep them apart: see links.py."""
     guard4: bool = False
     """We turned IPv4 forwarding on: nothing but the networks of Carrack instances is forwarded."""
     guard6: bool = False
@@ -116,6 +118,7 @@ _SETS = {
     "open6": "ifname",
     "opened4": "ipv4_addr . inet_proto . inet_service",
     "opened6": "ipv6_addr . inet_proto . inet_service",
+    "linked4": "ipv4_addr . ipv4_addr . inet_proto . inet_service",
     "published4": "ipv4_addr . inet_proto . inet_service",
     "published6": "ipv6_addr . inet_proto . inet_service",
     "relayed": "inet_proto . inet_service",
@@ -149,7 +152,13 @@ def _contents(ruleset: Ruleset) -> dict[str, set[str]]:
                 found.setdefault(name, set()).add(element)
     for name, element in ruleset.elements:
         found.setdefault(name, set()).add(element)
+    if ruleset.links:
+        found["linked4"] = set(ruleset.links)
     return found
+
+
+_BRIDGES_OF_OTHERS = ("docker*", "br-*", "podman*", "cni*", "virbr*", "lxcbr*", "lxdbr*", "incusbr*")
+"""As dockerd, podman, CNI, libvirt, LXC and Incus name what they forward for."""
 
 
 def _guard(ruleset: Ruleset) -> str:
@@ -160,7 +169,12 @@ def _guard(ruleset: Ruleset) -> str:
     else:
         verdict = f"    meta nfproto {'ipv4' if ruleset.guard4 else 'ipv6'} drop"
     # Another instance's networks are closed by its own table; its bridges are known by their group.
-    return f"    meta iifgroup {LINK_GROUP} accept\n    meta oifgroup {LINK_GROUP} accept\n{verdict}\n"
+    passing = [f"meta iifgroup {LINK_GROUP} accept", f"meta oifgroup {LINK_GROUP} accept"]
+    # Other engines' networks would be cut off by a guard that they know nothing of. New connections from outside to their
+    # addresses, which dockerd leaves open where it finds forwarding on already, stay closed.
+    passing += ["ct state established,related accept", "ct status dnat accept"]
+    passing += [f'iifname "{name}" accept' for name in _BRIDGES_OF_OTHERS]
+    return "".join(f"    {rule}\n" for rule in passing) + f"{verdict}\n"
 
 
 def _exceptions(ruleset: Ruleset) -> str:
@@ -211,6 +225,7 @@ _RULES = """\
 {guard}  }}
   chain inbound {{
     ct status dnat accept
+    ip saddr . ip daddr . meta l4proto . th dport @linked4 accept
     ip daddr . meta l4proto . th dport @opened4 accept
     ip6 daddr . meta l4proto . th dport @opened6 accept
     {direct} jump direct
@@ -223,7 +238,7 @@ _RULES = """\
     ip6 daddr . meta l4proto . th dport @published6 accept
   }}
   chain input {{
-    meta l4proto . th dport @relayed jump user
+    meta nfproto ipv6 meta l4proto . th dport @relayed jump user
   }}
   chain postrouting {{
     oifname @bridges ip saddr 127.0.0.0/8 masquerade
@@ -314,6 +329,23 @@ class Firewall:
             except NftablesError:
                 self.rules.networks = before
                 raise
+
+    def set_links(self, links: frozenset[str]) -> None:
+        """What containers of networks that keep them apart may reach of each other."""
+        with self._turn:
+            gone, new = self.rules.links - links, links - self.rules.links
+            self.rules.links = links
+            changes = {"delete": gone, "add": new}
+            commands = "".join(
+                f"{verb} element inet {self.table} linked4 {{ {', '.join(sorted(elements))} }}\n"
+                for verb, elements in changes.items()
+                if elements
+            )
+            if commands:
+                try:
+                    self._commit(commands)
+                except NftablesError:
+                    self._replace()  # as for ports: the table was edited under us
 
     def set_guard(self, *, ipv4: bool | None = None, ipv6: bool | None = None) -> None:
         """Forward nothing that belongs to no network (or go back to forwarding the rest untouched)."""

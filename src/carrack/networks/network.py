@@ -6,6 +6,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import msgspec
 
+DEFAULT_GATEWAY = {4: "DefaultGatewayIPv4", 6: "DefaultGatewayIPv6"}
+"""The auxiliary address of a bridge network that its containers' default route leads to instead of the bridge: Docker's own key,
+which `--aux-address` takes and `--default-gateway` sets on the default bridge."""
+
 
 class IpamConfig(msgspec.Struct, frozen=True, omit_defaults=True, rename="pascal"):
     """One subnet of a network, in the API's own words (`IPAM.Config`)."""
@@ -18,6 +22,11 @@ class IpamConfig(msgspec.Struct, frozen=True, omit_defaults=True, rename="pascal
     @property
     def network(self) -> IPv4Network | IPv6Network:
         return ip_network(self.subnet)
+
+    @property
+    def way_out(self) -> str:
+        """The address that a container's default route leads to."""
+        return self.auxiliary_addresses.get(DEFAULT_GATEWAY[self.network.version], self.gateway)
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,17 +24,18 @@ from carrack.networks.addresses import Addresses
 from carrack.networks.allocation import VETH_LENGTH, VETH_PREFIX, check_wish, endpoint_for, free_interface
 from carrack.networks.beside_docker import FILTER_TABLE, BesideDocker
 from carrack.networks.book import Book
-from carrack.networks.drivers.bridge import BridgeDriver
+from carrack.networks.drivers.bridge import ICC, BridgeDriver
 from carrack.networks.drivers.driver import Driver
 from carrack.networks.drivers.host import HostDriver
 from carrack.networks.drivers.interface import add_default_routes
 from carrack.networks.drivers.ipvlan import IpvlanDriver
 from carrack.networks.drivers.macvlan import MacvlanDriver
 from carrack.networks.drivers.none import NoneDriver, loopback_up
-from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding
+from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding, Protocol
 from carrack.networks.exposure import Exposure, Surroundings, exposures
 from carrack.networks.firewall import Firewall
 from carrack.networks.forwarding import ForwardingSwitch
+from carrack.networks.links import Links
 from carrack.networks.names import BeginNames, Init, NameService
 from carrack.networks.naming import Naming
 from carrack.networks.network import Network
@@ -93,6 +94,7 @@ class Networks:
             lambda: self._watch.later(self._addresses.sweep),
         )
         self._publishing = Publishing(self._book, self._records, self._firewall, self._conntrack, self._naming, self.options)
+        self._links = Links(self._book, self._firewall)
         self._forwarding = ForwardingSwitch(self._records, self._firewall)
         beside_docker = BesideDocker(self.instance, self._firewall)
         if not self.options.beside_docker:
@@ -156,6 +158,7 @@ class Networks:
         for network in self._book.all():
             if network.driver != "bridge" and not network.config_only:
                 self._drivers[network.driver].create(network)
+        self._firewall.rules.links = self._links.elements()
         self._firewall.assert_table()
         if self.options.ip_forward:
             self._forwarding.turn_on(4)
@@ -384,6 +387,8 @@ class Networks:
         default_route = bool(first) and first[0].id == endpoint.id
         self._drivers[network.driver].plug(network, endpoint, netns_fd, default_route=default_route)
         self._book.mark_plugged(endpoint.id, True)
+        if not network.flag(ICC, default=True):
+            self._links.refresh()
         self._naming.serve(endpoint.container_id, netns_fd, pidfd)
 
     def loopback(self, netns_fd: int) -> None:
@@ -417,6 +422,7 @@ class Networks:
             self._publishing.release(container_id)
         if not found:
             return
+        self._links.refresh()
         self._naming.tell(container_id)
         for endpoint in found:
             if endpoint.host_interface:
@@ -438,6 +444,15 @@ class Networks:
             self._book.replace(renamed)
             self._records.put_endpoint(renamed).result()
         self._naming.tell(container_id)
+
+    def relink(self, container_id: str, reaches: tuple[tuple[str, Protocol, int], ...]) -> None:
+        """The container's links on the default bridge have changed: see `EndpointWish.reaches`. Raises SystemFailure."""
+        for endpoint in self.endpoints(container_id):
+            if endpoint.network_name == "bridge" and endpoint.wish.reaches != reaches:
+                changed = msgspec.structs.replace(endpoint, wish=msgspec.structs.replace(endpoint.wish, reaches=reaches))
+                self._book.replace(changed)
+                self._records.put_endpoint(changed).result()
+                self._links.refresh()
 
     # ── ports ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

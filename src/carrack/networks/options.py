@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
 from pathlib import Path
 
 LINK_GROUP = 0xCA44
@@ -47,6 +47,9 @@ class NetworkOptions:
     fixed_cidr: IPv4Network | None = None
     bip6: IPv6Interface | None = None
     fixed_cidr_v6: IPv6Network | None = None
+    default_gateway: IPv4Address | None = None
+    """`--default-gateway`: where the default route of the default bridge's containers leads; None: to the bridge."""
+    default_gateway_v6: IPv6Address | None = None
     ipv6: bool = False
     """Give the default bridge IPv6 too (`--ipv6`)."""
     default_address_pools: tuple[AddressPool, ...] = DEFAULT_ADDRESS_POOLS

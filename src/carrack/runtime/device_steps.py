@@ -100,6 +100,10 @@ class OpenConsole(Step, frozen=True):
                 terminal.set_size(room.console_fd, self.height, self.width)
             target = room.file("/dev/console")
             try:
+                if (
+                    paths.file_system_magic(target) == paths.PROC_SUPER_MAGIC
+                ):  # a /dev from outside may hold a link (CVE-2025-52565)
+                    raise OSError(errno.EXDEV, "/dev/console lies in /proc", "/dev/console")
                 fd = mount.clone_tree("", directory_fd=room.slave_fd)
                 try:
                     mount.attach(fd, target)

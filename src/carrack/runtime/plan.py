@@ -31,6 +31,7 @@ from carrack.runtime.steps import (
     SetHostname,
     Step,
     WriteSysctls,
+    sysctl_path,
 )
 
 NAMESPACE_FLAGS = {
@@ -321,6 +322,8 @@ def _sysctls_first(linux: Linux, flags: int, joins: tuple[Join, ...], domainname
 
 
 def _check_sysctl(name: str, flags: int, joined: set[str]) -> None:
+    if {"", ".", ".."} & set(sysctl_path(name).split("/")):
+        raise InvalidParameter(f'sysctl "{name}" is not a name')  # it would lead out of the namespace's own part (CVE-2022-0811)
     if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
         needed = "ipc"
     elif name.startswith("net."):

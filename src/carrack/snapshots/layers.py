@@ -182,7 +182,7 @@ class LayerStore:
         space = os.statvfs(self._root)
         free = (space.f_bavail - space.f_blocks // _RESERVE) * space.f_frsize
         if free <= 0:
-            raise SystemFailure(f"no space left for images: less than a twentieth of the disk below {self._root} is free")
+            raise SystemFailure(f"No space left on device: less than a twentieth of the disk below {self._root} is free")
         return free
 
     def garbage(self) -> list[Path]:

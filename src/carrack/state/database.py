@@ -8,6 +8,8 @@ for `durable=True` and is on the disk when its future is done.
 
 from __future__ import annotations
 
+import errno
+import os
 import queue
 import sqlite3
 import threading
@@ -202,7 +204,7 @@ class Database:
         except sqlite3.Error as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
-            failure = SystemFailure(f"{self._path}: {error}")
+            failure = SystemFailure(f"{self._path}: {_in_words(error)}")
             for change in batch:
                 change.future.set_exception(failure)
             return
@@ -227,6 +229,12 @@ class Database:
             result = _Failed(error)
         self._writer.execute("RELEASE change")
         return result
+
+
+def _in_words(error: sqlite3.Error) -> str:
+    """A full disk by the name that everything else has for it."""
+    full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL or str(error) == "database or disk is full"
+    return os.strerror(errno.ENOSPC) if full else str(error)
 
 
 class _Failed:

@@ -233,6 +233,33 @@ def test_forwarding_that_was_off_is_turned_on_without_making_an_open_router(lab:
     os.close(place)
 
 
+def test_the_networks_of_other_engines_are_not_cut_off_by_our_guard(lab: Lab) -> None:
+    sysctl.write(0, "net", "ipv4", "ip_forward")
+    networks = lab.open()
+    lab.start(networks, "inside")
+    place = netns.new()
+    lab.kernel.add_bridge("docker0")
+    bridge = lab.kernel.get_link("docker0")
+    lab.kernel.set_link(bridge.index, up=True)
+    lab.kernel.add_address(bridge.index, ip_interface("192.0.2.1/24"))
+    lab.kernel.add_veth("theirs", "eth0", peer_namespace_fd=place, master=bridge.index)
+    lab.kernel.set_link(lab.kernel.get_link("theirs").index, up=True)
+    with netns.inside(place, Netlink) as far:
+        link = far.get_link("eth0")
+        far.set_link(link.index, up=True)
+        far.add_address(link.index, ip_interface("192.0.2.2/24"))
+        far.add_route(ip_network("0.0.0.0/0"), gateway=ip_address("192.0.2.1"))
+    lab.route_outside_through_machine("192.0.2.0/24")
+    lab.echo(lab.outside, 9000)
+    lab.echo(place, 9001)
+    lab.nft.run("add table ip theirs; add chain ip theirs pre { type nat hook prerouting priority -100; }")
+    lab.nft.run(f"add rule ip theirs pre ip daddr {MACHINE4} tcp dport 9002 dnat to 192.0.2.2:9001")
+    assert reach(place, OUTSIDE4, 9000) == "192.0.2.2"
+    assert reach(lab.outside, MACHINE4, 9002) == OUTSIDE4, "a port that dockerd publishes"
+    assert silent([(lab.outside, "192.0.2.2", 9001, "tcp")]), "not by its own address"
+    os.close(place)
+
+
 def test_forwarding_that_was_on_is_left_alone(lab: Lab) -> None:
     place = far_side(lab)
     networks = lab.open()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 
 import pytest
 
-from carrack.errors import SystemFailure
+from carrack.errors import InvalidParameter, SystemFailure
 from carrack.kernel import conntrack, netns, sysctl
 from carrack.kernel.conntrack import Conntrack
 from carrack.kernel.netlink import Netlink
@@ -292,3 +293,50 @@ def test_the_bridge_is_where_bip_says(lab: Lab) -> None:
     networks = lab.open(NetworkOptions(bip=bip))  # type: ignore[arg-type]
     assert lab.start(networks, "there").endpoint.ipv4 == "10.99.0.2"
     assert sysctl.read("net", "ipv4", "conf", "carrack0", "route_localnet") == "1"
+
+
+def test_the_default_route_leads_where_default_gateway_says(lab: Lab) -> None:
+    bip, bip6 = ip_interface("10.99.0.1/24"), ip_interface("fd00:99::1/64")
+    ways = (IPv4Address("10.99.0.254"), IPv6Address("fd00:99::fe"))
+    options = NetworkOptions(bip=bip, ipv6=True, bip6=bip6, default_gateway=ways[0], default_gateway_v6=ways[1])  # type: ignore[arg-type]
+    networks = lab.open(options)
+    box = lab.start(networks, "there")
+    with netns.inside(box.place, Netlink) as inside:
+        assert {route.gateway for route in inside.routes() if route.destination.prefixlen == 0} == set(ways)
+    assert networks.get("bridge").pools[0].auxiliary_addresses == {"DefaultGatewayIPv4": "10.99.0.254"}
+    assert networks.get("bridge").pools[0].gateway == "10.99.0.1", "the bridge has its own address"
+    lab.shut(networks, keep=False)
+    networks = lab.open(NetworkOptions(bip=bip))  # type: ignore[arg-type]
+    assert lab.start(networks, "again").endpoint.gateway == "10.99.0.1"
+    lab.shut(networks, keep=False)
+    with pytest.raises(InvalidParameter, match=r"default gateway ip 10.98.0.1 must be part of the network 10.99.0.0/24"):
+        lab.open(NetworkOptions(bip=bip, default_gateway=IPv4Address("10.98.0.1")))  # type: ignore[arg-type]
+
+
+def test_without_icc_a_link_opens_the_exposed_ports_of_one_for_the_other(lab: Lab) -> None:
+    if not os.path.exists("/proc/sys/net/bridge"):
+        pytest.skip("this kernel has no br_netfilter")
+    sysctl.write(1, "net", "bridge", "bridge-nf-call-iptables")
+    networks = lab.open(NetworkOptions(icc=False))
+    web = lab.start(networks, "web")
+    for port in (80, 81):
+        lab.echo(web.place, port)
+    linked = lab.start(networks, "linked", wish=EndpointWish(container_name="linked", reaches=((web.id, "tcp", 80),)))
+    lab.echo(linked.place, 80)
+    other = lab.start(networks, "other")
+
+    def check() -> None:
+        assert reach(linked.place, web.endpoint.ipv4, 80) == linked.endpoint.ipv4
+        closed = [(linked, web, 81), (web, linked, 80), (other, web, 80)]
+        assert silent([(one.place, two.endpoint.ipv4, port, "tcp") for one, two, port in closed])
+
+    check()
+    lab.shut(networks, keep=True)
+    networks = lab.open(NetworkOptions(icc=False))
+    check()
+    networks.relink(linked.id, ())
+    assert silent([(linked.place, web.endpoint.ipv4, 80, "tcp")])
+    networks.relink(linked.id, ((web.id, "tcp", 80),))
+    networks.unplug(web.endpoint)
+    networks.release(web.id)
+    assert networks._firewall.rules.links == frozenset(), "its address may be another's next"

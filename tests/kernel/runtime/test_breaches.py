@@ -73,6 +73,20 @@ def test_a_false_null_device_cannot_serve_as_a_mask(box: Box, tmp_path: Path) ->
     assert "/dev/null inside the container is not the null device" in told.init.cause
 
 
+@pytest.mark.parametrize("place", ["/proc/sys/kernel/core_pattern", "/proc/self/attr/exec", "/proc/uptime"])
+def test_a_console_that_is_a_link_is_not_laid_over_proc(box: Box, tmp_path: Path, place: str) -> None:
+    """[CVE-2025-52565] The /dev comes from a volume that somebody else can write."""
+    dev = tmp_path / "dev"
+    dev.mkdir()
+    (dev / "console").symlink_to(place)
+    for name in ("pts", "shm", "mqueue"):
+        (dev / name).mkdir()
+    mounts = [SpecMount("/dev", "bind", str(dev), ("rbind",)) if each.destination == "/dev" else each for each in defaults.mounts()]
+    told = box.make(box.spec("cat", place, mounts=tuple(mounts), process={"terminal": True}))
+    assert "/dev/console lies in /proc" in told.init.cause
+    assert not told.cgroup_left
+
+
 @pytest.mark.parametrize("number", range(3, 13))
 def test_no_descriptor_of_the_runtime_serves_as_a_working_directory(box: Box, number: int) -> None:
     """[CVE-2024-21626]"""
@@ -182,6 +196,21 @@ def test_new_device_rules_of_version_2_replace_the_old(unified: cgroups.CgroupPl
         assert inside(living, "\ntry:\n open('/dev/null')\nexcept PermissionError:\n print('refused')") == "refused\n"
     finally:
         living.remove()
+
+
+def test_who_shall_be_beside_a_process_finds_its_cgroup_and_no_other(unified: cgroups.CgroupPlan) -> None:
+    living, _ = cgroups.make(unified._replace(devices=((True, "a *:* rwm"),)))
+    part = Path(living.directory("") + "/init")
+    part.mkdir()
+    with subprocess.Popen(["/bin/busybox", "sleep", "1000"]) as sleeper:
+        (part / "cgroup.procs").write_text(str(sleeper.pid))
+        fd = living.directory_fd_of(sleeper.pid)
+        assert os.readlink(f"/proc/self/fd/{fd}") == str(part)
+        os.close(fd)
+        with pytest.raises(OSError, match="is not in it"):
+            living.directory_fd_of(os.getpid())
+        living.kill()
+    living.remove()
 
 
 def test_version_2_freezes_thaws_and_kills(unified: cgroups.CgroupPlan) -> None:

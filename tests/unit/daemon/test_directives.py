@@ -171,3 +171,10 @@ def test_what_needs_a_restart_is_named_each_time(tmp_path: Path, caplog: pytest.
         assert daemon.reload({"mtu": 1400, "labels": ["a=b"]}) is not None
         assert "needs a restart to change, and stays as it is: mtu" in caplog.text
     assert "mtu" not in RELOADABLE
+
+
+def test_the_default_gateway_is_an_address_of_its_version(tmp_path: Path) -> None:
+    config = from_file(tmp_path, {"default-gateway": "10.0.0.254", "default-gateway-v6": "fd00::fe"})
+    assert (str(config.default_gateway), str(config.default_gateway_v6)) == ("10.0.0.254", "fd00::fe")
+    with pytest.raises(InvalidParameter, match="invalid address"):
+        from_file(tmp_path, {"default-gateway": "fd00::1"})

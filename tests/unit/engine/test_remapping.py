@@ -55,3 +55,27 @@ def test_only_without_a_remap_or_with_the_hosts_is_privilege_allowed() -> None:
         remapping.check(HostConfig(privileged=True), remap)
     remapping.check(HostConfig(privileged=True), None)
     remapping.check(HostConfig(privileged=True, userns_mode="host"), remap)
+
+
+@pytest.mark.parametrize(
+    ("file_system", "kernel"),
+    [("extfs", "5.19.0"), ("xfs", "6.1.0-13-amd64"), ("btrfs", "6.1.0"), ("tmpfs", "6.18.44"), ("tmpfs", "6.3"), ("zfs", "6.8.0")],
+)
+def test_a_place_whose_files_can_be_shifted_will_do(file_system: str, kernel: str) -> None:
+    remapping.check_place("/var/lib/carrack", file_system, kernel)
+
+
+@pytest.mark.parametrize(
+    ("file_system", "kernel", "message"),
+    [
+        ("extfs", "5.15.0-91-generic", "needs Linux 5.19, whose overlays can be id-mapped; this is 5.15.0-91-generic"),
+        ("tmpfs", "6.1.0", "tmpfs at /data can since Linux 6.3, and this is 6.1.0; ext4, xfs and btrfs can"),
+        ("nfs4", "6.18.0", "nfs4 at /data cannot; ext4, xfs and btrfs can"),
+        ("fuse.sshfs", "6.18.0", "fuse.sshfs at /data cannot"),
+        ("overlay", "6.18.0", "overlay at /data cannot"),
+    ],
+)
+def test_a_place_whose_files_cannot_is_refused_with_what_could(file_system: str, kernel: str, message: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        remapping.check_place("/data", file_system, kernel)
+    assert message in caught.value.message

@@ -82,6 +82,13 @@ def test_binds_are_taken_before_birth_in_the_order_of_the_spec() -> None:
     assert [step.number for step in found.steps if isinstance(step, MountBind)] == [0, 1]
 
 
+@pytest.mark.parametrize("name", ["net/../kernel/panic", "net.//.kernel.panic", "net.ipv4..x", "net.", "net./.x", "fs.mqueue.//.x"])
+def test_a_sysctl_leads_to_no_other_part_by_its_name(name: str) -> None:
+    """[CVE-2022-0811]"""
+    with pytest.raises(InvalidParameter, match="is not a name"):
+        planned(spec(linux=linux(sysctl={name: "1"})))
+
+
 def test_the_hosts_cgroups_of_version_2_are_seen_whole_but_by_a_root_of_its_own() -> None:
     seen = BindUnified("/sys/fs/cgroup", "/sys/fs/cgroup", parse(("ro", "nosuid", "noexec", "nodev"), "cgroup"))
     assert seen in planned(spec(), V2).steps

@@ -10,7 +10,7 @@ from carrack.build.contexts.slots import Slot, Slots
 from carrack.build.ports import Tree
 from carrack.build.trees import WorkerTrees
 from carrack.errors import NotFound
-from carrack.shim.messages import PruneTree
+from carrack.shim.messages import PruneTree, ReadFile
 
 
 class SlotContext:
@@ -44,6 +44,20 @@ class SlotContext:
             return self._trees.read(self._mounts, path, limit_bytes, Cancellation())
         except NotFound:
             return None
+
+    def open(self, path: str, limit_bytes: int) -> int | None:
+        """See `ports.LocalContext.open`. A copy without a name on the same file system: it is never whole in memory."""
+        fd = self._slots.scratch_file()
+        try:
+            self._trees.do(ReadFile(self._mounts, path, limit_bytes), (fd,), Cancellation())
+            os.lseek(fd, 0, os.SEEK_SET)
+        except NotFound:
+            os.close(fd)
+            return None
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def close(self) -> None:
         """See `ports.LocalContext.close`. Idempotent."""

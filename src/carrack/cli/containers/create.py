@@ -33,6 +33,8 @@ def configured_proxies(session: Session) -> dict[str, str]:
     if not proxies:
         return {}
     chosen = proxies.get(session.endpoint().text) or proxies.get("default") or {}
+    if not isinstance(chosen, dict):
+        raise CommandFailure(f"error parsing config file: {session.config.path}: proxies: want an object")
     names = {
         "httpProxy": "HTTP_PROXY",
         "httpsProxy": "HTTPS_PROXY",

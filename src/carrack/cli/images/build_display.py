@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _NANOSECOND = 10**9
 _LOG_LINES = 6
 _REDRAW_SECONDS = 0.1
+_PATIENCE_SECONDS = 0.3
 _ERROR_LINES = 10
 
 
@@ -104,20 +105,22 @@ def text_of(event: dict[str, Any]) -> str:
 
 
 class PlainDisplay:
-    """One line per thing that happens, as CI logs want it: ``#3 0.214 output``."""
+    """One line per thing that happens, as CI logs want it: ``#3 0.214 output``.
 
-    redraw_seconds: float | None = None
+    The name of a step comes with its first line, or when it has been at work for a while: what ends at once stands together.
+    """
+
+    redraw_seconds: float | None = _PATIENCE_SECONDS
 
     def __init__(self, out: Output, *, explains: bool = False) -> None:
         self._out = out
         self._explains = explains
         self._last = 0
+        self._named: set[int] = set()
 
     def show(self, state: BuildState, event: dict[str, Any]) -> None:
         vertex = state.take(event)
         match event.get("event"):
-            case "started" if vertex is not None:
-                self._line(vertex, vertex.name)
             case "completed" if vertex is not None:
                 if vertex.partial:
                     self._line(vertex, f"{vertex.seconds(time.time_ns()):.3f} {vertex.partial}")
@@ -142,7 +145,11 @@ class PlainDisplay:
                 self._out.line(event.get("text", ""))
 
     def tick(self, state: BuildState) -> None:
-        """Nothing: lines come when things happen."""
+        """Name the steps that have been at work for a while without a word."""
+        now = time.time_ns()
+        for vertex in state.vertices.values():
+            if vertex.number not in self._named and vertex.seconds(now) >= _PATIENCE_SECONDS:
+                self._name(vertex)
 
     def end(self, state: BuildState) -> None:
         """The last words, after a failure the step's output again."""
@@ -150,7 +157,13 @@ class PlainDisplay:
         show_warnings(self._out, state)
         self._out.flush()
 
+    def _name(self, vertex: Vertex) -> None:
+        self._named.add(vertex.number)
+        self._line(vertex, vertex.name)
+
     def _line(self, vertex: Vertex, text: str) -> None:
+        if vertex.number not in self._named:
+            self._name(vertex)
         if self._last not in (0, vertex.number):
             self._out.line()
         self._last = vertex.number

@@ -100,7 +100,8 @@ def build_in_session(
                 lender.close()
         display.end(state)
         if state.failed:
-            raise CommandFailure(f"failed to build: {state.failed.get('message', '')}", int(state.failed.get("code") or 1))
+            message = f"ERROR: failed to build: failed to solve: {state.failed.get('message', '')}"
+            raise CommandFailure(message, int(state.failed.get("code") or 1))
         for number, output in enumerate(order.outputs):
             if output.destination:
                 with engine.request("GET", f"{place}/outputs/{number}") as response:
