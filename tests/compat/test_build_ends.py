@@ -132,7 +132,7 @@ def test_a_daemon_that_is_killed_at_any_instant_of_a_build_leaves_nothing(own: E
     files: dict[str, str | bytes] = {f"d{number % 7}/f{number}": str(number) * 50 for number in range(300)} | {
         "archive.tar": context("FROM x\n")
     }
-    for turn in range(20 if pytestconfig.getoption("--full") else 3):
+    for turn in range(20 if pytestconfig.getoption("--full") else 2):
         dockerfile = MANY + f"RUN echo {turn} > /turn\n"
         body = Thread(target=_lost, args=(own, dockerfile, files))
         body.start()
