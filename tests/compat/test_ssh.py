@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,11 +54,34 @@ class FarHost:
         (self.programs / name).unlink(missing_ok=True)
         (self.programs / name).symlink_to(program)
 
-    def call(self, program: str, *words: str, stdin: bytes = b"") -> Result:
-        """Run a client here, with the far daemon as its own."""
+    @property
+    def address(self) -> str:
+        return f"ssh://root@127.0.0.1:{self.port}"
+
+    def env(self) -> dict[str, str]:
+        """Of a client here, with the far daemon as its own."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
-        env |= {"DOCKER_HOST": f"ssh://root@127.0.0.1:{self.port}", "PATH": f"{self.near}:/usr/bin:/bin", "HOME": str(self.folder)}
-        return run([program, *words], stdin=stdin, env={**env, "DOCKER_CONFIG": str(self.folder)})
+        env |= {"DOCKER_HOST": self.address, "PATH": f"{self.near}:/usr/bin:/bin", "HOME": str(self.folder)}
+        return {**env, "DOCKER_CONFIG": str(self.folder)}
+
+    def call(self, program: str, *words: str, stdin: bytes = b"", timeout_seconds: float = 60.0) -> Result:
+        """Run a client."""
+        return run([program, *words], stdin=stdin, env=self.env(), timeout_seconds=timeout_seconds)
+
+    def dials(self) -> int:
+        """How many commands run on the far host at this moment."""
+        assert self._sshd is not None
+        ours = run(["pgrep", "-P", str(self._sshd.pid)]).stdout.split()
+        return len(ours)
+
+    def cut(self) -> None:
+        """Every connection and the sshd itself are gone, as when the host loses its power."""
+        assert self._sshd is not None
+        sessions = [int(pid) for pid in run(["pgrep", "-P", str(self._sshd.pid)]).stdout.split()]
+        for pid in (self._sshd.pid, *sessions):
+            os.kill(pid, signal.SIGKILL)
+        self._sshd.wait(timeout=10)
+        self._sshd = None
 
     def close(self) -> None:
         if self._sshd is not None:
@@ -86,6 +110,77 @@ def test_a_client_reaches_the_daemon_by_ssh(far: FarHost, client: str) -> None:
     big = far.call(program, "run", "--rm", "-i", "busybox", "sh", "-c", "wc -c; head -c 3000000 /dev/zero", stdin=b"x" * 3_000_000)
     assert big.ok().startswith("3000000\n")
     assert len(big.stdout) == 3_000_008
+
+
+def clients(far: FarHost) -> list[str]:
+    for name in ("docker", "carrack"):
+        far.provide(name, carrack_program())
+    return [docker_program(), carrack_program()]
+
+
+def test_many_commands_at_once_each_get_their_own_answer(far: FarHost, request: pytest.FixtureRequest) -> None:
+    many = 16 if request.config.getoption("--full") else 4
+    for program in clients(far):
+        words = [program, "run", "--rm", "busybox", "echo"]
+        started = [subprocess.Popen([*words, str(n)], env=far.env(), stdout=subprocess.PIPE, text=True) for n in range(many)]
+        answers = [process.communicate(timeout=60)[0] for process in started]
+        assert answers == [f"{n}\n" for n in range(many)]
+    until(lambda: far.dials() == 0, "every ssh to be gone")
+
+
+@pytest.mark.observes("docker build")
+def test_a_large_context_is_sent_by_ssh(far: FarHost, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    megabytes = 300 if request.config.getoption("--full") else 15
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY big /big\nRUN wc -c < /big > /size\n")
+    with (context / "big").open("wb") as file:
+        for _ in range(megabytes):
+            file.write(os.urandom(1 << 20))
+    for number, program in enumerate(clients(far)):
+        built = far.call(program, "build", "-q", "-t", f"big:{number}", str(context), timeout_seconds=200)
+        assert built.ok().startswith("sha256:")
+        assert far.call(program, "run", "--rm", f"big:{number}", "cat", "/size").ok() == str(megabytes << 20)
+
+
+def test_ctrl_c_reaches_the_container_by_ssh(far: FarHost) -> None:
+    script = "trap 'echo caught; exit 3' INT; echo ready; while :; do sleep 0.1; done"
+    for program in clients(far):
+        client = subprocess.Popen(
+            [program, "run", "--rm", "busybox", "sh", "-c", script], env=far.env(), stdout=subprocess.PIPE, text=True
+        )
+        assert client.stdout is not None
+        assert client.stdout.readline() == "ready\n"
+        client.send_signal(signal.SIGINT)
+        assert client.communicate(timeout=30)[0] == "caught\n"
+        assert client.returncode == 3
+    until(lambda: far.dials() == 0, "every ssh to be gone")
+
+
+def test_a_far_host_that_goes_away_ends_the_client_and_not_the_container(far: FarHost, engine: Engine) -> None:
+    for number, program in enumerate(clients(far)):
+        script = "echo ready; exec sleep 1000"
+        words = [program, "run", "--name", f"up{number}", "busybox", "sh", "-c", script]
+        client = subprocess.Popen(words, env=far.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert client.stdout is not None
+        assert client.stdout.readline() == "ready\n"
+        far.cut()
+        _, said = client.communicate(timeout=30)
+        assert client.returncode != 0
+        assert "Traceback" not in said
+        assert engine.api("GET", f"/containers/up{number}/json").json["State"]["Running"]
+        refused = far.call(program, "version")
+        assert refused.code != 0
+        assert "Traceback" not in refused.stderr
+        far.start(engine)
+
+
+def test_a_context_may_be_behind_ssh(far: FarHost) -> None:
+    for program in clients(far):
+        name = f"far-{Path(program).name}"
+        far.call(program, "context", "create", name, "--docker", f"host={far.address}").ok()
+        env = {key: value for key, value in far.env().items() if key != "DOCKER_HOST"}
+        assert run([program, "--context", name, "version", "-f", "{{.Server.Os}}"], env=env).ok() == "linux"
 
 
 def test_carracks_client_takes_dockers_program_where_there_is_no_other(far: FarHost) -> None:

@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.root, pytest.mark.peer_lacks("the pages are Carrack's"
 
 ELSEWHERE = {
     "scripts/install": "tests/e2e/test_installed.py",
+    "scripts/deb --output /tmp/packages": "tests/e2e/test_debian_package.py",
+    "apt install /tmp/packages/carrack_0.1.0-1_amd64.deb": "tests/e2e/test_debian_package.py",
     "carrack system uninstall": "tests/e2e/test_installed.py",
     "carrack system uninstall --purge": "tests/e2e/test_installed.py",
     "carrack system migrate-from-docker --dry-run": "tests/compat/test_migration.py",

@@ -101,16 +101,21 @@ class Carrackd(Engine):
         finally:
             self._remove_what_is_left()
 
+    def _killed(self) -> set[str]:
+        """Kill what is there of the instance, and say what it was. The end of a shim ends its container, whose processes are of the
+        instance too, and a names process has a spare that takes its place: so it takes several looks."""
+        found = self.instance_processes()
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return {str(pid) for pid in found}
+
     def _remove_what_is_left(self) -> None:
         """The machine as it was, whatever the daemon forgot: a leak fails one test and does not spoil the next."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(timeout=10)
-        for _ in range(2):  # the end of a shim ends its container, whose processes are of the instance too
-            for pid in self.instance_processes():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        settled(set(), look=lambda: {str(pid) for pid in self.instance_processes()})
+        settled(set(), look=self._killed)
         run([*self.host_prefix(), "nft", "delete", "table", "inet", self.table])
         run([*self.host_prefix(), "ip", "link", "delete", self.bridge])
         for folder in sorted(CGROUP_ROOT.glob(f"*/{self.cgroup}/**/"), key=lambda path: -len(path.parts)):

@@ -61,10 +61,6 @@ def run_plugin(session: Session, words: list[str]) -> None:
 
 def list_plugins(session: Session) -> list[dict[str, Any]]:
     """The plugins there are, each as it describes itself, for `info`."""
-    import subprocess
-
-    from carrack.client.codec import decode
-
     found: dict[str, dict[str, Any]] = {}
     for folder in _folders(session):
         for entry in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
@@ -72,11 +68,20 @@ def list_plugins(session: Session) -> list[dict[str, Any]]:
             path = os.path.join(folder, entry)
             if name == entry or name in found or not os.access(path, os.X_OK):
                 continue
-            try:
-                answer = subprocess.run([path, "docker-cli-plugin-metadata"], capture_output=True, timeout=10, check=True).stdout
-                facts = decode(answer)
-            except (OSError, ValueError, subprocess.SubprocessError):
-                continue
-            fields = ("SchemaVersion", "Vendor", "Version", "ShortDescription")
-            found[name] = {**{field: facts.get(field, "") for field in fields}, "Name": name, "Path": path}
+            facts = _described(path)
+            if facts is not None:
+                fields = ("SchemaVersion", "Vendor", "Version", "ShortDescription")
+                found[name] = {**{field: facts.get(field, "") for field in fields}, "Name": name, "Path": path}
     return list(found.values())
+
+
+def _described(path: str) -> Any:
+    """What a plugin says of itself; None when it says nothing that can be understood."""
+    import subprocess  # 14 ms: for those who have plugins
+
+    from carrack.client.codec import decode
+
+    try:
+        return decode(subprocess.run([path, "docker-cli-plugin-metadata"], capture_output=True, timeout=10, check=True).stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None

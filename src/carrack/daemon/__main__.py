@@ -24,6 +24,7 @@ def main() -> int:
     if any(word in ("-v", "--version") for word in arguments):
         print(f"carrackd version {__version__}")  # noqa: T201  # what was asked for
         return 0
+    _import_msgspec()
     from carrack.daemon.config import load
 
     try:
@@ -50,6 +51,15 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _import_msgspec() -> None:
+    """Without typing_extensions, which it takes when it finds it and does as well without: 1 MiB and 2 ms less."""
+    sys.modules["typing_extensions"] = None  # type: ignore[assignment]
+    try:
+        import msgspec  # noqa: F401
+    finally:
+        del sys.modules["typing_extensions"]
 
 
 def _kernel() -> tuple[int, ...]:

@@ -17,8 +17,9 @@ from carrack.engine import checkpoints, creation, links, logs, names, request, t
 from carrack.engine.config import CreateRequest, UpdateRequest
 from carrack.engine.container import Container, Created, Explanation, MountPoint, Processes, Pruned, Sizes
 from carrack.engine.copy_up import copy_up
+from carrack.engine.exits import exit_document
 from carrack.engine.filters import Filters
-from carrack.engine.lifecycle import SIGKILL, Lifecycle, exit_document, stop_signal
+from carrack.engine.lifecycle import SIGKILL, Lifecycle, stop_signal
 from carrack.engine.listing import select, until_nanoseconds
 from carrack.engine.live import HeldAttach, HeldWait, Live
 from carrack.engine.shims import Shim, SupervisorGone

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import msgspec
 
-from carrack.engine import cgroup_places, image_mounts, launch, links, request, specification, storage_options
+from carrack.engine import cgroup_places, image_mounts, launch, links, request, restart_policy, specification, storage_options
 from carrack.engine.container import Container, Explanation, Step
+from carrack.engine.exits import exit_document, read_exit
 from carrack.engine.launch import Launch
 from carrack.engine.live import Live
+from carrack.engine.opening import Opening, Trace
 from carrack.engine.rooms import Rooms
 from carrack.engine.shims import Numbered, Shim, error_of
 from carrack.engine.state import LIVE, Status, follow
@@ -52,15 +53,8 @@ START_SECONDS = 60.0
 RESTORE_SECONDS = 600.0
 """The memory of a container may have to be read from the disk."""
 SIGTERM, SIGKILL = 15, 9
-FIRST_RESTART_SECONDS = 0.1
-LONGEST_RESTART_SECONDS = 60.0
-RESTORE_SECONDS = 600.0
-"""The memory of a container may have to be read from the disk."""
 WORKS_SECONDS = 10.0
 """How long a copy into a container that has ended may go on before a new start cuts it short."""
-STEADY_SECONDS = 10.0
-"""A container that ran this long is steady: its restart delay begins anew."""
-SUPERVISOR_LOST = "the container's supervisor was lost, and the container was ended with it"
 
 
 class Lifecycle:
@@ -152,7 +146,7 @@ class Lifecycle:
         prepared: Launch | None = None
         shim: Shim | None = None
         try:
-            trace = _Trace()
+            trace = Trace()
             places = specification.Places("", namespace_of=self._init_pid)
             prepared = await in_thread(launch.prepare, container, rooms, places, checkpoint)
             trace.mark("addresses, ports, files")
@@ -243,7 +237,7 @@ class Lifecycle:
         live.attached = []
         live.waiting = [waiter for waiter in live.waiting if waiter not in waiting]
 
-    async def _make_init(self, container: Container, live: Live, prepared: Launch, shim: Shim, trace: _Trace) -> int:
+    async def _make_init(self, container: Container, live: Live, prepared: Launch, shim: Shim, trace: Trace) -> int:
         """Wait for the namespaces and join them to the networks."""
         message, fds = await asyncio.wait_for(shim.expect_next(), START_SECONDS)
         trace.mark("namespaces")
@@ -306,8 +300,7 @@ class Lifecycle:
 
     async def _ask_to_end(self, container: Container, live: Live, signal: int, timeout_seconds: int | None) -> None:
         if timeout_seconds is None:
-            configured = container.config.stop_timeout
-            timeout_seconds = STOP_SECONDS if configured is None else configured
+            timeout_seconds = _stop_seconds(container)
         await self.signal(container, live, signal or stop_signal(container))
         try:
             await asyncio.wait_for(live.ended.wait(), None if timeout_seconds < 0 else timeout_seconds)
@@ -319,8 +312,7 @@ class Lifecycle:
         """End a container that is unhealthy, as `stop` would; what follows its end begins it again, unless the user stops it."""
         container.reviving = True
         await asyncio.wrap_future(self.rooms.table.save(container))
-        configured = container.config.stop_timeout
-        seconds = STOP_SECONDS if configured is None else configured
+        seconds = _stop_seconds(container)
         try:
             await self.signal(container, live, stop_signal(container))
             await asyncio.wait_for(live.ended.wait(), None if seconds < 0 else seconds)
@@ -483,7 +475,7 @@ class Lifecycle:
             state.exit_code, state.error = exited.exit_code, exited.error
             state.out_of_memory = exited.out_of_memory or state.out_of_memory
             state.finished_at_nanoseconds = exited.finished_at_nanoseconds
-            again = wants_restart(container) or (container.reviving and not container.stopped_by_user)
+            again = restart_policy.wants(container) or (container.reviving and not container.stopped_by_user)
             again = again and not self._going_down
             container.reviving = False
             for listener in self.on_ended:
@@ -501,7 +493,7 @@ class Lifecycle:
                 return
             self.become(container, Status.RESTARTING if again else Status.EXITED)
             if again:
-                _plan_restart(container, ran_nanoseconds / 1e9)
+                restart_policy.plan(container, ran_nanoseconds / 1e9)
             await asyncio.wrap_future(self.rooms.table.save(container))
             self._part(container, live, Forget())
             if again:
@@ -520,8 +512,7 @@ class Lifecycle:
 
     def restart_later(self, container: Container, live: Live) -> None:
         """Begin a container again when that is due, be it that an earlier daemon planned it."""
-        remaining_seconds = (container.restart_at_nanoseconds - time.time_ns()) / 1e9
-        live.restart = self.spawn(self._restart(container, live, min(max(remaining_seconds, 0.0), LONGEST_RESTART_SECONDS)))
+        live.restart = self.spawn(self._restart(container, live, restart_policy.remaining_seconds(container)))
 
     async def _restart(self, container: Container, live: Live, delay_seconds: float) -> None:
         await asyncio.sleep(delay_seconds)
@@ -574,15 +565,6 @@ class Lifecycle:
         self.rooms.events.emit("network", action, network_id, attributes)
 
 
-def _plan_restart(container: Container, ran_seconds: float) -> None:
-    """Decide when a container begins again: at once the first time, then after twice the wait of the time before."""
-    if ran_seconds >= STEADY_SECONDS or not container.restart_delay_seconds:
-        container.restart_delay_seconds = FIRST_RESTART_SECONDS
-    else:
-        container.restart_delay_seconds = min(container.restart_delay_seconds * 2, LONGEST_RESTART_SECONDS)
-    container.restart_at_nanoseconds = time.time_ns() + int(container.restart_delay_seconds * 1e9)
-
-
 class StartError(InvalidParameter):
     """A container could not be started; carries the exit code Docker records."""
 
@@ -591,90 +573,19 @@ class StartError(InvalidParameter):
         self.exit_code = exit_code
 
 
-class _Trace:
-    """The steps of a start and the microseconds each took, as the daemon sees them."""
-
-    def __init__(self) -> None:
-        self.steps: list[tuple[str, int]] = []
-        self._last = time.monotonic_ns()
-
-    def mark(self, step: str) -> None:
-        now = time.monotonic_ns()
-        self.steps.append((step, (now - self._last) // 1000))
-        self._last = now
-
-
-class Opening:
-    """Keeps what a shim tells before its container's record says that it runs."""
-
-    def __init__(self) -> None:
-        self._messages: list[object] = []
-        self._lost = False
-        self._report: Callable[[object], None] | None = None
-        self._lose: Callable[[], None] | None = None
-
-    def report(self, message: object) -> None:
-        if self._report is None:
-            self._messages.append(message)
-        else:
-            self._report(message)
-
-    def lose(self) -> None:
-        if self._lose is None:
-            self._lost = True
-        else:
-            self._lose()
-
-    def open(self, report: Callable[[object], None], lose: Callable[[], None]) -> None:
-        self._report, self._lose = report, lose
-        for message in self._messages:
-            report(message)
-        if self._lost:
-            lose()
-
-
 def _numbered(order: Attach | Wait) -> Callable[[int], Attach | Wait]:
     return lambda number: msgspec.structs.replace(order, sequence=number)
+
+
+def _stop_seconds(container: Container) -> int:
+    """How long it may take to end when it is asked to; negative: as long as it likes."""
+    configured = container.config.stop_timeout
+    return STOP_SECONDS if configured is None else configured
 
 
 def stop_signal(container: Container) -> int:
     """The number of the signal that asks this container to end."""
     return request.parse_signal(container.config.stop_signal) if container.config.stop_signal else SIGTERM
-
-
-def wants_restart(container: Container) -> bool:
-    """Whether the restart policy wants a container that has just ended to run again."""
-    policy = container.host_config.restart_policy
-    if container.stopped_by_user:
-        return False
-    if policy.name in ("always", "unless-stopped"):
-        return True
-    if policy.name == "on-failure" and container.state.exit_code != 0:
-        return policy.maximum_retry_count == 0 or container.restart_count < policy.maximum_retry_count
-    return False
-
-
-def read_exit(container: Container) -> Exited:
-    """How a container ended, from what its shim wrote; 137 when it wrote nothing."""
-    exited = find_exit(container)
-    if exited is not None and exited.finished_at_nanoseconds >= container.state.started_at_nanoseconds:
-        return exited
-    return Exited(128 + SIGKILL, time.time_ns(), error=SUPERVISOR_LOST)
-
-
-def find_exit(container: Container) -> Exited | None:
-    """The exit that a shim of this container wrote last."""
-    try:
-        with open(f"{container.directory}/exit.json", "rb") as file:
-            return msgspec.json.decode(file.read(65536), type=Exited)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def exit_document(container: Container) -> bytes:
-    """What `wait` answers."""
-    document: dict[str, object] = {"StatusCode": container.state.exit_code}
-    return msgspec.json.encode(document) + b"\n"
 
 
 def _failure(message: object) -> CarrackError:

@@ -13,11 +13,13 @@ import logging
 import os
 from pathlib import Path
 
-from carrack.engine import checkpoints, image_mounts, launch
+from carrack.engine import checkpoints, image_mounts, launch, restart_policy
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.execs import Execs
-from carrack.engine.lifecycle import Lifecycle, Opening, find_exit, read_exit
+from carrack.engine.exits import find_exit, read_exit
+from carrack.engine.lifecycle import Lifecycle
 from carrack.engine.open_init import open_init
+from carrack.engine.opening import Opening
 from carrack.engine.shims import SupervisorGone, reconnect
 from carrack.engine.state import LIVE, Status
 from carrack.engine.threads import in_thread
@@ -67,7 +69,7 @@ async def _bring_in_line(life: Lifecycle, execs: Execs, container: Container) ->
         await in_thread(life.rooms.networks.release, container.id)
         if container.host_config.auto_remove and status is Status.EXITED:
             await life.take_away(container, live, volumes=True)
-        elif status is Status.EXITED and _begins_with_the_daemon(container):
+        elif status is Status.EXITED and restart_policy.begins_with_the_daemon(container):
             life.restart_soon(container, live)
 
 
@@ -78,12 +80,6 @@ async def _complete_checkpoint(life: Lifecycle, container: Container) -> None:
         log.warning("the unfinished checkpoint %s is left where it is: %s", container.unfinished_checkpoint, error)
     container.unfinished_checkpoint = ""
     await asyncio.wrap_future(life.rooms.table.save(container))
-
-
-def _begins_with_the_daemon(container: Container) -> bool:
-    """Docker's rule for a container that stands still when a daemon starts: `always` begins even if someone had stopped it."""
-    policy = container.host_config.restart_policy.name
-    return policy == "always" or (policy == "unless-stopped" and not container.stopped_by_user)
 
 
 async def _was_started(life: Lifecycle, execs: Execs, container: Container) -> bool:

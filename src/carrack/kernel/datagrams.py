@@ -47,11 +47,13 @@ _send.argtypes = (c_int, c_void_p, c_uint, c_int)
 
 
 class DatagramBatch:
-    """Room for a number of datagrams, each with its peer. An answer is written over its question, and goes where that came from."""
+    """Room for a number of datagrams, each with its peer. An answer is written over its question, and goes where that came from;
+    its first `kept_bytes` are the question's own, as an identifier is."""
 
-    def __init__(self, count: int, size_bytes: int) -> None:
+    def __init__(self, count: int, size_bytes: int, kept_bytes: int) -> None:
         self.count = count
         self.size_bytes = size_bytes
+        self.kept_bytes = kept_bytes
         self._content = bytearray(count * size_bytes)  # pages that no datagram reaches are never touched
         self._view = memoryview(self._content)
         self._peers = bytearray(count * _ADDRESS_BYTES)
@@ -70,20 +72,28 @@ class DatagramBatch:
         self._first = ctypes.addressof(self._headers)
 
     def receive(self, fd: int) -> list[bytes]:
-        """The datagrams that wait at a socket, at most `count`, each cut to the size; never blocks. Raises OSError."""
+        """The datagrams that wait at a socket, at most `count`, each cut to the size and without what is kept of it; never blocks.
+
+        Raises OSError.
+        """
         received = _receive(fd, self._first, self.count, _MSG_DONTWAIT, None)
         if received < 0:
             number = ctypes.get_errno()
             if number in (errno.EAGAIN, errno.EINTR):
                 return []
             raise OSError(number, "recvmmsg")
-        words, view, size = self._header_words, self._view, self.size_bytes
-        lengths = words[_LENGTH_WORD : received * _HEADER_WORDS : _HEADER_WORDS] if received else ()
-        start, found = 0, []
-        for length in lengths:
-            found.append(bytes(view[start : start + length]))
+        words, content, size, kept = self._header_words, self._view, self.size_bytes, self.kept_bytes
+        start, word, found = 0, _LENGTH_WORD, []
+        for _ in range(received):
+            found.append(bytes(content[start + kept : start + words[word]]))
             start += size
+            word += _HEADER_WORDS
         return found
+
+    def whole(self, number: int) -> bytes:
+        """A datagram with what is kept of it."""
+        start = number * self.size_bytes
+        return bytes(self._view[start : start + self._header_words[_LENGTH_WORD + number * _HEADER_WORDS]])
 
     def peer(self, number: int) -> tuple[str, int]:
         """Who sent a datagram."""
@@ -93,11 +103,12 @@ class DatagramBatch:
     def answer(self, fd: int, answers: list[bytes]) -> None:
         """Send the answer to each of the datagrams received last, in their order. One that cannot be sent is lost, and what follows
         it: datagrams may be."""
-        content, size, lengths = self._content, self.size_bytes, self._vector_words
-        start, word = 0, 1
+        content, size, lengths, kept = self._content, self.size_bytes, self._vector_words, self.kept_bytes
+        start, word = kept, 1
         for answer in answers:
-            content[start : start + len(answer)] = answer
-            lengths[word] = len(answer)
+            length = len(answer)
+            content[start : start + length] = answer
+            lengths[word] = kept + length
             start += size
             word += _VECTOR_WORDS
         _send(fd, self._first, len(answers), _MSG_DONTWAIT)

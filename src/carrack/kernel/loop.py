@@ -37,6 +37,7 @@ class Loop:
         self._vital: set[int] = set()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
+        self._idle: tuple[float, Callable[[], None]] | None = None
         self._stopped = False
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None], *, vital: bool = False) -> None:
@@ -66,10 +67,23 @@ class Loop:
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.call_later(0, callback)
 
+    def when_idle(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call `callback` once after each time that nothing has happened for so long, and nothing is planned."""
+        self._idle = (seconds, callback)
+
     def run(self) -> None:
         """Serve events until `stop`."""
+        idle = self._idle
         while not self._stopped:
-            for fd, events in self._epoll.poll(self._wait_seconds()):
+            wait_seconds = self._wait_seconds()
+            resting = wait_seconds is None and idle is not None
+            happened = self._epoll.poll(idle[0] if resting and idle else wait_seconds)
+            if happened:
+                idle = self._idle
+            elif resting and idle:
+                idle[1]()
+                idle = None
+            for fd, events in happened:
                 callback = self._callbacks.get(fd)
                 if callback is not None and not self._stopped:
                     self._call(fd, callback, events)
@@ -77,6 +91,11 @@ class Loop:
 
     def stop(self) -> None:
         self._stopped = True
+
+    @property
+    def watched(self) -> int:
+        """How many descriptors are watched."""
+        return len(self._callbacks)
 
     @property
     def fd(self) -> int:

@@ -145,6 +145,16 @@ def fork_into(flags: int, *, cgroup_fd: int = -1, pid_goes_to: SharedNumber | No
     return pid, pidfd.value
 
 
+def pid_of(pidfd: int) -> int:
+    """The pid of a process that lives, as this process sees it; -1 of one that has ended."""
+    fd = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        lines = os.read(fd, 4096).split(b"\n")
+    finally:
+        os.close(fd)
+    return next(int(line.split()[1]) for line in lines if line.startswith(b"Pid:"))
+
+
 def fork_sibling(pid_goes_to: SharedNumber) -> int:
     """Fork a child of this process's own parent, by clone(2) so that filters which know no clone3 let it pass.
 

@@ -9,7 +9,7 @@ is ours in one transaction; a published port adds or deletes elements. The order
     filter   forward            the administrator's chain `user`; what belongs to a connection whose first packet passed here;
                                 internal networks closed; into a network: published ports, its own; out of it: anything; with the
                                 guard: nothing else is forwarded by this machine
-    filter   input              ports that a process relays: the chain `user` judges them too
+    filter   input              ports that a process relays, which are of IPv6: the chain `user` judges them too
     srcnat   postrouting        what leaves a network is masqueraded; so are translated packets whose answer must come back this way
 
 The chain `user` is made when it is not there, and otherwise the administrator's: no transaction of ours changes it.
@@ -238,7 +238,7 @@ _RULES = """\
     ip6 daddr . meta l4proto . th dport @published6 accept
   }}
   chain input {{
-    meta l4proto . th dport @relayed jump user
+    meta nfproto ipv6 meta l4proto . th dport @relayed jump user
   }}
   chain postrouting {{
     oifname @bridges ip saddr 127.0.0.0/8 masquerade

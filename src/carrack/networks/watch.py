@@ -103,10 +103,9 @@ class Watch:
                 self._hear_ruleset()
 
     def _hear_links(self) -> None:
-        changes, lost = self._links.read()
-        for change in changes:
-            if change.gone:
-                self._guarded(partial(self._gone, change.link.name))
+        names, lost = self._links.read()
+        for name in names:
+            self._guarded(partial(self._gone, name))
         if lost:
             self._guarded(partial(self._gone, None))
 

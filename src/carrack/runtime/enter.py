@@ -11,6 +11,7 @@ closed by exec, says that the program runs.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -105,17 +106,33 @@ def enter(
     number = process.SharedNumber()
     with ours:
         try:
-            helper, helper_pidfd = process.fork_into(0, cgroup_fd=cgroup_fd)
+            helper, helper_pidfd = _fork_into(cgroup, cgroup_fd, pidfd)
         except OSError as error:
             theirs.close()
             raise exec_failed(f"unable to fork: {words(error)}") from error
-        finally:
-            if cgroup_fd >= 0:
-                os.close(cgroup_fd)
         if helper == 0:
             _help(order, theirs, number)
         theirs.close()
         return _listen(ours, helper_pidfd, number, agent)
+
+
+def _fork_into(cgroup: Cgroup, cgroup_fd: int, pidfd: int) -> tuple[int, int]:
+    """Fork into the container's cgroup; where that has handed its controllers down, as systemd inside has it do, no process may be
+    in it itself, so beside init then. Takes `cgroup_fd` over. Raises OSError."""
+    try:
+        return process.fork_into(0, cgroup_fd=cgroup_fd)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+    finally:
+        if cgroup_fd >= 0:
+            os.close(cgroup_fd)
+    beside = cgroup.directory_fd_of(process.pid_of(pidfd))
+    try:
+        return process.fork_into(0, cgroup_fd=beside)
+    finally:
+        if beside >= 0:
+            os.close(beside)
 
 
 def _listen(

@@ -39,6 +39,14 @@ class Conversation:
             self._outbox.append((message, tuple(os.dup(fd) for fd in fds)))
             self._loop.change(self._fd, READ | WRITE)
 
+    @property
+    def fd(self) -> int:
+        return self._fd
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._outbox)
+
     def close(self) -> None:
         if not self.open:
             return

@@ -114,7 +114,11 @@ class ExecSession:
 
 
 def reap(pid: int) -> int:
-    """Wait for a child that has ended: its exit status as shells count it (128 + signal)."""
-    _, status = os.waitpid(pid, 0)
+    """Wait for a child that has ended: its exit status as shells count it."""
+    return shell_code(os.waitpid(pid, 0)[1])
+
+
+def shell_code(status: int) -> int:
+    """A status of wait(2) as shells count it: 128 + signal."""
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code

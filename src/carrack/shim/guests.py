@@ -32,6 +32,11 @@ class Guests:
     def empty(self) -> bool:
         return not self._sockets
 
+    @property
+    def only_wait(self) -> bool:
+        """Whether nobody is there but those who wait for the end."""
+        return len(self._sockets) == len(self.waiters.at_rest)
+
     def enter(self, sock_fd: int, on_gone: Callable[[], None] = lambda: None) -> Outgoing:
         """Take a client's socket into account."""
 

@@ -1,21 +1,44 @@
-"""What a maker leaves to its shim once the container runs: one packet, with every descriptor that the container will need.
+"""What lies parked while a shim sleeps: one packet with every descriptor of the container, in the queue of a socket of which its
+sleeper holds both ends.
 
-A shim asleep opens nothing of it: what it has to watch is in an epoll that the maker has filled.
+The sleeper opens nothing of it. What it has to watch is in an epoll that whoever parked has filled.
 """
 
 from __future__ import annotations
 
 import _socket
+import os
+import select
+import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 
 from carrack.shim import wire
 
+PARKED = 3
+"""The exit status of a hand that has parked the container; with 0 it has seen it to its end."""
+REAPED = struct.Struct("=ii")
+"""A child of the sleeper that has ended: its pid and its status, as wait(2) gives it."""
+
+
+class Berth(NamedTuple):
+    """Where a shim sleeps: made by its sleeper before the first fork, and shared with each of its hands."""
+
+    sleeper_pid: int
+    queue: tuple[_socket.socket, _socket.socket]
+    reaped: tuple[int, int]
+    """A pipe by which the sleeper tells of each child that it has reaped, as a REAPED."""
+    wake: select.epoll
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return (self.queue[0].fileno(), self.queue[1].fileno(), *self.reaped, self.wake.fileno())
+
 
 class Running(msgspec.Struct, frozen=True):
-    """A container whose program runs. Descriptors: `watched`, then root and tenancy, then the input, if any, and the network
-    namespace, if any, then those of the early packets."""
+    """A container whose program runs, as far as descriptors do not tell."""
 
     pid: int
     started_at_nanoseconds: int
@@ -24,49 +47,110 @@ class Running(msgspec.Struct, frozen=True):
     watches_memory: bool
     has_input: bool
     has_network_namespace: bool
+    has_conversation: bool = True
+    held_ports: int = 0
+    attached: int = 0
+    """How many of the clients that the StartOrder names come with it: all of them or, later, none."""
+    waiting: tuple[str, ...] = ()
+    """What each of the waiting clients waits for."""
     early: tuple[tuple[bytes, int], ...] = ()
     """Packets that came from the daemon before Go, unopened, and how many descriptors each has."""
+    unfinished: tuple[tuple[int, bytes], ...] = ()
+    """Beginnings of lines that are in no log yet, by stream."""
+    out_of_memory_kills: int = 0
 
 
 class Container(NamedTuple):
-    """The same with its descriptors in their places."""
+    """The same with its descriptors in their places; -1: there is none."""
 
     running: Running
+    conversation_fd: int
     listener_fd: int
     pidfd: int
     outputs: tuple[int, ...]
     """Output and errors, or the pty's master."""
     out_of_memory_fd: int
-    """-1: nothing to watch."""
     rootfs_fd: int
     tenancy_fd: int
     input_fd: int
     network_namespace_fd: int
-    """-1: the host's."""
+    held_ports: tuple[int, ...]
+    attached: tuple[int, ...]
+    waiting: tuple[int, ...]
     early: tuple[tuple[bytes, list[int]], ...]
 
+    @property
+    def descriptors(self) -> list[int]:
+        """Every descriptor, in the order of a packet."""
+        single = (self.listener_fd, self.pidfd, *self.outputs, self.rootfs_fd, self.tenancy_fd)
+        perhaps = (self.conversation_fd, self.out_of_memory_fd, self.input_fd, self.network_namespace_fd)
+        beside = (fd for _, fds in self.early for fd in fds)
+        return [fd for fd in (*single, *perhaps, *self.held_ports, *self.attached, *self.waiting, *beside) if fd >= 0]
 
-def send(sock: _socket.socket, container: Container) -> None:
-    """Hand over. Raises OSError when the shim has gone."""
-    fds = [container.listener_fd, container.pidfd, *container.outputs, container.out_of_memory_fd]
-    fds += [container.rootfs_fd, container.tenancy_fd, container.input_fd, container.network_namespace_fd]
-    fds += [fd for _, beside in container.early for fd in beside]
-    sock.sendmsg([msgspec.json.encode(container.running)], wire.ancillary([fd for fd in fds if fd >= 0]), _socket.MSG_NOSIGNAL)
+
+def park(berth: Berth, container: Container) -> None:
+    """Leave a container to its sleeper: the caller ends next, with PARKED. Raises OSError."""
+    for fd in (berth.reaped[0], container.conversation_fd, container.listener_fd, container.pidfd, container.out_of_memory_fd):
+        if fd >= 0:
+            berth.wake.register(fd, select.EPOLLIN)
+    for fd in container.outputs:
+        berth.wake.register(fd, select.EPOLLIN)
+    if container.early or container.attached:
+        berth.wake.register(berth.reaped[1], select.EPOLLOUT)  # at once
+    packet = wire.Packet(container.running, container.descriptors)
+    try:
+        berth.queue[1].sendmsg([packet.payload], packet.ancillary, _socket.MSG_NOSIGNAL)
+    finally:
+        packet.close()
 
 
-def opened(payload: bytes, fds: list[int]) -> Container:
-    """The container in a packet that `send` has sent."""
-    running = msgspec.json.decode(payload, type=Running)
+def parked(berth: Berth) -> Container:
+    """Take what was parked; the descriptors are the caller's."""
+    payload, fds = wire.unpack(*wire.receive_packet(berth.queue[0]))
+    if wire.is_sealed(payload, fds):
+        running = wire.decode_sealed(fds[0], _running)
+        os.close(fds.pop(0))
+    else:
+        running = _running.decode(payload)
     rest = iter(fds)
+
+    def some(count: int) -> tuple[int, ...]:
+        return tuple(next(rest) for _ in range(count))
+
+    def one(there: bool) -> int:
+        return next(rest) if there else -1
+
+    listener_fd, pidfd = some(2)
+    outputs = some(1 if running.console else 2)
+    rootfs_fd, tenancy_fd = some(2)
+    conversation_fd = one(running.has_conversation)
+    out_of_memory_fd, input_fd = one(running.watches_memory), one(running.has_input)
+    network_namespace_fd = one(running.has_network_namespace)
     return Container(
         running,
-        listener_fd=next(rest),
-        pidfd=next(rest),
-        outputs=tuple(next(rest) for _ in range(1 if running.console else 2)),
-        out_of_memory_fd=next(rest) if running.watches_memory else -1,
-        rootfs_fd=next(rest),
-        tenancy_fd=next(rest),
-        input_fd=next(rest) if running.has_input else -1,
-        network_namespace_fd=next(rest) if running.has_network_namespace else -1,
-        early=tuple((packet, [next(rest) for _ in range(count)]) for packet, count in running.early),
+        conversation_fd,
+        listener_fd,
+        pidfd,
+        outputs,
+        out_of_memory_fd,
+        rootfs_fd,
+        tenancy_fd,
+        input_fd,
+        network_namespace_fd,
+        held_ports=some(running.held_ports),
+        attached=some(running.attached),
+        waiting=some(len(running.waiting)),
+        early=tuple((packet, list(some(count))) for packet, count in running.early),
     )
+
+
+def reapings(berth: Berth) -> Iterator[tuple[int, int]]:
+    """(pid, status) of each process that the sleeper has reaped since the last look."""
+    try:
+        told = os.read(berth.reaped[0], 512 * REAPED.size)
+    except BlockingIOError:
+        return
+    yield from REAPED.iter_unpack(told)
+
+
+_running: msgspec.json.Decoder[Running] = msgspec.json.Decoder(Running)

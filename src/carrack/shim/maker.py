@@ -1,10 +1,12 @@
-"""The maker: a short-lived fork of a starting shim, which makes the container and goes.
+"""The maker: the first hand of a starting shim, which makes the container.
 
-    starting ──Created──▶ waiting for Go ──Started──▶ the container is handed over to the shim
+    starting ──Created──▶ waiting for Go ──Started──▶ the container is parked with its sleeper
+        │                       │             └──with clients attached──▶ the maker goes on as a shim awake
         └──StartFailed─────────┴──Abandon, or the daemon dies──▶ all is undone
 
 It holds the daemon's conversation until the program runs. Making a container runs most of the runtime, and the memory that this
-writes goes with the maker, as do the order's secrets: the shim never reads them.
+writes goes with the maker, as do the order's secrets: later hands never read them. Where clients are attached a shim is needed
+awake at once; a fork of its own would cost a short `docker run` a tenth of its time.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import _socket
 import os
 import select
+import signal
 import time
 from typing import NoReturn
 
@@ -19,6 +22,7 @@ import msgspec
 
 from carrack.errors import CarrackError, SystemFailure
 from carrack.kernel import process as kernel_process
+from carrack.kernel import title
 from carrack.kernel.loop import Loop
 from carrack.runtime import cgroups, hooks
 from carrack.runtime.create import Creation, StartFailed, Stdio, create
@@ -29,18 +33,20 @@ from carrack.shim import exit_record, foreign, handover, listener, messages, ope
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.foreign import ForeignCreation
 from carrack.shim.guests import Guests
-from carrack.shim.handover import Container, Running
+from carrack.shim.handover import PARKED, Berth, Container, Running
 from carrack.shim.logs.writer import open_log
 from carrack.shim.messages import Checkpoint, Message, StartOrder, WorkerJob
 from carrack.shim.pipes import Pipes, make_pipes
+from carrack.shim.shim import Shim
 from carrack.shim.shim_order import ShimOrder, shim_orders
 
 TAKEN_BACK = "the start was taken back"
+TITLE = "carrack-shim "
 DEATH_SECONDS = 10.0
+RUNS = b"!"
+"""The container's program runs: told to the sleeper, once the container is parked or in this hand."""
 INHERITS = b"+"
 """In front of a container's name: the shim is to adopt the processes that lose their parent."""
-BESIDE = b"&"
-"""In front of a pid: a child of the shim that has helped to make the container and has ended, to be reaped."""
 
 
 class TakenBack(Exception):
@@ -51,41 +57,71 @@ class DaemonGone(TakenBack):
     """It has died, or closed the conversation."""
 
 
-def work(order_fd: int, fds: list[int], orderer: _socket.socket, shim: _socket.socket, wake: select.epoll) -> NoReturn:
-    """The maker's whole life; `shim` is where it hands over, `wake` what the shim will sleep on.
+def work(
+    order_fd: int, fds: list[int], orderer: _socket.socket, sleeper: _socket.socket, berth: Berth, title_area: tuple[int, int]
+) -> NoReturn:
+    """The maker's whole life; `sleeper` is told whose it is, and that the program runs.
 
-    Exit status 0: the daemon and every client have been told.
+    Exit status 0: the daemon and every client have been told of a start that failed, or the container has been seen to its end.
 
     A worker's job that was too large for a packet is sealed too, and done here; `orderer` is told.
     """
     code = 1
     try:
-        kernel_process.close_all_but((0, 1, 2, order_fd, orderer.fileno(), shim.fileno(), wake.fileno(), *fds))
+        kernel_process.close_all_but((0, 1, 2, order_fd, orderer.fileno(), sleeper.fileno(), *berth.descriptors, *fds))
         order = wire.read_sealed(order_fd)
         if isinstance(order, WorkerJob):
             worker.work(orderer, order, fds)
         elif isinstance(order, StartOrder):
             orderer.close()
             open_files.restore_limit()
-            _introduce(order, shim)
-            _serve(order, fds, shim, wake)
+            born_to_sleeper = _introduce(order, sleeper)
+            container = _serve(order, fds)
+            if container is None:
+                code = 0
+            elif born_to_sleeper and container.attached and not container.early:
+                title.set_title(title_area, TITLE + order.container_id)
+                del order  # with its secrets
+                code = _go_on(order_fd, container, sleeper, berth)
+            else:
+                handover.park(berth, container)
+                sleeper.send(RUNS)
+                code = PARKED
         else:
             raise SystemFailure(f"not an order to a zygote: {type(order).__name__}")
-        code = 0
     except CarrackError as error:
         os.write(2, f"carrack: {error.message}\n".encode())
     finally:
         os._exit(code)
 
 
-def _introduce(order: StartOrder, shim: _socket.socket) -> None:
-    """Tell the shim whose it is; and where init will not be its child from birth, wait until it is the one to inherit orphans."""
+def _go_on(order_fd: int, container: Container, sleeper: _socket.socket, berth: Berth) -> int:
+    """Be the shim awake of the container just made. Returns the exit status."""
+    die_with_sleeper(berth)
+    sleeper.send(RUNS)
+    sleeper.close()
+    open_files.raise_limit()
+    order = wire.decode_sealed(order_fd, shim_orders)
+    os.close(order_fd)
+    return Shim(order, container, berth).run()
+
+
+def die_with_sleeper(berth: Berth) -> None:
+    """A hand whose sleeper has gone has no container: init has been killed."""
+    kernel_process.set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != berth.sleeper_pid:
+        os._exit(1)
+
+
+def _introduce(order: StartOrder, sleeper: _socket.socket) -> bool:
+    """Tell the sleeper whose it is. Where init will not be its child from birth (False), wait until it is to inherit orphans."""
     namespaces = order.spec.linux.namespaces if order.spec.linux else ()
     if order.runtime is None and not any(each.type == "user" and each.path for each in namespaces):
-        shim.send(order.container_id.encode())
-    else:
-        shim.send(INHERITS + order.container_id.encode())
-        shim.recv(1)
+        sleeper.send(order.container_id.encode())
+        return True
+    sleeper.send(INHERITS + order.container_id.encode())
+    sleeper.recv(1)
+    return False
 
 
 def _after_start(order: StartOrder, pid: int) -> None:
@@ -106,7 +142,7 @@ def _after_start(order: StartOrder, pid: int) -> None:
 
 
 def bury(order_fd: int, fds: list[int]) -> None:
-    """In the shim, whose maker was killed: undo what it may have made, and tell."""
+    """In the sleeper, whose maker was killed: undo what it may have made, and tell."""
     order = wire.decode_sealed(order_fd, shim_orders)
     remove_cgroup(cgroups.open(order.cgroup))
     if order.runtime is not None:
@@ -115,14 +151,15 @@ def bury(order_fd: int, fds: list[int]) -> None:
     _tell_failure(order, fds, _failed("the process that makes the container died", SystemFailure.__name__))
 
 
-def _serve(order: StartOrder, fds: list[int], shim: _socket.socket, wake: select.epoll) -> None:
+def _serve(order: StartOrder, fds: list[int]) -> Container | None:
+    """The container that runs now; None: it does not, and everyone has been told."""
     if order.version > messages.VERSION:
         reason = f"the zygote speaks protocol version {messages.VERSION}, the order {order.version}"
         _tell_failure(order, fds, StartFailed(reason, cause=reason, exit_code=128, kind="Unavailable"))
-        return
+        return None
     making = _Making(order, fds[0])
     try:
-        container = making.make()
+        return making.make(fds)
     except TakenBack as taken_back:
         making.undo()
         alone = isinstance(taken_back, DaemonGone)
@@ -139,22 +176,7 @@ def _serve(order: StartOrder, fds: list[int], shim: _socket.socket, wake: select
     except Exception as error:  # the process's root: say it, and end  # noqa: BLE001
         making.undo()
         _tell_failure(order, fds, _failed(f"{type(error).__name__}: {error}", SystemFailure.__name__))
-    else:
-        _watch(wake, order, fds, container)
-        if making.helper_pid:
-            shim.send(BESIDE + str(making.helper_pid).encode())
-        handover.send(shim, container)
-
-
-def _watch(wake: select.epoll, order: StartOrder, fds: list[int], container: Container) -> None:
-    """Fill what wakes the shim. Clients that wait wake it when they leave; those that attached have it awake at once."""
-    at_once = select.EPOLLOUT if order.attached or container.early else 0
-    wake.register(fds[0], select.EPOLLIN | at_once)
-    for fd in (container.listener_fd, container.pidfd, *container.outputs, container.out_of_memory_fd):
-        if fd >= 0:
-            wake.register(fd, select.EPOLLIN)
-    for fd in fds[len(fds) - len(order.waiting) :]:
-        wake.register(fd, select.EPOLLRDHUP)
+    return None
 
 
 class _Making:
@@ -166,14 +188,12 @@ class _Making:
         self._early: list[tuple[bytes, list[int]]] = []
         self._told_to_go = False
         self._creation: Creation | ForeignCreation | Restoration | None = None
-        self.helper_pid = 0
-        """A child of the shim that is none of the container, and has ended."""
         self._init_fd = -1
         self._pipes: Pipes | None = None
         self._tenancy_fd = -1
         self._listening: _socket.socket | None = None
 
-    def make(self) -> Container:
+    def make(self, fds: list[int]) -> Container:
         """Everything up to Started. Raises TakenBack, StartFailed, CarrackError or OSError: call `undo` then."""
         order = self._order
         self._tenancy_fd = tenancy.take(order.state_directory)
@@ -200,7 +220,7 @@ class _Making:
         trace = tuple(creation.trace) if order.trace else ()
         pipes = self._pipes.inodes() if self._pipes is not None else ()
         self._tell(messages.Started(started_at, tuple(creation.warnings[told:]), trace, pipes))
-        return self._container(creation, started_at, memory_fd, self._listening)
+        return self._container(creation, started_at, memory_fd, self._listening, fds)
 
     def undo(self) -> None:
         """Kill init and take everything back; reaping init is its parent's, the shim's. Call it once."""
@@ -275,7 +295,7 @@ class _Making:
 
     def _restore(self, checkpoint: Checkpoint, stdio: Stdio | None) -> Restoration:
         order = self._order
-        restored = Restoration(
+        return Restoration(
             order.spec,
             Wish(
                 checkpoint.criu,
@@ -289,13 +309,19 @@ class _Making:
             cgroup=cgroups.plan(order.cgroup, order.spec.linux.resources if order.spec.linux else None),
             stdio=stdio,
         )
-        self.helper_pid = restored.criu_pid
-        return restored
 
     def _container(
-        self, creation: Creation | ForeignCreation | Restoration, started_at: int, memory_fd: int, listening: _socket.socket
+        self,
+        creation: Creation | ForeignCreation | Restoration,
+        started_at: int,
+        memory_fd: int,
+        listening: _socket.socket,
+        fds: list[int],
     ) -> Container:
-        pipes, linux = self._pipes, self._order.spec.linux
+        pipes, order = self._pipes, self._order
+        linux = order.spec.linux
+        clients = 1 + order.held_ports
+        waiting = clients + len(order.attached)
         running = Running(
             creation.pid,
             started_at,
@@ -304,11 +330,17 @@ class _Making:
             watches_memory=memory_fd >= 0,
             has_input=pipes is not None and pipes.input_fd >= 0,
             has_network_namespace=creation.network_namespace_fd >= 0,
-            early=tuple((payload, len(fds)) for payload, fds in self._early),
+            held_ports=order.held_ports,
+            attached=len(order.attached),
+            waiting=tuple(each.condition for each in order.waiting),
+            early=tuple((payload, len(beside)) for payload, beside in self._early),
         )
+        self._daemon.close()  # a duplicate, as is the next
+        os.close(self._init_fd)
         return Container(
             running,
-            listening.fileno(),
+            fds[0],
+            listening.detach(),
             creation.pidfd,
             tuple(pipes.outputs) if pipes else (creation.console_fd,),
             memory_fd,
@@ -316,7 +348,10 @@ class _Making:
             self._tenancy_fd,
             pipes.input_fd if pipes else -1,
             creation.network_namespace_fd,
-            tuple(self._early),
+            held_ports=tuple(fds[1:clients]),
+            attached=tuple(fds[clients:waiting]),
+            waiting=tuple(fds[waiting:]),
+            early=tuple(self._early),
         )
 
     # ── the daemon ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -39,6 +39,10 @@ class Outgoing:
         self._update()
 
     @property
+    def fd(self) -> int:
+        return self._fd
+
+    @property
     def is_full(self) -> bool:
         return self.queued_bytes >= FULL_BYTES
 

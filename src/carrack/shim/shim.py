@@ -1,9 +1,11 @@
 """A container's shim, awake: the process beside it from its start to the end of its last client.
 
-    asleep (`sleeper.py`) ──the first event──▶ running ──init ends──▶ exited ──Forget──▶ left
+    asleep (`sleeper.py`) ──an event──▶ running ──init ends──▶ exited ──Forget──▶ left
+                          ◀──at rest──────┘
 
 It keeps the container's streams, log, execs and exit status, and answers whichever carrackd is connected. Without one it goes on
-alone; init dies with it (law 5). It imports and opens no code (law 1).
+alone; init dies with it (law 5). It imports and opens no code (law 1). It is a hand of the container's sleeper: when nothing has
+happened for a while it parks the container there and ends, with the 2.5 MB that a shim awake has of its own.
 """
 
 from __future__ import annotations
@@ -20,18 +22,18 @@ from carrack.kernel.loop import READ, Loop
 from carrack.runtime import cgroups, hooks
 from carrack.runtime.create import StartFailed
 from carrack.runtime.failure import InitFailed
-from carrack.shim import exit_record, foreign, messages, wire
+from carrack.shim import exit_record, foreign, handover, messages, wire
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.conversation import Conversation
-from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, reap
+from carrack.shim.execs import DRAIN_SECONDS, ExecSession, Room, shell_code
 from carrack.shim.framing import STDERR, STDOUT
 from carrack.shim.guests import Guests
-from carrack.shim.handover import Container
+from carrack.shim.handover import PARKED, Berth, Container, Running
 from carrack.shim.listener import Listener
 from carrack.shim.logs.ring import RingLog
 from carrack.shim.logs.writer import open_log
 from carrack.shim.messages import Message
-from carrack.shim.shim_order import shim_orders
+from carrack.shim.shim_order import ShimOrder
 from carrack.shim.streams import BUFFER_BYTES, Streams
 
 SIGKILL = 9
@@ -41,13 +43,15 @@ RECORD_SECONDS = 2.0
 
 
 class Shim:
-    """One container. `run` returns when there is nothing left to do."""
+    """One container. `run` returns when there is nothing left to do, or nothing to do now."""
 
-    def __init__(self, order_fd: int, fds: list[int], container: Container) -> None:
-        """`order_fd`: the whole StartOrder, sealed. `fds` as it describes them, the conversation first; -1: has gone."""
-        self._order = order = wire.decode_sealed(order_fd, shim_orders)
-        os.close(order_fd)
+    def __init__(self, order: ShimOrder, container: Container, berth: Berth) -> None:
+        """The container's descriptors are the shim's from now on."""
+        self._order = order
         self._container = container
+        self._berth = berth
+        self._parked = False
+        self._ringed = order.log.non_blocking_buffer_bytes > 0 and order.log.driver != "none"
         self._loop = Loop()
         self._buffer = mmap(-1, BUFFER_BYTES)
         self._streams = Streams(self._loop, self._buffer, close_input_with_client=order.stdin_once)
@@ -55,30 +59,35 @@ class Shim:
         self._execs: dict[str, ExecSession] = {}
         self._cgroup = cgroups.open(order.cgroup)
         self._room = Room(container.pidfd, self._cgroup, order.seccomp, user_namespace=container.running.user_namespace)
-        self._out_of_memory_kills = 0
+        self._out_of_memory_kills = container.running.out_of_memory_kills
         self._started_at = container.running.started_at_nanoseconds
         self._init_ended = False
         self._exited: messages.Exited | None = None
         """How init ended, once its output is complete and everyone may be told."""
         self._released = False
         self._leaving = False
-        sock = _socket.socket(fileno=fds.pop(0))
-        self._conversation: Conversation | None = Conversation(self._loop, sock, self._on_message, self._on_daemon_gone)
-        self._held_ports = [fds.pop(0) for _ in range(order.held_ports)]
+        self._conversation: Conversation | None = None
+        if container.conversation_fd >= 0:
+            sock = _socket.socket(fileno=container.conversation_fd)
+            self._conversation = Conversation(self._loop, sock, self._on_message, self._on_daemon_gone)
         listening = _socket.socket(fileno=container.listener_fd)
         self._listener = Listener(self._loop, order.socket_path, self._on_connection, listening)
-        self._begin(fds)
+        self._begin()
 
-    def run(self) -> None:
+    def run(self) -> int:
+        """Returns what the process is to exit with: 0, or PARKED."""
+        self._loop.when_idle(self._order.idle_seconds, self._park_if_at_rest)
         self._loop.run()
+        return PARKED if self._parked else 0
 
-    def _begin(self, fds: list[int]) -> None:
+    def _begin(self) -> None:
         """Take up the streams and everyone who was there before."""
         container, streams = self._container, self._streams
         try:
-            ringed = self._order.log.non_blocking_buffer_bytes > 0 and self._order.log.driver != "none"
-            log = RingLog(self._loop, self._order.log) if ringed else open_log(self._order.log, AsideCompressor(self._loop))
-            streams.log = log
+            plan = self._order.log
+            streams.log = log = RingLog(self._loop, plan) if self._ringed else open_log(plan, AsideCompressor(self._loop))
+            for stream, content in container.running.unfinished:
+                log.take_up(stream, content)
         except (CarrackError, OSError) as error:  # the maker could: a log lost since must not end the container
             _say(f"the log of {self._order.container_id} cannot be opened: {error}")
         streams.on_detached = lambda: self._report(messages.Detached())
@@ -86,20 +95,57 @@ class Shim:
             streams.use_terminal(container.outputs[0])
         else:
             streams.use_pipes(container.input_fd, dict(zip(container.outputs, (STDOUT, STDERR), strict=True)))
-        for options in self._order.attached:
+        for options, fd in zip(self._order.attached, container.attached, strict=False):  # none any more, after the first hand
             try:
-                self._guests.attach(streams, options, fds.pop(0), owns_stream=True)
+                self._guests.attach(streams, options, fd, owns_stream=True)
             except CarrackError as error:
                 _say(f"a client of {self._order.container_id} cannot attach: {error.message}")
-        for wait, sock_fd in zip(self._order.waiting, fds, strict=True):
-            if sock_fd >= 0:
-                self._guests.waiters.add(wait.condition, sock_fd)
-        self._loop.watch(container.pidfd, READ, self._on_init_end, vital=True)
+        for condition, sock_fd in zip(container.running.waiting, container.waiting, strict=True):
+            self._guests.waiters.add(condition, sock_fd)
+        self._loop.watch(self._berth.reaped[0], READ, self._on_reaped, vital=True)
         if container.out_of_memory_fd >= 0:
             self._loop.watch(container.out_of_memory_fd, READ, self._on_out_of_memory)
         for payload, beside in container.early:
             if self._conversation is not None:
                 self._on_message(self._conversation, *wire.open_packet(payload, beside))
+
+    # ── sleep ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _park_if_at_rest(self) -> None:
+        """Sleep, unless somebody is there whose state cannot be parked: a client of the streams, an exec, an exit untold."""
+        conversation, streams, guests = self._conversation, self._streams, self._guests
+        if self._init_ended or self._leaving or self._execs or self._ringed or not (streams.at_rest and guests.only_wait):
+            return
+        waiting, container = guests.waiters.at_rest, self._container
+        known = 2 + len(container.outputs) + (container.out_of_memory_fd >= 0) + len(waiting) + (conversation is not None)
+        if self._loop.watched != known or (conversation is not None and conversation.has_unsent):
+            return
+        unfinished = ((stream, streams.log.held(stream)) for stream in (STDOUT, STDERR))
+        running = Running(
+            container.running.pid,
+            container.running.started_at_nanoseconds,
+            console=container.running.console,
+            user_namespace=container.running.user_namespace,
+            watches_memory=container.out_of_memory_fd >= 0,
+            has_input=streams.pipe_fd >= 0,
+            has_network_namespace=container.network_namespace_fd >= 0,
+            has_conversation=conversation is not None,
+            held_ports=len(container.held_ports),
+            waiting=tuple(condition for condition, _ in waiting),
+            unfinished=tuple((stream, content) for stream, content in unfinished if content),
+            out_of_memory_kills=self._out_of_memory_kills,
+        )
+        parked = container._replace(
+            running=running,
+            conversation_fd=conversation.fd if conversation is not None else -1,
+            input_fd=streams.pipe_fd,
+            attached=(),
+            waiting=tuple(fd for _, fd in waiting),
+            early=(),
+        )
+        handover.park(self._berth, parked)
+        self._parked = True
+        self._loop.stop()
 
     # ── the daemon ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -206,7 +252,10 @@ class Shim:
         if self._init_ended:
             raise ProcessLookupError
         if not order.everyone:
-            kernel_process.send_signal(self._container.pidfd, order.signal)
+            try:
+                kernel_process.send_signal(self._container.pidfd, order.signal)
+            except ProcessLookupError:
+                pass  # it has ended this moment, and the sleeper is about to say so
         elif order.signal == SIGKILL:
             self._cgroup.kill()
         else:
@@ -260,10 +309,15 @@ class Shim:
         elif looks:
             self._loop.call_later(KILL_LOOK_SECONDS, lambda: self._look_for_kills(looks - 1))
 
-    def _on_init_end(self, _: int) -> None:
-        container, cgroup = self._container, self._cgroup
-        self._loop.forget(container.pidfd)
-        exit_code = reap(container.running.pid)
+    def _on_reaped(self, _: int) -> None:
+        for pid, status in handover.reapings(self._berth):
+            if pid == self._container.running.pid:
+                self._loop.forget(self._berth.reaped[0])
+                self._on_init_end(shell_code(status))
+                return
+
+    def _on_init_end(self, exit_code: int) -> None:
+        cgroup = self._cgroup
         self._init_ended = True
         kills = max(self._out_of_memory_kills, cgroup.out_of_memory_kills())
         exited = messages.Exited(exit_code, time.time_ns(), kills > 0, started_at_nanoseconds=self._started_at)
@@ -324,7 +378,7 @@ class Shim:
         container = self._container
         if container.out_of_memory_fd >= 0:
             self._loop.forget(container.out_of_memory_fd)
-        wire.close_all(self._held_ports)
+        wire.close_all(container.held_ports)
         if self._order.runtime is not None:
             foreign.forget(self._order.runtime, self._order.container_id)
         self._cgroup.remove()

@@ -39,6 +39,7 @@ class ShimOrder(msgspec.Struct, frozen=True, tag_field="type", tag="start"):
     trace: bool = False
     tied: bool = False
     runtime: ForeignRuntime | None = None
+    idle_seconds: float = 10.0
     version: int = 1
 
 

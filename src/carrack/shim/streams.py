@@ -71,6 +71,17 @@ class Streams:
         return not self._outputs
 
     @property
+    def at_rest(self) -> bool:
+        """Whether nothing is under way: nobody joined, no input waiting, every output open and read."""
+        whole = len(self._outputs) == (1 if self.is_terminal else 2)
+        return whole and not (self.clients or self._input or self._paused or (self._input_ending and self._input_fd >= 0))
+
+    @property
+    def pipe_fd(self) -> int:
+        """Where the process's input is written; -1: it has none (any more), or a terminal."""
+        return -1 if self.is_terminal else self._input_fd
+
+    @property
     def takes_input(self) -> bool:
         return self._input_fd >= 0 and not self._input_ending
 

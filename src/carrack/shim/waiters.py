@@ -32,6 +32,11 @@ class Waiters:
         """Whether anyone is still to be told of the container's removal."""
         return any(condition == REMOVED and not outgoing.closed for outgoing, condition in self._waiting.items())
 
+    @property
+    def at_rest(self) -> tuple[tuple[str, int], ...]:
+        """What each waits for, and its socket."""
+        return tuple((condition, outgoing.fd) for outgoing, condition in self._waiting.items())
+
     def answer_exit(self, exited: Exited) -> None:
         """Tell those who wait for the exit."""
         self._answer([waiter for waiter, condition in self._waiting.items() if condition != REMOVED], exited)

@@ -50,7 +50,7 @@ class Packet:
 
     __slots__ = ("_own", "fds", "payload")
 
-    def __init__(self, message: Message, fds: Sequence[int] = (), *, sealed: bool = False) -> None:
+    def __init__(self, message: msgspec.Struct, fds: Sequence[int] = (), *, sealed: bool = False) -> None:
         if len(fds) > MOST_DESCRIPTORS:
             raise SystemFailure(f"a message cannot carry {len(fds)} descriptors")
         self.payload = _encoder.encode(message)

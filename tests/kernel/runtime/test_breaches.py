@@ -198,6 +198,21 @@ def test_new_device_rules_of_version_2_replace_the_old(unified: cgroups.CgroupPl
         living.remove()
 
 
+def test_who_shall_be_beside_a_process_finds_its_cgroup_and_no_other(unified: cgroups.CgroupPlan) -> None:
+    living, _ = cgroups.make(unified._replace(devices=((True, "a *:* rwm"),)))
+    part = Path(living.directory("") + "/init")
+    part.mkdir()
+    with subprocess.Popen(["/bin/busybox", "sleep", "1000"]) as sleeper:
+        (part / "cgroup.procs").write_text(str(sleeper.pid))
+        fd = living.directory_fd_of(sleeper.pid)
+        assert os.readlink(f"/proc/self/fd/{fd}") == str(part)
+        os.close(fd)
+        with pytest.raises(OSError, match="is not in it"):
+            living.directory_fd_of(os.getpid())
+        living.kill()
+    living.remove()
+
+
 def test_version_2_freezes_thaws_and_kills(unified: cgroups.CgroupPlan) -> None:
     living, _ = cgroups.make(unified._replace(devices=((True, "a *:* rwm"),)))
     with subprocess.Popen(["/bin/busybox", "sleep", "1000"]) as sleeper:

@@ -18,6 +18,7 @@ from carrack.runtime import cgroups
 from carrack.shim import exit_record, wire
 from carrack.shim import messages as m
 from carrack.shim.zygote_process import Zygote, dismiss_zygote, order_start, spawn_zygote
+from tests.rig.waiting import until
 
 BUSYBOX = "/bin/busybox"
 SECONDS = 20.0
@@ -89,6 +90,7 @@ class Container:
     fds: list[int] = field(default_factory=list)
     held: list[socket.socket] = field(default_factory=list)
     trace: bool = False
+    idle_seconds: float = 10.0
     pid: int = 0
     shim_pid: int = 0
     _sequence: int = 0
@@ -127,6 +129,7 @@ class Container:
             attached=tuple(each for each, _ in self.attached),
             waiting=tuple(each for each, _ in self.waiting),
             trace=self.trace,
+            idle_seconds=self.idle_seconds,
         )
 
     def fail(self) -> m.StartFailed:
@@ -224,7 +227,14 @@ class Container:
                 return
 
     def children_of_shim(self) -> set[int]:
-        return {int(each) for each in Path(f"/proc/{self.shim_pid}/task/{self.shim_pid}/children").read_text().split()}
+        return children_of(self.shim_pid)
+
+    def hand(self) -> int:
+        """The process that works for the shim now; 0: it sleeps."""
+        return next(iter(self.children_of_shim() - {self.pid}), 0)
+
+    def until_asleep(self) -> None:
+        until(lambda: self.hand() == 0, "the shim to sleep")
 
     def exit_json(self) -> m.Exited | None:
         return exit_record.read(str(self.directory))
@@ -242,6 +252,10 @@ class Container:
             living.remove()
         except OSError:
             pass
+
+
+def children_of(pid: int) -> set[int]:
+    return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
 _ends: list[socket.socket] = []

@@ -14,7 +14,7 @@ from carrack.shim import messages as m
 from carrack.shim import wire
 from carrack.shim.logs.reader import read
 from carrack.shim.logs.record import LogRequest
-from tests.kernel.shim.harness import Container, Harness, pair, read_all, read_until, unchunk, unframe, wait_for_death
+from tests.kernel.shim.harness import Container, Harness, children_of, pair, read_all, read_until, unchunk, unframe, wait_for_death
 
 pytestmark = pytest.mark.root
 
@@ -429,7 +429,7 @@ def test_rotated_logs_are_compressed_beside_the_running_container(harness: Harne
     container.ask(m.FollowLogs(1), following)
     read_until(follower, b"100000\n")
     while list(container.directory.glob("*.log.[0-9]")) or list(container.directory.glob("*.log.[0-9][0-9]")):
-        for pid in container.children_of_shim() - {container.pid}:
+        for pid in children_of(container.hand()):
             wait_for_death(pid)
     assert len(list(container.directory.glob("*.gz"))) >= 5
     assert logged(container) == [b"%d\n" % number for number in range(1, 100_001)]

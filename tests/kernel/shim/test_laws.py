@@ -12,7 +12,7 @@ from carrack.oci.runtime_spec import Namespace, Process
 from carrack.shim import messages as m
 from carrack.shim import wire
 from carrack.shim.zygote_process import connect, greet
-from tests.kernel.shim.harness import Container, Harness, end_process, pair, read_all, unframe
+from tests.kernel.shim.harness import Container, Harness, children_of, end_process, pair, read_all, unframe
 
 pytestmark = pytest.mark.root
 
@@ -133,12 +133,13 @@ def test_our_processes_are_not_dumpable(harness: Harness, kind: str) -> None:
 # ── law 5: init is its shim's child and goes with it; the status is on disk first (test_survival, test_container_life) ─
 
 
-def test_init_and_execs_are_children_of_the_shim(harness: Harness) -> None:
+def test_init_is_a_child_of_the_shim_and_execs_are_of_its_hand(harness: Harness) -> None:
     container = harness.container(("/bin/sleep", "1000"))
     container.start()
     done = container.exec("exec sleep 1000")
     assert isinstance(done, m.Done)
-    assert container.children_of_shim() == {container.pid, done.pid}
+    assert container.children_of_shim() == {container.pid, container.hand()}
+    assert children_of(container.hand()) == {done.pid}
 
 
 @pytest.mark.parametrize("of", ["init", "exec"])

@@ -50,7 +50,7 @@ def test_a_stream_that_was_closed_for_us_is_not_taken_by_the_connection(closed: 
 
 
 HEAVY = set("re json socket ssl typing enum dataclasses collections asyncio signal subprocess tarfile msgspec".split())
-SHORT = ("ps", "images", "network ls", "volume ls", "stop a", "logs a", "rm a", "run -d x", "inspect a")
+SHORT = ("ps", "images", "network ls", "volume ls", "stop a", "logs a", "rm a", "run -d x", "inspect a", "info", "version")
 
 
 @pytest.mark.parametrize("words", [line.split() for line in SHORT], ids=SHORT)
@@ -67,6 +67,8 @@ def test_a_short_command_loads_nothing_heavy(words: list[str]) -> None:
         "GET /containers/a/logs": "",
         "POST /containers/create": {"Id": "a", "Warnings": []},
         "POST /containers/a/start": {},
+        "GET /info": {"ID": "a"},
+        "GET /version": {"Version": "1", "Components": [{"Name": "Engine", "Version": "1", "Details": {}}]},
     }
     with Recorder(answers=answers) as recorder:
         assert HEAVY & set(modules_of(words, recorder)) == set()

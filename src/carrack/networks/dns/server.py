@@ -24,6 +24,7 @@ Send = Callable[[bytes | None], None]
 """Takes the answer to a question; None: there is none."""
 _BATCH = 32
 _DATAGRAM_BYTES = 4096
+_IDENTIFIER_BYTES = 2
 _REMEMBERED = 4096
 """Questions of a container whose answers are remembered."""
 _STREAM_IDLE_SECONDS = 10.0
@@ -101,7 +102,7 @@ class NameServer:
     def _read_datagrams(self, place: _Place) -> None:
         """One batch; then the others have their turn."""
         if self._batch is None:
-            self._batch = DatagramBatch(_BATCH, _DATAGRAM_BYTES)
+            self._batch = DatagramBatch(_BATCH, _DATAGRAM_BYTES, _IDENTIFIER_BYTES)
         fd = place.datagrams.fileno()
         try:
             asked = self._batch.receive(fd)
@@ -112,10 +113,10 @@ class NameServer:
             place.generation = self.table.generation
         known = place.answers
         try:
-            answers = [data[:2] + known[data[2:]] for data in asked]
+            answers = [known[question] for question in asked]
         except KeyError:
-            for number, data in enumerate(asked):
-                self._answer_one(place, data, self._batch.peer(number))
+            for number in range(len(asked)):
+                self._answer_one(place, self._batch.whole(number), self._batch.peer(number))
         else:
             self._batch.answer(fd, answers)
 

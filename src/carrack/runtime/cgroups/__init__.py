@@ -64,6 +64,9 @@ class Cgroup(Protocol):
     def directory_fd(self) -> int:
         """A descriptor for CLONE_INTO_CGROUP (the caller closes it); -1 on a machine of version 1 alone."""
 
+    def directory_fd_of(self, pid: int) -> int:
+        """As `directory_fd`, for the cgroup at or below this one that a process is in; -1 where there is none of version 2."""
+
     def freeze(self) -> None:
         """Stop everything below the cgroup; returns when it stands still."""
 

@@ -143,6 +143,9 @@ class CgroupV1:
         except FileNotFoundError:
             return -1
 
+    def directory_fd_of(self, pid: int) -> int:
+        return -1
+
     def freeze(self) -> None:
         directory = self.directory("freezer")
         if not directory:

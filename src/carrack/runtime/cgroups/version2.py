@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from carrack.kernel import bpf, inotify
 from carrack.runtime.cgroups.devices import program
 from carrack.runtime.cgroups.directories import kill_each, make_directory, pids_below, read_file, remove_tree, write_file
-from carrack.runtime.cgroups.layout import Layout
+from carrack.runtime.cgroups.layout import Layout, own_paths
 from carrack.runtime.cgroups.limits import Write, devices_of, writes_of
 from carrack.runtime.cgroups.statistics import Statistics, statistics_v2
 
@@ -106,6 +106,12 @@ class CgroupV2:
 
     def directory_fd(self) -> int:
         return os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def directory_fd_of(self, pid: int) -> int:
+        path = own_paths(read_file(f"/proc/{pid}/cgroup")).get("", "")
+        if path != self.path and not path.startswith(self.path + "/"):
+            raise OSError(errno.ESRCH, f"process {pid} is not in it", self.path)
+        return os.open(self._root + path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def freeze(self) -> None:
         self._set_frozen(True)

@@ -82,6 +82,9 @@ class RingLog:
     def held(self, stream: int) -> bytes:
         return b""
 
+    def take_up(self, stream: int, content: bytes) -> None:
+        """Nothing: a shim with a ring does not sleep again."""
+
     def follow(self, follower: Follower) -> int:
         while self._file_fd < 0 and self._hear(wait=True):
             pass

@@ -35,6 +35,10 @@ class Log(Protocol):
         """What was read and is in no record yet."""
         ...
 
+    def take_up(self, stream: int, content: bytes) -> None:
+        """Hold what an earlier writer of this log held."""
+        ...
+
     def follow(self, follower: Follower) -> int:
         """Tell `follower` of everything new from now on; returns a descriptor of the file being written, -1 without one."""
         ...
@@ -73,6 +77,9 @@ class NoLog:
     def held(self, stream: int) -> bytes:
         return b""
 
+    def take_up(self, stream: int, content: bytes) -> None:
+        pass
+
     def follow(self, follower: Follower) -> int:
         return -1
 
@@ -109,6 +116,9 @@ class _FileLog:
 
     def held(self, stream: int) -> bytes:
         return self._held[stream]
+
+    def take_up(self, stream: int, content: bytes) -> None:
+        self._held[stream] = content
 
     def follow(self, follower: Follower) -> int:
         self._file.followers.append(follower)

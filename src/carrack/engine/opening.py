@@ -1,0 +1,48 @@
+"""A start while it is under way: what the shim tells too early, and how long each step takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class Trace:
+    """The steps of a start and the microseconds each took, as the daemon sees them."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, int]] = []
+        self._last = time.monotonic_ns()
+
+    def mark(self, step: str) -> None:
+        now = time.monotonic_ns()
+        self.steps.append((step, (now - self._last) // 1000))
+        self._last = now
+
+
+class Opening:
+    """Keeps what a shim tells before its container's record says that it runs."""
+
+    def __init__(self) -> None:
+        self._messages: list[object] = []
+        self._lost = False
+        self._report: Callable[[object], None] | None = None
+        self._lose: Callable[[], None] | None = None
+
+    def report(self, message: object) -> None:
+        if self._report is None:
+            self._messages.append(message)
+        else:
+            self._report(message)
+
+    def lose(self) -> None:
+        if self._lose is None:
+            self._lost = True
+        else:
+            self._lose()
+
+    def open(self, report: Callable[[object], None], lose: Callable[[], None]) -> None:
+        self._report, self._lose = report, lose
+        for message in self._messages:
+            report(message)
+        if self._lost:
+            lose()
