@@ -7,6 +7,7 @@ import pytest
 
 from tests.rig.engine import CommandLine
 from tests.rig.ports import FreePort
+from tests.rig.waiting import until
 
 pytestmark = pytest.mark.both_clients
 
@@ -181,9 +182,13 @@ def test_port_lists_what_is_published(cli: CommandLine, free_port: FreePort) -> 
 @pytest.mark.observes("docker top", "GET /containers/{id}/top")
 def test_top_lists_the_containers_processes(cli: CommandLine) -> None:
     cli.ok("run", "-d", "--name", "crowd", "busybox", "sh", "-c", "sleep 1001 & exec sleep 1002")
+
+    def ends() -> list[str]:
+        return sorted(row.split()[-1] for row in cli.ok("top", "crowd").splitlines()[1:])
+
+    until(lambda: ends() == ["1001", "1002"], "the shell to have started both")
     head, *rows = cli.ok("top", "crowd").splitlines()
     assert head.split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
-    assert sorted(row.split()[-1] for row in rows) == ["1001", "1002"]
     pid = cli.ok("inspect", "-f", "{{.State.Pid}}", "crowd")
     assert pid in {row.split()[1] for row in rows}
 

@@ -32,7 +32,7 @@ from carrack.networks.endpoint import Endpoint
 from carrack.networks.network import Network
 from carrack.networks.networks import Networks
 
-_LIST_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type", "idOrName")
+_LIST_FILTERS = ("driver", "id", "label", "name", "scope", "type", "idOrName")
 _PRUNE_FILTERS = ("label", "label!", "until")
 
 
@@ -73,7 +73,7 @@ class Orders:
         self._without_address = without_address
 
     async def list(self, request: Request) -> Response:
-        filters = Filters.parse(request.query.get("filters")).accept(*_LIST_FILTERS)
+        filters = Filters.parse(request.query.get("filters")).accept(*_LIST_FILTERS, flags=("dangling",))
         check_types(filters)
         detailed = not at_least(request.version, "1.28")
         shown = [

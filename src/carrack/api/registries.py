@@ -55,7 +55,7 @@ def routes(backend: RegistryBackend) -> list[Route]:
         limit = query.integer("limit") or _DEFAULT_LIMIT
         if not _LIMITS[0] <= limit <= _LIMITS[1]:
             raise InvalidParameter(f"limit {limit} is outside the range of [{_LIMITS[0]}, {_LIMITS[1]}]")
-        filters = Filters.parse(query.get("filters")).accept("is-automated", "is-official", "stars")
+        filters = Filters.parse(query.get("filters")).accept("stars", flags=("is-automated", "is-official"))
         found = await in_thread(backend.search, query.get("term"), limit, request.headers.get("x-registry-auth"))
         return reply([result for result in found if _passes(result, filters)])
 

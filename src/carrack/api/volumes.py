@@ -20,7 +20,7 @@ from carrack.http import Reply, Request, Response, StreamResponse
 from carrack.volumes.volume import Volume
 from carrack.volumes.volumes import Volumes
 
-_LIST_FILTERS = ("dangling", "driver", "label", "name")
+_LIST_FILTERS = ("driver", "label", "name")
 _PRUNE_FILTERS = ("all", "label", "label!")
 
 
@@ -150,7 +150,7 @@ class Orders:
         self._volumes = volumes
 
     async def list(self, request: Request) -> Response:
-        filters = Filters.parse(request.query.get("filters")).accept(*_LIST_FILTERS)
+        filters = Filters.parse(request.query.get("filters")).accept(*_LIST_FILTERS, flags=("dangling",))
         shown = [resource(volume) for volume in self._volumes.list() if matches(volume, filters)]
         return reply(VolumeList(shown, None))
 

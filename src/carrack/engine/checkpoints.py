@@ -186,7 +186,7 @@ def _free_place(container: Container, ref: str, wish: CheckpointWish) -> str:
 
 
 def _write(program: str, container: Container, unfinished: str, target: str, wish: CheckpointWish) -> None:
-    from carrack.runtime.criu.dump import dump
+    from carrack.runtime.criu.dump import dump, standard_pipes
 
     try:
         os.makedirs(os.path.dirname(unfinished), mode=0o700, exist_ok=True)
@@ -194,8 +194,9 @@ def _write(program: str, container: Container, unfinished: str, target: str, wis
     except OSError as error:
         kind = InvalidParameter if wish.directory else SystemFailure
         raise kind(f"mkdir {error.filename}: {(error.strerror or '').lower()}") from error
-    pipes = tuple(f"pipe:[{inode}]" if inode else "" for inode in container.state.pipes)
-    dump(program, container.state.pid, unfinished, pipes, leave_running=not wish.exit)
+    pid = container.state.pid
+    pipes = tuple(f"pipe:[{inode}]" if inode else "" for inode in container.state.pipes) or standard_pipes(pid)
+    dump(program, pid, unfinished, pipes, leave_running=not wish.exit)
     os.rename(unfinished, target)
 
 

@@ -34,11 +34,13 @@ class Filters:
                 values[name] = tuple(entry or ())
         return cls(values)
 
-    def accept(self, *known: str) -> Filters:
-        """These filters, if each name is among `known`. Raises InvalidParameter in Docker's words."""
+    def accept(self, *known: str, flags: tuple[str, ...] = ()) -> Filters:
+        """These filters, if each name is among `known`, or of `flags` and true or false. Raises InvalidParameter as Docker does."""
         for name in self._values:
-            if name not in known:
+            if name not in known and name not in flags:
                 raise InvalidParameter(f"invalid filter '{name}'")
+        for name in flags:
+            self.flag(name)
         return self
 
     def including(self, name: str, value: str) -> Filters:
@@ -57,7 +59,7 @@ class Filters:
         wanted = {value in ("1", "true", "True", "TRUE", "t", "T") for value in values}
         known = {"0", "false", "False", "FALSE", "f", "F", "1", "true", "True", "TRUE", "t", "T"}
         if len(wanted) != 1 or not values <= known:
-            raise InvalidParameter(f"invalid filter '{name}={sorted(values)}'")
+            raise InvalidParameter(f"invalid filter '{name}=[{' '.join(sorted(values))}]'")
         return wanted.pop()
 
     def matches_labels(self, labels: Mapping[str, str] | None, name: str = "label") -> bool:

@@ -1,6 +1,7 @@
 """Filters in both historical forms; events to those who want them, bounded for those who do not read."""
 
 import asyncio
+import re
 import time
 
 import pytest
@@ -23,6 +24,14 @@ def test_malformed_filters_are_refused(text: str) -> None:
 def test_an_unknown_filter_is_refused_by_name() -> None:
     with pytest.raises(InvalidParameter, match="invalid filter 'colour'"):
         Filters.parse('{"colour":["red"]}').accept("label")
+
+
+def test_a_filter_that_is_true_or_false_is_refused_when_it_is_neither_or_both() -> None:
+    assert Filters.parse('{"dangling":["1"]}').accept(flags=("dangling",)).flag("dangling")
+    with pytest.raises(InvalidParameter, match=re.escape("invalid filter 'dangling=[x]'")):
+        Filters.parse('{"dangling":["x"]}').accept(flags=("dangling",))
+    with pytest.raises(InvalidParameter, match=re.escape("invalid filter 'dangling=[0 1]'")):
+        Filters.parse('{"dangling":["1","0"]}').accept(flags=("dangling",))
 
 
 def test_every_label_asked_for_must_be_there() -> None:
