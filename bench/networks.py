@@ -126,6 +126,11 @@ def site(kind: str, number: int) -> Iterator[Site]:
         yield here
 
 
+def mtu(here: Site) -> int:
+    """That of the client container's interface."""
+    return int(here.cli.ok("exec", "client", "cat", "/sys/class/net/eth0/mtu"))
+
+
 def gigabits(prefix: Sequence[str], env: dict[str, str], address: str, seconds: float) -> float:
     """iperf3's own figure of what the server received."""
     words = [*prefix, "/usr/bin/iperf3", "-c", address, "-p", str(PORT), "-t", f"{seconds:g}", "-J"]
@@ -230,6 +235,9 @@ def main() -> int:
     with ExitStack() as stack:
         sites = {kind: stack.enter_context(site(kind, number)) for number, kind in enumerate(("carrackd", "dockerd"))}
         print(describe({kind: here.cli for kind, here in sites.items()}))
+        sizes = {kind: mtu(here) for kind, here in sites.items()}
+        assert len(set(sizes.values())) == 1, f"throughput at different MTUs says nothing: {sizes}"
+        print(f"MTU of the containers' interfaces: {sizes['carrackd']} in both.\n")
         print("| measure | Carrack | dockerd | ratio | asked |\n|---|---:|---:|---:|---:|")
         for row in rows(options.seconds):
             progress(row.name)

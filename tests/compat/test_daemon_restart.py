@@ -27,6 +27,14 @@ def crash(engine: Engine) -> None:
     engine.start()
 
 
+def title_of(pid: int) -> bytes:
+    """What ps shows of a process; nothing of one that has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def test_a_running_container_is_the_same_process_afterwards(own: CommandLine) -> None:
     own.ok("run", "-d", "--name", "lives", "busybox", "sleep", "1000")
     before = own.ok("inspect", "-f", "{{.State.Pid}} {{.State.StartedAt}}", "lives")
@@ -219,6 +227,26 @@ def test_a_zygote_that_was_killed_is_replaced(own: CommandLine) -> None:
     os.kill(zygote.pid, signal.SIGKILL)
     assert own.ok("run", "--rm", "busybox", "echo", "again") == "again"
     assert own.ok("exec", "lives", "echo", "inside") == "inside"
+
+
+@pytest.mark.peer_lacks("dockerd answers names itself")
+def test_who_answers_names_ends_with_the_last_container_though_no_daemon_comes_back(own: CommandLine) -> None:
+    """Also when the container was connected while it ran: no path of the engine forgets to say whose end is meant."""
+    engine = own.engine
+    assert isinstance(engine, Carrackd)
+    own.ok("network", "create", "red")
+    own.ok("run", "-d", "--name", "joins", "busybox", "sleep", "1000")
+    own.ok("network", "connect", "red", "joins")
+    init = int(own.ok("inspect", "-f", "{{.State.Pid}}", "joins"))
+
+    def answering() -> list[int]:
+        return [pid for pid in engine.own_processes() if title_of(pid).startswith(b"carrack-names ")]
+
+    assert len(answering()) == 2, "one, and its spare"
+    engine.kill()
+    os.kill(init, signal.SIGKILL)
+    until(lambda: not answering(), "the names process and its spare to end")
+    engine.start()
 
 
 @pytest.mark.law(9)

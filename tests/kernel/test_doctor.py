@@ -7,6 +7,9 @@ from pathlib import Path
 from tests.rig.commands import Result, run
 from tests.rig.engine import carrack_program
 
+_TREES = [name for name in os.listdir("/") if Path("/", name).is_dir() and name not in ("tmp", "mnt", "lost+found")]
+"""What a chroot on this machine is made of."""
+
 
 def doctor(*flags: str, prefix: tuple[str, ...] = ()) -> Result:
     return run([*prefix, carrack_program(), "doctor", *flags])
@@ -54,6 +57,15 @@ def test_a_missing_capability_is_named_with_what_it_spoils(tmp_path: Path) -> No
     found = findings("--data-root", str(tmp_path), prefix=without)
     assert found["privileges"]["verdict"] == "failure"
     assert "CAP_NET_ADMIN" in found["privileges"]["fact"]
+
+
+def test_a_chroot_is_told_apart_from_a_policy(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    folders = " ".join(f"mkdir {tmp_path}/root/{name} && mount --rbind /{name} {tmp_path}/root/{name};" for name in _TREES)
+    script = f"mount --make-rprivate /; {folders} exec chroot {tmp_path}/root {carrack_program()} doctor --json"
+    lines = run(["unshare", "--mount", "sh", "-c", script]).stdout.splitlines()
+    mounts = next(finding for finding in map(json.loads, lines) if finding["subject"] == "mounts")
+    assert (mounts["verdict"], mounts["fact"]) == ("failure", "/ is no mount point, as in a chroot")
 
 
 def test_a_full_disk_is_a_warning(tmp_path: Path) -> None:

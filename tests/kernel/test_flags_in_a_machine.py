@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Images
+from tests.rig.criu import criu_folder
 from tests.rig.engine import ROOT, docker_program
 from tests.rig.vm import Vm
 
@@ -31,6 +32,7 @@ MODULES = (
     "test_user_namespaces.py",
     "test_run_explain.py",
     "test_many_cycles.py",
+    "test_checkpoints.py",
 )
 SHORT = (
     "test_run_resources.py::test_update_changes_the_limits_of_a_running_container",
@@ -51,13 +53,15 @@ LIBRARIES = ("libyajl.so.2",)
 
 @pytest.fixture(scope="module")
 def disks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The docker client with crun and runc; and an ext4 that counts projects."""
+    """The docker client with crun, runc and criu; and an ext4 that counts projects."""
     folder = tmp_path_factory.mktemp("disks")
-    programs = [docker_program(), *filter(None, (shutil.which(name, path="/usr/bin:/usr/sbin") for name in ("crun", "runc")))]
+    found = (docker_program(), *(shutil.which(name, path="/usr/bin:/usr/sbin") for name in ("crun", "runc")))
+    programs = [os.path.realpath(path) for path in found if path]  # Debian's /usr/bin/runc is a link out of the folder
     libraries = [os.path.realpath(path) for name in LIBRARIES for path in Path("/usr/lib").glob(f"*/{name}")]
     client, quota = folder / "client", folder / "quota"
     plain = ("-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet")
-    subprocess.run(["mksquashfs", *programs, *libraries, str(client), *plain], check=True, stdout=subprocess.DEVNULL)
+    packed = [*programs, *libraries, str(criu_folder())]
+    subprocess.run(["mksquashfs", *packed, str(client), *plain], check=True, stdout=subprocess.DEVNULL)
     with quota.open("wb") as file:
         file.truncate(256 << 20)
     subprocess.run(["mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota", str(quota)], check=True)
@@ -71,7 +75,8 @@ def machine(disks: list[Path]) -> Iterator[Vm]:
         prepare = "modprobe -a loop bfq; mkdir -p /opt/client /quota /var/tmp/disk; chmod 1777 /var/tmp/disk"
         mounts = "mount --bind /var/tmp/disk /tmp; mount -t squashfs /dev/vdc /opt/client; mount -o prjquota /dev/vdd /quota"
         libraries = "for file in /opt/client/lib*; do cp $file /usr/lib/x86_64-linux-gnu/; done; ldconfig"
-        vm.run(f"{prepare} && {mounts} && {libraries}").ok()
+        criu = f"mkdir -p {criu_folder().parent} && ln -s /opt/client/{criu_folder().name} {criu_folder()}"
+        vm.run(f"{prepare} && {mounts} && {libraries} && {criu}").ok()
         assert vm.run("stat -fc %T /sys/fs/cgroup").ok() == "cgroup2fs"
         yield vm
 

@@ -22,16 +22,21 @@ exec {folder}/usr/lib64/ld-linux-x86-64.so.2 --library-path {folder}/usr/lib/x86
 """
 
 
-@cache
 def criu_path() -> str:
-    """A PATH with criu in front. Some seconds the first time."""
+    """A PATH with criu in front."""
+    return f"{criu_folder()}/bin:{os.environ['PATH']}"
+
+
+@cache
+def criu_folder() -> Path:
+    """Where criu is unpacked; it works at this place only. Some seconds the first time."""
     _CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
     folder = _CACHE / f"criu-{_SUITE}-{_VERSION}"
     with open(_CACHE / "criu.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             _make(folder)
-    return f"{folder}/bin:{os.environ['PATH']}"
+    return folder
 
 
 def _make(folder: Path) -> None:

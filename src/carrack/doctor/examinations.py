@@ -134,6 +134,9 @@ def mount_calls() -> Finding:
     problem = tried(trial)
     if problem:
         advice = "a seccomp or LSM policy refuses the newer mount calls: run carrackd outside that container or policy"
+        if not any(line.split()[4] == "/" for line in _read("/proc/self/mountinfo").splitlines()):
+            problem = "/ is no mount point, as in a chroot"
+            advice = "run carrackd outside the chroot, or make its folder a mount point first: mount --bind DIR DIR"
         return Finding("mounts", BAD, problem, advice)
     return Finding("mounts", GOOD, "open_tree, mount_setattr, move_mount")
 

@@ -320,7 +320,7 @@ class Containers:
                 await in_thread(self._life.cgroup(container).freeze)
             except FileNotFoundError:  # it has just ended
                 raise Conflict(f"container {container.id} is not running") from None
-            self._life.become(container, Status.PAUSED)
+            await asyncio.wrap_future(self._life.become(container, Status.PAUSED))
         self._life.tell(container, "pause")
 
     async def unpause(self, ref: str) -> None:
@@ -332,7 +332,7 @@ class Containers:
                 raise Conflict(f"container {container.id} is not paused")
             await in_thread(self._life.cgroup(container).thaw)
             if container.state.paused:  # one that was killed while it stood still ends at this moment
-                self._life.become(container, Status.RUNNING)
+                await asyncio.wrap_future(self._life.become(container, Status.RUNNING))
         self._life.tell(container, "unpause")
 
     async def resize(self, ref: str, height: int, width: int) -> None:

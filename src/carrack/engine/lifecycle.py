@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
@@ -91,10 +92,10 @@ class Lifecycle:
         attributes = {**(container.config.labels or {}), "image": container.image_reference, "name": container.name}
         self.rooms.events.emit("container", action, container.id, attributes | (extra or {}))
 
-    def become(self, container: Container, status: Status) -> None:
-        """Move a container to another state and record it. Raises Conflict when the table of states forbids it."""
+    def become(self, container: Container, status: Status) -> Future[None]:
+        """Move a container to another state and record it, as it stands. Raises Conflict when the table of states forbids it."""
         container.state.status = follow(container.state.status, status, container.id)
-        self.rooms.table.save(container)
+        return self.rooms.table.save(container)
 
     def cgroup(self, container: Container) -> cgroups.Cgroup:
         return cgroups.open(self.cgroup_path(container))
@@ -180,21 +181,10 @@ class Lifecycle:
         live.drop_clients(attached, waiting)
         live.shim = shim
         live.ended.clear()
-        state = container.state
-        state.pid, state.exit_code, state.error, state.out_of_memory = pid, 0, "", False
-        state.started_at_nanoseconds = started.started_at_nanoseconds
-        state.pipes = started.pipes
         launch.describe_endpoints(container, rooms, prepared)
-        self.become(container, Status.RUNNING)
-        recorded = self.rooms.table.save(container)
-        self._tell_volumes(container, "mount")
-        self._tell_networks(container, "connect")
-        self.tell(container, "start")
-        for listener in self.on_started:
-            listener(container, live)
+        recorded = self._record_begin(container, pid, started)
+        self._tell_begin(container, live)
         self._hand_latecomers(container, live, shim)
-        if any(container.id in other.links.values() for other in self.rooms.table):
-            self.spawn(self._tell_linking(container))
         opening.open(lambda message: self._report(container, message), lambda: self._lost(container, live))
         await asyncio.wrap_future(recorded)
         trace.mark("record")
@@ -206,6 +196,22 @@ class Lifecycle:
             ],
             total_microseconds=sum(microseconds for _, microseconds in trace.steps),
         )
+
+    def _record_begin(self, container: Container, pid: int, started: Started) -> Future[None]:
+        state = container.state
+        state.pid, state.exit_code, state.error, state.out_of_memory = pid, 0, "", False
+        state.started_at_nanoseconds = started.started_at_nanoseconds
+        state.pipes = started.pipes
+        return self.become(container, Status.RUNNING)
+
+    def _tell_begin(self, container: Container, live: Live) -> None:
+        self._tell_volumes(container, "mount")
+        self._tell_networks(container, "connect")
+        self.tell(container, "start")
+        for listener in self.on_started:
+            listener(container, live)
+        if any(container.id in other.links.values() for other in self.rooms.table):
+            self.spawn(self._tell_linking(container))
 
     async def rewrite_hosts(self, container: Container) -> None:
         """Bring /etc/hosts of a running container in line with its links."""
@@ -491,10 +497,9 @@ class Lifecycle:
                 except CarrackError as error:  # it is dead, and says why
                     log.error("container %s cannot be removed: %s", container.id[:12], error)
                 return
-            self.become(container, Status.RESTARTING if again else Status.EXITED)
             if again:
                 restart_policy.plan(container, ran_nanoseconds / 1e9)
-            await asyncio.wrap_future(self.rooms.table.save(container))
+            await asyncio.wrap_future(self.become(container, Status.RESTARTING if again else Status.EXITED))
             self._part(container, live, Forget())
             if again:
                 self.restart_later(container, live)

@@ -106,6 +106,7 @@ async def _was_started(life: Lifecycle, execs: Execs, container: Container) -> b
         return False
     container.state.pid = status.pid
     container.state.started_at_nanoseconds = status.started_at_nanoseconds
+    container.state.pipes = ()  # told with Started, to nobody
     container.state.status = Status.RUNNING
     for endpoint in life.rooms.networks.endpoints(container.id):
         launch.describe_endpoint(container, endpoint)

@@ -9,7 +9,7 @@ import ctypes
 import errno
 import socket
 import struct
-from ctypes import c_int, c_size_t, c_uint
+from ctypes import c_int, c_uint
 
 from carrack.kernel.libc import c_void_p, libc
 
@@ -18,32 +18,21 @@ _ADDRESS_BYTES = 16
 _PEER = struct.Struct("!2xH4s")
 
 
-class _Vector(ctypes.Structure):
-    _fields_ = [("base", c_void_p), ("length", c_size_t)]
-
-
-class _Header(ctypes.Structure):
-    _fields_ = [
-        ("name", c_void_p),
-        ("name_length", c_uint),
-        ("vector", c_void_p),
-        ("vector_length", c_size_t),
-        ("control", c_void_p),
-        ("control_length", c_size_t),
-        ("flags", c_int),
-        ("padding", c_uint),
-        ("length", c_uint),
-        ("more_padding", c_uint),
-    ]
-
-
-_HEADER_WORDS = ctypes.sizeof(_Header) // 4
-_LENGTH_WORD = _Header.length.offset // 4
-_VECTOR_WORDS = ctypes.sizeof(_Vector) // 8
+_HEADER = struct.Struct("=QI4xQQQQI4xI4x")
+"""struct mmsghdr: name, its length, the vector, its length, control, its length, flags; how many bytes came. By struct and not by
+classes of ctypes, whose machinery would be a quarter of a megabyte."""
+_VECTOR = struct.Struct("=QQ")
+_HEADER_WORDS = _HEADER.size // 4
+_LENGTH_WORD = 56 // 4
+_VECTOR_WORDS = _VECTOR.size // 8
 _receive = libc["recvmmsg"]
 _receive.argtypes = (c_int, c_void_p, c_uint, c_int, c_void_p)
 _send = libc["sendmmsg"]
 _send.argtypes = (c_int, c_void_p, c_uint, c_int)
+
+
+def _address(buffer: bytearray) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
 class DatagramBatch:
@@ -55,21 +44,16 @@ class DatagramBatch:
         self.size_bytes = size_bytes
         self.kept_bytes = kept_bytes
         self._content = bytearray(count * size_bytes)  # pages that no datagram reaches are never touched
-        self._view = memoryview(self._content)
+        self._view = memoryview(self._content)  # and it can never be moved
         self._peers = bytearray(count * _ADDRESS_BYTES)
-        self._headers = (_Header * count)()
-        self._vectors = (_Vector * count)()
-        content = ctypes.addressof((ctypes.c_char * len(self._content)).from_buffer(self._content))
-        peers = ctypes.addressof((ctypes.c_char * len(self._peers)).from_buffer(self._peers))
+        headers, vectors = bytearray(count * _HEADER.size), bytearray(count * _VECTOR.size)
+        content, peers, vector, self._first = (_address(each) for each in (self._content, self._peers, vectors, headers))
         for number in range(count):
-            vector, header = self._vectors[number], self._headers[number]
-            vector.base, vector.length = content + number * size_bytes, size_bytes
-            header.name, header.name_length = peers + number * _ADDRESS_BYTES, _ADDRESS_BYTES
-            header.vector, header.vector_length = ctypes.addressof(vector), 1
-        # The fields that change with each datagram, as arrays: an attribute of a structure costs several times as much.
-        self._header_words = memoryview(self._headers).cast("B").cast("I")
-        self._vector_words = memoryview(self._vectors).cast("B").cast("Q")
-        self._first = ctypes.addressof(self._headers)
+            _VECTOR.pack_into(vectors, number * _VECTOR.size, content + number * size_bytes, size_bytes)
+            name, where = peers + number * _ADDRESS_BYTES, vector + number * _VECTOR.size
+            _HEADER.pack_into(headers, number * _HEADER.size, name, _ADDRESS_BYTES, where, 1, 0, 0, 0, 0)
+        self._header_words = memoryview(headers).cast("I")
+        self._vector_words = memoryview(vectors).cast("Q")
 
     def receive(self, fd: int) -> list[bytes]:
         """The datagrams that wait at a socket, at most `count`, each cut to the size and without what is kept of it; never blocks.

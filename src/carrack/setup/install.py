@@ -48,7 +48,10 @@ def install(wishes: Wishes, say: Say) -> None:
         _roll_back(record, before)
     else:
         _provide_packages(record, say)
-        built = tree.build(tree.find_source(), wheels=wishes.wheels)
+        source = tree.find_source()
+        if not tree.is_built(source):
+            say("getting the Python libraries and building Carrack's own tree: about a minute")
+        built = tree.build(source, wheels=wishes.wheels)
         _make_current(record, built.name, before)
     now = os.readlink(CURRENT)
     _put_in_place(record, wishes)

@@ -67,13 +67,18 @@ def find_source() -> Source:
     return Source(package, requirements_, tuple(sorted(set(pins_))))
 
 
+def is_built(source: Source) -> bool:
+    """Whether `build` has nothing to do."""
+    return (PREFIX / source.name / _COMPLETE).exists()
+
+
 def build(source: Source, *, wheels: Path | None = None) -> Path:
     """The tree of that source, made now unless it is there. `wheels`: take libraries from this folder, not from the network.
 
     Raises SystemFailure with what to do.
     """
     target = PREFIX / source.name
-    if (target / _COMPLETE).exists():
+    if is_built(source):
         return target
     shutil.rmtree(target, ignore_errors=True)  # of an installation that was cut short
     PREFIX.mkdir(mode=0o755, parents=True, exist_ok=True)

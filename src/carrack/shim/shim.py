@@ -143,7 +143,11 @@ class Shim:
             waiting=tuple(fd for _, fd in waiting),
             early=(),
         )
-        handover.park(self._berth, parked)
+        try:
+            handover.park(self._berth, parked)
+        except OSError as error:  # no room for descriptors on their way: then it stays awake
+            _say(f"the shim of {self._order.container_id} cannot sleep: {error.strerror}")
+            return
         self._parked = True
         self._loop.stop()
 

@@ -34,8 +34,8 @@ class Waiters:
 
     @property
     def at_rest(self) -> tuple[tuple[str, int], ...]:
-        """What each waits for, and its socket."""
-        return tuple((condition, outgoing.fd) for outgoing, condition in self._waiting.items())
+        """What each waits for, and its socket; of those who are still there."""
+        return tuple((condition, outgoing.fd) for outgoing, condition in self._waiting.items() if not outgoing.closed)
 
     def answer_exit(self, exited: Exited) -> None:
         """Tell those who wait for the exit."""

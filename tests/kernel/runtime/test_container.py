@@ -199,7 +199,7 @@ def test_dev_holds_dockers_nodes_and_links(box: Box) -> None:
 
 
 def test_the_null_device_works_for_everyone(box: Box) -> None:
-    box.run("echo x > /dev/null; cat /dev/null", user="www-data")
+    assert box.run("echo x > /dev/null && cat /dev/null && echo both", user="www-data") == "both\n"
 
 
 def test_a_device_of_the_host_can_be_given(box: Box) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.rig.commands import run
 from tests.rig.criu import criu_path
 from tests.rig.waiting import until
 
-from .conftest import SOURCES, Box
+from .conftest import SOURCES, Box, furnish
 from .test_carrack_oci import Runtime
 
 COUNT = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"
@@ -108,3 +111,37 @@ def test_what_cannot_be_is_told_and_leaves_nothing(counter: Counter, tmp_path: P
     assert sorted(os.listdir(tmp_path / "state")) == ["c"]
     counter.oci("checkpoint", "--pre-dump", "c", code=1)
     assert "flag provided but not defined: -pre-dump" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.only_full("podman takes its time")
+def test_podman_checkpoints_exports_and_imports(box: Box, tmp_path: Path) -> None:
+    rootfs = tmp_path / "rootfs"
+    furnish(rootfs)
+    runtime = Path(sys.executable).with_name("carrack-oci")
+    short = tempfile.mkdtemp(prefix="ck-", dir="/tmp")  # podman wants at most 50 characters
+    places = ["--root", str(tmp_path / "root"), "--runroot", short, "--storage-driver", "vfs"]
+    base = ["podman", *places, "--runtime", str(runtime), "--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+
+    def podman(*words: str) -> str:
+        return run([*base, *words], env={**os.environ, "PATH": criu_path()}, timeout_seconds=120).ok()
+
+    def numbers() -> list[int]:
+        return [int(line) for line in podman("logs", "counter").split("\n") if line.isdigit()]
+
+    run(["tar", "-C", str(rootfs), "-cf", str(tmp_path / "image.tar"), "."]).ok()
+    podman("import", "-q", str(tmp_path / "image.tar"), "box:1")
+    try:
+        podman("run", "-d", "--name", "counter", "--network", "none", "box:1", "/bin/sh", "-c", COUNT)
+        until(lambda: len(numbers()) > 2, "it to count")
+        podman("container", "checkpoint", "counter")
+        last = numbers()[-1]
+        podman("container", "restore", "counter")
+        until(lambda: numbers()[-1] > last, "it to go on")
+        podman("container", "checkpoint", "-e", str(tmp_path / "moved.tar.gz"), "counter")
+        last = numbers()[-1]
+        podman("rm", "counter")
+        podman("container", "restore", "-i", str(tmp_path / "moved.tar.gz"))
+        until(lambda: numbers()[-1:] > [last], "it to go on from the file")
+    finally:
+        podman("rm", "-f", "-t", "0", "-a")
+        shutil.rmtree(short, ignore_errors=True)

@@ -152,6 +152,18 @@ def test_who_waits_is_told_though_the_shim_slept_since(harness: Harness) -> None
     wait_for_death(container.shim_pid)
 
 
+def test_who_waits_and_goes_does_not_keep_the_shim_awake(harness: Harness) -> None:
+    """The client of `docker run -d` does so each time."""
+    ours, theirs = pair()
+    container = harness.container("echo up; exec sleep 1000", waiting=[(m.Wait(), theirs)], idle_seconds=SOON)
+    container.start()
+    ours.close()
+    theirs.close()
+    container.exec("true")
+    assert isinstance(container.receive(), m.ExecExited)
+    container.until_asleep()
+
+
 def test_a_terminal_outlives_sleep(harness: Harness) -> None:
     container = harness.container("read x; stty size; read x; stty size", terminal=True, open_stdin=True, idle_seconds=SOON)
     container.start()

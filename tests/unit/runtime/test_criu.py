@@ -1,5 +1,7 @@
 """CRIU's protocol as bytes, what of a container is outside it, and why a talk failed."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from carrack.errors import InvalidParameter, SystemFailure
 from carrack.runtime.criu import images, rpc
 from carrack.runtime.criu.conversation import Conversation, reason
-from carrack.runtime.criu.dump import MountLine, outside, parse_mounts
+from carrack.runtime.criu.dump import MountLine, outside, parse_mounts, standard_pipes
 
 
 def test_an_order_to_dump_is_what_crius_own_library_would_send() -> None:
@@ -91,3 +93,13 @@ def test_what_is_no_checkpoint_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "carrack.json").write_text('{"pipes": 5}')
     with pytest.raises(InvalidParameter, match="holds no checkpoint"):
         images.read(str(tmp_path))
+
+
+def test_pipes_are_known_by_what_proc_shows() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        names = [f"pipe:[{os.fstat(each.fileno()).st_ino}]" for each in (process.stdin, process.stdout)]
+        assert standard_pipes(process.pid) == (*names, "")
+        process.stdin.close()
+    assert standard_pipes(process.pid) == ("", "", "")

@@ -62,6 +62,18 @@ def dump(
         raise SystemFailure(reason(answer.message, f"{log_directory}/{LOG}"))
 
 
+def standard_pipes(pid: int) -> tuple[str, ...]:
+    """What a process has as standard input, output and errors, where those are pipes: for want of a better record."""
+    return tuple(each if each.startswith("pipe:") else "" for each in (_link(f"/proc/{pid}/fd/{place}") for place in range(3)))
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return ""
+
+
 def outside(host: list[MountLine], container: list[MountLine]) -> tuple[str, ...]:
     """Where a container has something of the host mounted below its root: what the host has as well, or criu cannot make."""
     known = {each.device for each in host}
