@@ -23,6 +23,7 @@ from carrack.cli.images.build_options import (
     read_outputs,
     read_resources,
     read_secrets,
+    split_layout,
 )
 from carrack.cli.images.build_outputs import DELETE, may_delete, write_metadata
 from carrack.cli.images.build_session import BuildOrder, build_in_session
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from carrack.cli.flags import Parsed
     from carrack.cli.session import Session
 
+_LAYOUT = "oci-layout://"
 _NUMBERS = {
     "memory": "memory",
     "memory-swap": "memswap",
@@ -223,7 +225,13 @@ def _in_session(session: Session, parsed: Parsed) -> tuple[BuildState | None, Bu
         name = _main_folder(session, order, argument, name)
     further: dict[str, str] = {}
     for context, where in read_named_contexts(parsed.items("build-context")).items():
-        if is_folder(where):
+        if where.startswith(_LAYOUT):
+            folder, wanted = split_layout(where.removeprefix(_LAYOUT))
+            if not os.path.isfile(os.path.join(folder, "index.json")):
+                raise CommandFailure(f"failed to get build context {context}: {folder} is no OCI image layout")
+            order.folders[f"layout:{context}"] = BuildFolder(folder)
+            further[context] = f"{_LAYOUT}{wanted}"
+        elif is_folder(where):
             folder = os.path.realpath(where)
             if not os.path.isdir(folder):
                 raise CommandFailure(f"failed to get build context {context}: {where} is no directory")
@@ -321,7 +329,7 @@ def _report(session: Session, parsed: Parsed, state: BuildState) -> None:
         show_answer(session.out, call, state)
         return
     if parsed.text("metadata-file"):
-        write_metadata(parsed.text("metadata-file"), built)
+        write_metadata(parsed.text("metadata-file"), built, [_buildkit_warning(each) for each in state.warnings])
     if parsed.flag("quiet") and built.get("image"):
         session.out.line(str(built["image"]))
     pushed = [each for each in read_outputs(parsed) if each.attributes.get("push") == "true"]
@@ -333,6 +341,24 @@ def _report(session: Session, parsed: Parsed, state: BuildState) -> None:
 
         for name in names:
             push_name(session, name, quiet=parsed.flag("quiet"))
+
+
+def _buildkit_warning(warning: dict[str, Any]) -> dict[str, Any]:
+    """A finding as ``buildx.build.warnings`` has it."""
+    from binascii import b2a_base64
+
+    def encoded(text: str) -> str:
+        return b2a_base64(text.encode(), newline=False).decode()
+
+    first, last = warning.get("line", 0), warning.get("last_line", 0) or warning.get("line", 0)
+    return {
+        "level": 1,
+        "short": encoded(f"{warning.get('rule', '')}: {warning.get('message', '')} (line {first})"),
+        "detail": [encoded(str(line)) for line in warning.get("detail") or ()],
+        "url": warning.get("url", ""),
+        "sourceInfo": {"filename": warning.get("file", ""), "language": "Dockerfile"},
+        "range": [{"start": {"line": first}, "end": {"line": last}}],
+    }
 
 
 def _credentials(session: Session) -> dict[str, str]:
