@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from http.client import HTTPException
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from tests.conftest import MakeEngine
-from tests.rig.builds import BuildStream, build, printed
-from tests.rig.engine import Engine
+from tests.rig.builds import BuildStream, build, context, printed, try_build
+from tests.rig.commands import run
+from tests.rig.engine import Engine, carrack_program
 from tests.rig.leaks import CGROUP_ROOT
 from tests.rig.waiting import until
 
@@ -107,6 +111,52 @@ def test_a_killed_daemon_leaves_nothing_and_the_next_build_is_right(own: Engine,
     assert leftovers(own) == []
     built = build(own, "FROM busybox\nRUN echo made > /first\nRUN cat /first; ls /pipe /1 2>/dev/null | wc -l\n")
     assert printed(built) == ["made", "0"]
+
+
+MANY = """FROM busybox AS one
+RUN i=0; while [ $i -lt 300 ]; do echo $i > /one-$i; i=$((i+1)); done
+FROM busybox AS two
+RUN --mount=type=cache,target=/keep echo x >> /keep/f; head -c 3000000 /dev/zero > /two
+FROM busybox
+COPY . /context
+ADD archive.tar /unpacked/
+COPY --link --from=one /one-7 /linked/
+COPY --from=two /two /two
+RUN cat /linked/one-7 > /seven; rm /two
+"""
+
+
+def test_a_daemon_that_is_killed_at_any_instant_of_a_build_leaves_nothing(own: Engine, pytestconfig: pytest.Config) -> None:
+    """At random instants from a fixed seed: each begins where the last one was cut off, so that every step is cut at some time."""
+    chance = random.Random(5)
+    files: dict[str, str | bytes] = {f"d{number % 7}/f{number}": str(number) * 50 for number in range(300)} | {
+        "archive.tar": context("FROM x\n")
+    }
+    for turn in range(20 if pytestconfig.getoption("--full") else 2):
+        dockerfile = MANY + f"RUN echo {turn} > /turn\n"
+        body = Thread(target=_lost, args=(own, dockerfile, files))
+        body.start()
+        body.join(chance.uniform(0, 1.2))
+        own.kill()
+        body.join()
+        until(lambda: not step_groups(own), "the steps to end with their daemon")
+        own.start()
+        assert leftovers(own) == [], f"turn {turn}"
+        until(lambda: not fsck(own), f"nothing to be strange in turn {turn}, and the trash to be taken out")
+    built = build(own, MANY + "RUN cat /seven /context/d1/f1; ls /unpacked; test -e /two || echo gone\n", files)
+    assert printed(built)[-4:] == ["7", "1" * 50 + "Dockerfile", "gone"][-4:]
+
+
+def _lost(engine: Engine, dockerfile: str, files: dict[str, str | bytes]) -> None:
+    """A build whose daemon may go away under it."""
+    with suppress(OSError, HTTPException, AssertionError, ValueError):
+        try_build(engine, dockerfile, files)
+
+
+def fsck(engine: Engine) -> str:
+    """What `carrack system fsck` finds, of layers, builds, contexts and blobs."""
+    places = ["--data-root", str(engine.data_root), "--exec-root", str(engine.exec_root), "--instance", engine.token]
+    return run([carrack_program(), "system", "fsck", "--json", *places], env=engine.env()).stdout
 
 
 def test_the_cache_survives_a_restart(own: Engine) -> None:

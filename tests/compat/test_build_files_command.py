@@ -424,3 +424,32 @@ def test_dockers_daemon_gets_the_classic_way(engine: Engine, carrack: CommandLin
         assert "--secret needs a Carrack daemon" in refused.stderr
     else:
         assert (built.code, refused.code) == (0, 0)
+
+
+@pytest.mark.peer_lacks("its context has no attributes of ours")
+@pytest.mark.observes("docker build")
+def test_capabilities_and_attributes_of_files_travel(carrack: CommandLine, engine: Engine, folder: Path) -> None:
+    """As BuildKit's own transfer has them; the classic tar knows capabilities alone."""
+    write(folder, Dockerfile="FROM scratch\nCOPY program /program\n", program="x")
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")
+    os.setxattr(folder / "program", "security.capability", capability)
+    os.setxattr(folder / "program", "user.note", b"\xff\x00 bytes")
+    carrack.ok("build", "-t", "attributes", str(folder))
+    with tarfile.open(fileobj=io.BytesIO(carrack.output("save", "attributes"))) as saved:
+        layers = [saved.extractfile(member) for member in saved if member.name.startswith("blobs/")]
+        found = [headers for layer in layers if layer is not None for headers in attributes_of(layer.read())]
+    assert found == [{"SCHILY.xattr.security.capability": capability, "SCHILY.xattr.user.note": b"\xff\x00 bytes"}]
+    os.setxattr(folder / "program", "user.note", b"changed")
+    assert "CACHED" not in carrack("build", "--progress=plain", str(folder)).stderr.partition("COPY")[2]
+
+
+def attributes_of(blob: bytes) -> list[dict[str, bytes]]:
+    """The extended attributes of a layer's files."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(blob), mode="r:gz") as layer:
+            return [
+                {key: value.encode("utf-8", "surrogateescape") for key, value in member.pax_headers.items() if "xattr" in key}
+                for member in layer
+            ]
+    except tarfile.TarError:
+        return []

@@ -181,3 +181,21 @@ def emulator_registered(name: str, header: bytes) -> Iterator[None]:
         assert holder.stdout.readline() == "ready\n"
         yield
         holder.communicate("end\n", timeout=20)
+
+
+@pytest.mark.observes("docker build")
+def test_an_image_of_a_layout_is_a_context_and_stays_nowhere(
+    cli: CommandLine, engine: Engine, folder: Path, tmp_path: Path
+) -> None:
+    layout, out = tmp_path / "layout", tmp_path / "out"
+    built(cli, "--platform", BOTH, "-t", "base:1", "-o", f"type=oci,dest={layout},tar=false", str(folder))
+    images = engine.api("GET", "/images/json?all=1").json
+    (folder / "Dockerfile").write_text("FROM given\nCOPY --from=given /made /again\n")
+    for where in (f"{layout}:1", str(layout)):
+        words = ["--build-context", f"given=oci-layout://{where}", "-o", f"type=local,dest={out}", "--platform", BOTH]
+        built(cli, *words, str(folder))
+        assert (out / "linux_arm64" / "again").read_text().startswith("for linux/arm64")
+        assert (out / "linux_amd64" / "made").read_text().startswith("for linux/amd64")
+    assert engine.api("GET", "/images/json?all=1").json == images
+    refused = cli("build", "--build-context", f"given=oci-layout://{layout}:2", str(folder))
+    assert "nothing of 2" in refused.stderr

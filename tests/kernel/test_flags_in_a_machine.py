@@ -55,7 +55,8 @@ LIBRARIES = ("libyajl.so.2",)
 def disks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The docker client with crun, runc and criu; and an ext4 that counts projects."""
     folder = tmp_path_factory.mktemp("disks")
-    programs = [docker_program(), *filter(None, (shutil.which(name, path="/usr/bin:/usr/sbin") for name in ("crun", "runc")))]
+    found = (docker_program(), *(shutil.which(name, path="/usr/bin:/usr/sbin") for name in ("crun", "runc")))
+    programs = [os.path.realpath(path) for path in found if path]  # Debian's /usr/bin/runc is a link out of the folder
     libraries = [os.path.realpath(path) for name in LIBRARIES for path in Path("/usr/lib").glob(f"*/{name}")]
     client, quota = folder / "client", folder / "quota"
     plain = ("-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet")

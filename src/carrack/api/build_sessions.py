@@ -29,7 +29,7 @@ from carrack.api.router import Route
 from carrack.build.cancellation import Cancellation
 from carrack.build.contexts.incremental import Mirror
 from carrack.build.contexts.reception import Reception
-from carrack.build.plan import ImageContext, LocalNamed, NamedContext, RemoteNamed
+from carrack.build.plan import ImageContext, LayoutContext, LocalNamed, NamedContext, RemoteNamed
 from carrack.build.ports import LocalContext
 from carrack.build.request import BuildRequest, CacheReference, Export
 from carrack.errors import Conflict, InvalidParameter, NotFound
@@ -199,7 +199,7 @@ class BuildSessions:
         return replace(
             wanted,
             contexts=contexts,
-            named={**{name: LocalNamed() for name in contexts if name}, **{n: _named(text) for n, text in order.named.items()}},
+            named={**{name: LocalNamed() for name in contexts if name}, **{n: _named(n, text) for n, text in order.named.items()}},
             dockerfile_content=order.dockerfile,
             secrets=order.secrets,
             agents={name: str(door.path) for name, door in session.doors.items()},
@@ -317,7 +317,9 @@ def pieces(reader: BlockingReader) -> Callable[[int], bytes]:
     return read
 
 
-def _named(text: str) -> NamedContext:
+def _named(name: str, text: str) -> NamedContext:
+    if text.startswith("oci-layout://"):
+        return LayoutContext(f"layout:{name}", text.removeprefix("oci-layout://"))
     if text.startswith("docker-image://"):
         return ImageContext(text.removeprefix("docker-image://"))
     return RemoteNamed(text)

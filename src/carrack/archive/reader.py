@@ -29,6 +29,8 @@ class TarReader:
         self._piece = b""
         self._position = 0
         self._taken = 0
+        self._holes_bytes = 0
+        """What sparse files hold beyond what is stored: no room is taken by it here, but by every layer that is packed of it."""
         self._unread = 0
         """Content of the present entry that nobody has read yet."""
         self._padding = 0
@@ -78,6 +80,9 @@ class TarReader:
         self._padding = -entry.size % BLOCK
         if entry.sparse_map_in_content:
             self._read_sparse_map_in_content(entry)
+        if entry.real_size > entry.size:
+            self._holes_bytes += entry.real_size - entry.size
+            self._check_limit()
         return entry
 
     def content(self) -> Iterator[memoryview]:
@@ -161,10 +166,13 @@ class TarReader:
         self._piece = self._source()
         self._position = 0
         self._taken += len(self._piece)
-        if self._limit_bytes and self._taken > self._limit_bytes:
+        self._check_limit()
+        return bool(self._piece)
+
+    def _check_limit(self) -> None:
+        if self._limit_bytes and self._taken + self._holes_bytes > self._limit_bytes:
             free = f"{self._limit_bytes / 1e6:.1f} MB"
             raise InvalidParameter(f"No space left on device: unpacked, this takes more than the {free} that may be used")
-        return bool(self._piece)
 
     def _extended(self, entry: Entry) -> bytes:
         """The content of an extended header."""

@@ -6,9 +6,7 @@ provenance names no build argument; with ``mode=max`` it has them all, and the D
 
 from __future__ import annotations
 
-import os
 import tarfile
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,10 +17,11 @@ import msgspec
 from carrack.build.cancellation import Cancellation
 from carrack.build.packages import Found, scan
 from carrack.build.plan import Plan
-from carrack.build.ports import FileTrees, PackOptions, Tree
+from carrack.build.ports import FileTrees, Tree
 from carrack.build.request import BuildRequest
+from carrack.build.trees import packed_tree
 from carrack.content import ContentStore, Lease
-from carrack.errors import CarrackError, InvalidParameter, SystemFailure
+from carrack.errors import InvalidParameter, SystemFailure
 from carrack.images.attestations import PREDICATE_TYPE
 from carrack.images.oci_layout import ATTESTATION, REFERENCE_DIGEST, REFERENCE_TYPE
 from carrack.images.store import write_bytes, write_document
@@ -182,27 +181,11 @@ class Attestor:
         tree = self.tree()
         if not tree:
             return Found()
-        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        failures: list[CarrackError] = []
-
-        def pack() -> None:
-            try:
-                self.files.pack_tree(tree, write_fd, PackOptions("uncompressed"), self.cancel)
-            except CarrackError as error:
-                failures.append(error)
-            finally:
-                os.close(write_fd)
-
-        packer = threading.Thread(target=pack, name="sbom-packer")
-        packer.start()
         try:
-            with os.fdopen(read_fd, "rb") as stream:
+            with packed_tree(self.files, tree, self.cancel) as stream:
                 return scan(stream)
         except (OSError, tarfile.TarError) as error:
-            packer.join()
-            raise failures[0] if failures else SystemFailure(f"cannot look for packages: {error}") from error
-        finally:
-            packer.join()
+            raise SystemFailure(f"cannot look for packages: {error}") from error
 
 
 def _package_url(name: str, platform: Platform) -> str:

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -31,8 +31,8 @@ from carrack.build.dockerfile.ignore import ignore_file_names, read_ignore_file
 from carrack.build.dockerfile.lint import lint
 from carrack.build.dockerfile.lint_rules import LintWarning, lint_document, read_choice
 from carrack.build.dockerfile.stages import BuildInputs, Dockerfile, Stage, read_dockerfile
-from carrack.build.plan import Plan
-from carrack.build.ports import BaseImages
+from carrack.build.plan import ImageContext, LayoutContext, Plan
+from carrack.build.ports import BaseImages, LocalContext
 from carrack.build.progress import (
     Answered,
     Built,
@@ -48,10 +48,12 @@ from carrack.build.progress import (
 )
 from carrack.build.request import BuildRequest, CacheReference, Export
 from carrack.build.solver import Solver, VertexFailed
+from carrack.build.trees import packed_tree
 from carrack.build.workshop import BuildWorkshop, Equipment
-from carrack.errors import Cancelled, CarrackError, Forbidden, InvalidParameter, NotFound
+from carrack.errors import Cancelled, CarrackError, Conflict, Forbidden, InvalidParameter, NotFound
 from carrack.images.image import Image
 from carrack.images.images import Images
+from carrack.images.load import load_layout
 from carrack.oci.digest import Digest, chain_id
 from carrack.oci.platform import Platform, machine
 
@@ -60,6 +62,7 @@ log = logging.getLogger("carrack.build")
 _DOCKERFILE_LIMIT_BYTES = 16 << 20
 _IGNORE_LIMIT_BYTES = 4 << 20
 _EPOCH = "SOURCE_DATE_EPOCH"
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class Builder:
 
         Raises InvalidParameter (DockerfileError for a fault in the file), NotFound, BuildFailed, Cancelled.
         """
-        task = asyncio.ensure_future(self._build(request, tell, cancel))
+        task = asyncio.ensure_future(self._build_all(request, tell, cancel))
         self._running[cancel] = task
         loop = asyncio.get_running_loop()
         try:
@@ -134,6 +137,28 @@ class Builder:
             if self._tidying is None or self._tidying.done():
                 self._tidying = asyncio.ensure_future(self._solver.look(self._tidy))
                 self._tidying.add_done_callback(_tell_trouble)
+
+    async def _build_all(self, request: BuildRequest, tell: Tell, cancel: Cancellation) -> Outcome:
+        """The build, its named contexts that are layouts loaded before and forgotten behind it."""
+        known = frozenset(image.id for image in self._images.list()) if _layouts(request) else frozenset()
+        named = dict(request.named)
+        loaded: list[Digest] = []
+        try:
+            for name, layout in _layouts(request).items():
+                context = request.contexts[layout.context]
+                image = await self._solver.step(partial(self._loaded, context, layout.wanted, cancel))
+                loaded.append(image)
+                named[name] = ImageContext(str(image))
+            return await self._build(replace(request, named=named), tell, cancel)
+        finally:
+            for image in set(loaded) - known:
+                with suppress(NotFound, Conflict):
+                    await self._solver.look(partial(self._images.remove, str(image)))
+
+    def _loaded(self, context: LocalContext, wanted: str, cancel: Cancellation) -> Digest:
+        """An image of a layout, which a worker packs. Blocking."""
+        with packed_tree(self.equipment.files, context.tree(), cancel) as stream:
+            return load_layout(self._images.store, iter(partial(stream.read, _PIECE_BYTES), b""), wanted)
 
     async def _build(self, request: BuildRequest, tell: Tell, cancel: Cancellation) -> Outcome:
         look = self._solver.look
@@ -379,6 +404,10 @@ def _files_of(request: BuildRequest) -> tuple[bytes, tuple[str, ...]]:
         if ignore is None and context is not None:
             ignore = context.read(each, _IGNORE_LIMIT_BYTES)
     return content, _patterns(ignore)
+
+
+def _layouts(request: BuildRequest) -> dict[str, LayoutContext]:
+    return {name: context for name, context in request.named.items() if isinstance(context, LayoutContext)}
 
 
 def _as_cache(export: Export) -> CacheReference:

@@ -54,7 +54,16 @@ class RemoteNamed:
     url: str
 
 
-NamedContext = ImageContext | LocalNamed | RemoteNamed
+@dataclass(frozen=True, slots=True)
+class LayoutContext:
+    """A named context that is an image in a layout, which the client has sent as the context `context`."""
+
+    context: str
+    wanted: str
+    """Its tag or digest there; "" for the only one."""
+
+
+NamedContext = ImageContext | LocalNamed | RemoteNamed | LayoutContext
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from carrack.build.emulation import emulator, is_foreign, missing
 from carrack.build.graph import RunMount, RunOp, Vertex
 from carrack.build.ports import CopyOrder, CopySource, RunStep, StepMount, StepOrder, Tree
 from carrack.build.progress import Tell, VertexLog
+from carrack.build.stacks import Stacks
 from carrack.errors import CarrackError, InvalidParameter, NotFound
 from carrack.oci.digest import Digest
 from carrack.oci.mount import Mount
@@ -151,7 +152,18 @@ def run_step(
             raise InvalidParameter(missing(foreign))
         if code:
             raise StepFailed(" ".join(op.arguments), code)
-        return equipment.snapshots.take(key)
+        return take_difference(equipment.snapshots, equipment.stacks, key, parent, cancel)
+
+
+def take_difference(snapshots: Snapshotter, stacks: Stacks, key: str, parent: Digest | None, cancel: Cancellation) -> Path:
+    """A snapshot's own changes as a staging directory in a layer's form."""
+    staging = snapshots.take(key)
+    try:
+        stacks.difference(parent, staging, cancel)
+    except BaseException:
+        snapshots.abandon(staging)
+        raise
+    return staging
 
 
 def _foreign(op: RunOp) -> Platform | None:

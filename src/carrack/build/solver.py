@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from carrack.build.cache_key import Key, key_of
 from carrack.build.cancellation import Cancellation
-from carrack.build.graph import Selection, Vertex
+from carrack.build.graph import Input, Selection, Vertex
 from carrack.build.ports import Tree
 from carrack.build.progress import (
     Event,
@@ -64,7 +64,7 @@ class Workshop(Protocol):
         """A source's result, and whether it was there already."""
 
     def content_of(self, vertex: Vertex, result: Result, selection: Selection | None, cancel: Cancellation) -> str:
-        """The content of what a vertex reads of an input."""
+        """The content of what a vertex reads of an input; at once without a selection."""
 
     def find(self, vertex: Vertex, key: Key) -> Result | None:
         """The result of an earlier step of that key."""
@@ -154,7 +154,8 @@ class _Job:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _solve(self, vertex: Vertex) -> Result:
-        inputs = await asyncio.gather(*(self.result(each.vertex) for each in vertex.inputs))
+        found = await asyncio.gather(*(self._input(vertex, each) for each in vertex.inputs))
+        inputs = [result for result, _ in found]
         self._cancel.check()
         started = VertexStarted(
             vertex.digest,
@@ -165,7 +166,8 @@ class _Job:
         )
         self._tell(started)
         try:
-            result, cached = await self._carry_out(vertex, inputs)
+            contents = [_given(content) for _, content in found]
+            result, cached = await self._carry_out(vertex, inputs, contents)
         except Cancelled:
             self._tell(VertexCompleted(vertex.digest, time.time_ns(), error="cancelled"))
             raise
@@ -175,11 +177,22 @@ class _Job:
         self._tell(VertexCompleted(vertex.digest, time.time_ns(), cached=cached, result=str(result.chain_id or "")))
         return result
 
-    async def _carry_out(self, vertex: Vertex, inputs: Sequence[Result]) -> tuple[Result, bool]:
+    async def _input(self, vertex: Vertex, wanted: Input) -> tuple[Result, str | CarrackError]:
+        """An input's result, and the content of what a vertex reads of it: found out while its other inputs are still under way."""
+        result = await self.result(wanted.vertex)
+        try:
+            if wanted.selection is None:
+                return result, self._workshop.content_of(vertex, result, None, self._cancel)
+            read = wanted.selection
+            return result, await self._solver.look(lambda: self._workshop.content_of(vertex, result, read, self._cancel))
+        except CarrackError as error:
+            return result, error  # the failure of the vertex that reads, once its turn has come
+
+    async def _carry_out(self, vertex: Vertex, inputs: Sequence[Result], contents: Sequence[str]) -> tuple[Result, bool]:
         workshop, cancel = self._workshop, self._cancel
         if workshop.is_source(vertex):
             return await self._solver.step(lambda: workshop.source(vertex, self._tell, cancel))
-        key, found = await self._solver.look(lambda: self._look_up(vertex, inputs))
+        key, found = await self._solver.look(lambda: self._look_up(vertex, contents))
         if found is not None:
             return found, True
         if not vertex.shown.no_cache:
@@ -191,13 +204,15 @@ class _Job:
         )
         return result, False
 
-    def _look_up(self, vertex: Vertex, inputs: Sequence[Result]) -> tuple[Key, Result | None]:
-        contents = [
-            (each.label, self._workshop.content_of(vertex, result, each.selection, self._cancel))
-            for each, result in zip(vertex.inputs, inputs, strict=True)
-        ]
-        key = key_of(vertex.op, contents)
+    def _look_up(self, vertex: Vertex, contents: Sequence[str]) -> tuple[Key, Result | None]:
+        key = key_of(vertex.op, [(each.label, content) for each, content in zip(vertex.inputs, contents, strict=True)])
         return key, None if vertex.shown.no_cache else self._workshop.find(vertex, key)
+
+
+def _given(content: str | CarrackError) -> str:
+    if isinstance(content, CarrackError):
+        raise content
+    return content
 
 
 class _Shared:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from carrack.archive.extract import OPAQUE
 from carrack.build.cancellation import Cancellation
 from carrack.build.ports import Tree
 from carrack.oci.digest import Digest
 from carrack.oci.mount import Mount
-from carrack.shim.messages import LookAt, MakeDirectory, WorkerDone, WorkerJob
+from carrack.shim.messages import LookAt, MakeDirectory, Subtract, WorkerDone, WorkerJob
 from carrack.snapshots import Snapshotter
 
 DIRECTORY = 1
@@ -58,6 +61,24 @@ class Stacks:
         if len(layers) == 1:
             return tree_of(layers[0])
         return (Mount("overlay", "overlay", options=("ro",), lower=tuple(map(str, layers))),)
+
+    @property
+    def copies(self) -> bool:
+        """Whether a snapshot is a full copy of its stack (the native driver), because overlayfs cannot write here."""
+        return self._snapshots.name == "vfs"
+
+    def difference(self, parent: Digest | None, staging: Path, cancel: Cancellation) -> None:
+        """Make of a taken snapshot a layer over its parent, where it is a full copy. Raises SystemFailure, Cancelled."""
+        if not self.copies:
+            return
+        if parent is not None:
+            fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                run_job(self._start, Subtract(self.of(parent)), (fd,), cancel)
+            finally:
+                os.close(fd)
+        with suppress(OSError):
+            os.removexattr(staging, OPAQUE)
 
     def make_directory(self, mounts: tuple[Mount, ...], path: str, owner: str, moment_seconds: int, cancel: Cancellation) -> int:
         """Make a directory in a snapshot, as WORKDIR does; how many were made."""

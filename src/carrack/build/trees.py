@@ -6,14 +6,17 @@ This process never opens a path of a tree that a build can write; it names mount
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from carrack.archive.removal import remove_tree
 from carrack.build.cancellation import Cancellation
-from carrack.build.ports import ChecksumOrder, Copied, CopyOrder, Packed, PackOptions, Tree
-from carrack.errors import InvalidParameter
+from carrack.build.ports import ChecksumOrder, Copied, CopyOrder, FileTrees, Packed, PackOptions, Tree
+from carrack.errors import CarrackError, InvalidParameter
 from carrack.kernel.tree_size import tree_size
 from carrack.oci.mount import Mount
 from carrack.shim import messages
@@ -141,6 +144,33 @@ class WorkerTrees:
         running = self.begin(job, fds, cancel)
         with cancel.calling(running.cancel):
             return running.result()
+
+
+@contextmanager
+def packed_tree(files: FileTrees, tree: Tree, cancel: Cancellation) -> Iterator[IO[bytes]]:
+    """A tree as a tar that is read while a worker packs it; what goes wrong there is raised where the reading broke off."""
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    failures: list[CarrackError] = []
+
+    def pack() -> None:
+        try:
+            files.pack_tree(tree, write_fd, PackOptions("uncompressed"), cancel)
+        except CarrackError as error:
+            failures.append(error)
+        finally:
+            os.close(write_fd)
+
+    packer = threading.Thread(target=pack, name="tree-packer")
+    packer.start()
+    finished = False
+    try:
+        with os.fdopen(read_fd, "rb") as stream:
+            yield stream
+            finished = True
+    finally:
+        packer.join()
+        if failures and not finished:
+            raise failures[0]
 
 
 _EMPTY: Tree = (Mount("tmpfs", "tmpfs"),)

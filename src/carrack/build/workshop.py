@@ -34,7 +34,7 @@ from carrack.build.ports import (
     Tree,
 )
 from carrack.build.progress import Tell, VertexLog
-from carrack.build.run import RunRoom, run_step
+from carrack.build.run import RunRoom, run_step, take_difference
 from carrack.build.solver import Result
 from carrack.build.stacks import Stacks, tree_of
 from carrack.errors import NotFound, SystemFailure
@@ -277,7 +277,7 @@ class BuildWorkshop:
             sources=sources,
             files=op.files,
             destination=op.destination,
-            base=() if op.link else equipment.stacks.of(parent),
+            base=() if op.link or equipment.stacks.copies else equipment.stacks.of(parent),
             owner=op.owner,
             mode=op.mode,
             link=op.link,
@@ -285,6 +285,8 @@ class BuildWorkshop:
             excludes=op.excludes,
             epoch_seconds=self.epoch_seconds,
         )
+        if equipment.stacks.copies and not op.link and parent is not None:
+            return self._copy_over(order, parent, cancel)
         staging = equipment.snapshots.stage()
         try:
             equipment.files.copy(order, staging, cancel)
@@ -292,6 +294,17 @@ class BuildWorkshop:
             equipment.snapshots.abandon(staging)
             raise
         return staging
+
+    def _copy_over(self, order: CopyOrder, parent: Digest, cancel: Cancellation) -> Path:
+        """A copy into a full copy of the stack, where overlayfs has nowhere to write."""
+        equipment = self.equipment
+        key = os.urandom(32).hex()
+        equipment.snapshots.prepare(key, parent)
+        try:
+            equipment.files.copy(order, equipment.snapshots.changes(key), cancel)
+            return take_difference(equipment.snapshots, equipment.stacks, key, parent, cancel)
+        finally:
+            equipment.stacks.forget(key)
 
     def _directory(self, op: DirectoryOp, parent: Digest | None, cancel: Cancellation) -> Path | None:
         snapshots = self.equipment.snapshots
@@ -302,7 +315,7 @@ class BuildWorkshop:
             made = self.equipment.stacks.make_directory(mounts, op.path, op.owner, moment, cancel)
             if not made:
                 return None
-            return snapshots.take(key)
+            return take_difference(snapshots, self.equipment.stacks, key, parent, cancel)
         finally:
             self.equipment.stacks.forget(key)
 

@@ -83,8 +83,12 @@ def findings(data_root: Path, exec_root: Path, cgroup_parent: str, *, verify: bo
     yield from _strange(data_root / "layers", records.layers, "layer")
     yield from _strange(data_root / "containers", records.containers | records.snapshots, "container")
     yield from _strange(data_root / "volumes", records.volumes, "volume")
-    yield from _strange(data_root / "build", records.builds, "build")
-    yield from _strange(data_root / "contexts", set(), "build context")
+    stubs = {
+        name for name in _names(data_root / "build") if name.startswith("stubs-")
+    }  # places for mounts, the same for every step
+    yield from _strange(data_root / "build", records.builds | stubs, "build")
+    kept = {name for name in _names(data_root / "contexts") if (data_root / "contexts" / name / "key").is_file()}
+    yield from _strange(data_root / "contexts", kept, "build context")
     yield from _strange(data_root / "trash", set(), "trash")
     yield from _unfinished(data_root / "ingest")
     blobs = data_root / "blobs"

@@ -335,7 +335,7 @@ def _settings(config: DaemonConfig) -> Settings:
         machine=Machine.here(features),
         runtimes=oci_runtimes.here(config.runtimes, config.default_runtime),
         cdi_directories=tuple(config.cdi_spec_dirs or cdi.DIRECTORIES),
-        apparmor_profile=apparmor.install(config.exec_root),
+        apparmor_profile=apparmor.install(),
         restart_on_unhealthy=config.restart_on_unhealthy,
         remap=remapping.find(config.userns_remap) if config.userns_remap else None,
         realtime=Realtime(config.cpu_rt_period, config.cpu_rt_runtime),

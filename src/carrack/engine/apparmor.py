@@ -24,8 +24,8 @@ _PARSERS = ("/usr/sbin/apparmor_parser", "/sbin/apparmor_parser")
 _LOAD_SECONDS = 60
 
 _FOLDER = Path("/etc/apparmor.d")
-_STAMP = "apparmor"
-"""The file in the exec-root that says which text of the profile the kernel has; both go with the machine's restart."""
+_STAMP = Path("/run/carrack/apparmor")
+"""Says which text of the profile the kernel has, whichever daemon of the machine loaded it; both go with the machine's restart."""
 
 _RULES = """
 profile carrack-default flags=(attach_disconnected,mediate_deleted) {
@@ -75,15 +75,15 @@ def enabled() -> bool:
     return _read(_ENABLED).startswith("Y")
 
 
-def install(exec_root: Path) -> str:
+def install() -> str:
     """Load the default profile if the kernel has AppArmor; the name of it, empty when containers go without. Blocking."""
     if not enabled():
         return ""
-    text, stamp = profile(), exec_root / _STAMP
-    if _is_loaded(DEFAULT) and _read(stamp) == text:
+    text = profile()
+    if _is_loaded(DEFAULT) and _read(_STAMP) == text:
         return DEFAULT
     parser = next((path for path in _PARSERS if Path(path).exists()), "")
-    reason = _load(parser, text, stamp) if parser else "there is no apparmor_parser"
+    reason = _load(parser, text) if parser else "there is no apparmor_parser"
     if not reason:
         return DEFAULT
     if _is_loaded(DEFAULT):
@@ -93,7 +93,7 @@ def install(exec_root: Path) -> str:
     return ""
 
 
-def _load(parser: str, text: str, stamp: Path) -> str:
+def _load(parser: str, text: str) -> str:
     """Put the profile into the kernel; why not, or nothing."""
     try:
         loaded = subprocess.run(
@@ -108,8 +108,8 @@ def _load(parser: str, text: str, stamp: Path) -> str:
         return str(error)
     if loaded.returncode:
         return f"apparmor_parser: {loaded.stderr.strip()}"
-    stamp.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    stamp.write_text(text, encoding="utf-8")
+    _STAMP.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    _STAMP.write_text(text, encoding="utf-8")
     return ""
 
 

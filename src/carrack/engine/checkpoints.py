@@ -1,7 +1,7 @@
 """Checkpoints of containers: made, listed, removed, and found again for a start. What writes and reads them is CRIU.
 
     <container's directory>/checkpoints/NAME, or DIRECTORY/NAME where the client says so
-                                       /.NAME while it is being written: only a complete one has its name
+                                       /.NAME.RANDOM while it is being written: only a complete one has its name
 
 The container's record names the directory before criu begins (law 7): what a daemon did not live to finish, the next one completes
 or removes. Nothing of CRIU is imported before the first order.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import time
 from dataclasses import dataclass
 
@@ -79,7 +80,8 @@ class Checkpoints:
             self._check_can_be_written(container)
             target = await in_thread(_free_place, container, ref, wish)
             program = _criu()
-            unfinished = f"{os.path.dirname(target)}/.{wish.name}"
+            # random: in a directory of the client's choice, nothing of somebody else's may be taken for ours and removed
+            unfinished = f"{os.path.dirname(target)}/.{wish.name}.{secrets.token_hex(8)}"
             stopped = container.stopped_by_user
             container.unfinished_checkpoint = unfinished
             container.stopped_by_user = stopped or wish.exit  # its restart policy must not begin it anew
@@ -87,7 +89,6 @@ class Checkpoints:
             try:
                 await in_thread(_write, program, container, unfinished, target, wish)
             except (CarrackError, OSError) as error:
-                await in_thread(_remove, unfinished)
                 container.stopped_by_user = stopped or container.state.status not in LIVE
                 await self._finished(container)
                 text = error.message if isinstance(error, CarrackError) else str(error)
@@ -155,7 +156,7 @@ def complete(container: Container) -> None:
     """Give a checkpoint that an earlier daemon did not live to finish its name, or remove what there is of it. Blocking."""
     unfinished = container.unfinished_checkpoint
     parent, name = os.path.split(unfinished)
-    target = f"{parent}/{name.removeprefix('.')}"
+    target = f"{parent}/{name.removeprefix('.').rpartition('.')[0]}"
     if _is_complete(unfinished) and not os.path.lexists(target):
         os.rename(unfinished, target)
     else:
@@ -196,8 +197,15 @@ def _write(program: str, container: Container, unfinished: str, target: str, wis
         raise kind(f"mkdir {error.filename}: {(error.strerror or '').lower()}") from error
     pid = container.state.pid
     pipes = tuple(f"pipe:[{inode}]" if inode else "" for inode in container.state.pipes) or standard_pipes(pid)
-    dump(program, pid, unfinished, pipes, leave_running=not wish.exit)
-    os.rename(unfinished, target)
+    try:
+        dump(program, pid, unfinished, pipes, leave_running=not wish.exit)
+    except (CarrackError, OSError):
+        _remove(unfinished)
+        raise
+    try:
+        os.rename(unfinished, target)
+    except OSError as error:  # somebody has put something there meanwhile; what the container was may be nowhere else
+        raise SystemFailure(f"{target}: {error.strerror}; the checkpoint, which is complete, is {unfinished}") from error
 
 
 def _is_complete(directory: str) -> bool:

@@ -18,10 +18,10 @@ from carrack.images.members import Members, read_members
 from carrack.images.progress import Progress
 from carrack.images.store import CONFIG_LIMIT_BYTES, ImageStore, NewImage, write_document
 from carrack.images.transcode import layer_blob
-from carrack.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
+from carrack.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor, Index, Manifest, decode_manifest
 from carrack.oci.digest import Digest
 from carrack.oci.image_config import ImageConfig
-from carrack.oci.platform import Platform
+from carrack.oci.platform import Platform, machine
 from carrack.oci.reference import Reference
 
 _SHOWN_BYTES = 4 << 20
@@ -56,6 +56,42 @@ def load(store: ImageStore, stream: Iterator[bytes], platforms: Sequence[Platfor
             yield Progress(stream=f"Loaded image: {name.familiar}\n")
         if not image.names:
             yield Progress(stream=f"Loaded image ID: {image.config_digest}\n")
+
+
+def load_layout(store: ImageStore, stream: Iterator[bytes], wanted: str = "") -> Digest:
+    """One image of a layout (a tar of it), by the tag or digest that it has there, "" for the only one. It gets no name here.
+
+    Of several platforms all are kept. Gives the image's id. Raises InvalidParameter, DataCorrupt, NotFound, SystemFailure.
+    """
+    with store.assembling() as lease:
+        passing = _receive(store, stream, lease)
+        while True:
+            try:
+                next(passing)
+            except StopIteration as end:
+                members: Members = end.value
+                break
+        target = _target_of(members, wanted)
+        tree = oci_layout.Tree(store.content, target)
+        if not tree.candidates:
+            raise NotFound(f"the layout's {wanted or 'only entry'} is no image")
+        here = [each for each in tree.candidates if machine().matches(each.platform)]
+        chosen = (here or tree.candidates)[0]
+        store.record([oci_layout.new_image(store.content, target, chosen, (), tree.present)])
+        return chosen.config_digest
+
+
+def _target_of(members: Members, wanted: str) -> Descriptor:
+    index = decode_manifest(members.documents.get("index.json", b""), "")
+    if not isinstance(index, Index):
+        raise InvalidParameter("the layout's index.json is no index")
+    found = [each for each in index.manifests if wanted in ("", each.digest, (each.annotations or {}).get(oci_layout.REF_NAME))]
+    if len(found) != 1:
+        named = ", ".join((each.annotations or {}).get(oci_layout.REF_NAME, each.digest) for each in index.manifests)
+        raise NotFound(
+            f"the layout has {len(found) or 'nothing'} of {wanted or 'that could be meant'}: there is {named or 'nothing'}"
+        )
+    return found[0]
 
 
 def _moved(store: ImageStore, images: Sequence[NewImage]) -> Iterator[tuple[Reference, Digest]]:

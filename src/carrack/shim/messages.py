@@ -271,6 +271,13 @@ class MakeDirectory(_Message, frozen=True, tag="make-directory"):
     version: int = VERSION
 
 
+class Subtract(_Message, frozen=True, tag="subtract"):
+    """Make of a full copy of a stack, changed since, a layer over it. Descriptor: the copy. Answered with `entries`, 0 for none."""
+
+    below: tuple[Mount, ...]
+    version: int = VERSION
+
+
 class LookAt(_Message, frozen=True, tag="look-at"):
     """Say what is at a path of a read-only tree: `entries` 1 for a directory, 2 for a file, 3 for something else."""
 
@@ -434,6 +441,7 @@ WorkerJob = (
     | RunConfined
     | MakeDirectory
     | LookAt
+    | Subtract
     | ReadPath
     | WritePath
     | ExportRoot

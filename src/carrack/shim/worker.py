@@ -42,6 +42,7 @@ from carrack.shim.messages import (
     ReadPath,
     RemoveTree,
     RunConfined,
+    Subtract,
     SyncContext,
     UnpackArchive,
     UnpackContext,
@@ -55,6 +56,7 @@ from carrack.shim.pack_tree import pack_tree
 from carrack.shim.read_path import read_path
 from carrack.shim.run_confined import run_confined
 from carrack.shim.stacks import LOOK_ONLY, take_tree
+from carrack.shim.subtract import subtract
 from carrack.shim.write_path import write_path
 
 Tell = Callable[[PathFacts], None]
@@ -96,6 +98,8 @@ def _do(job: WorkerJob, fds: list[int], tell: Tell) -> WorkerDone:
             return place.make_directory(shut_in(root, overlay_attributes=True), job.path, job.owner, job.moment_seconds)
         case LookAt():
             return place.look_at(shut_in(take_tree(job.rootfs)), job.path)
+        case Subtract():
+            return _subtract(job, *fds)
         case ReadPath():
             return _read(job, fds, tell)
         case ExportRoot():
@@ -173,6 +177,15 @@ def _find_changes(job: FindChanges, target_fd: int, upper_fd: int) -> WorkerDone
     changes_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=upper)
     os.close(upper)
     return find_changes(job, root_fd, changes_fd, target_fd)
+
+
+def _subtract(job: Subtract, full_fd: int) -> WorkerDone:
+    """The copy stays a detached mount, from which ``..`` leads nowhere; what is below becomes the root."""
+    full = _taken(full_fd)
+    root_fd = shut_in(take_tree(job.below), overlay_attributes=True)
+    changed_fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=full)
+    os.close(full)
+    return WorkerDone(entries=subtract(root_fd, changed_fd))
 
 
 def _read(job: ReadPath, fds: list[int], tell: Tell) -> WorkerDone:

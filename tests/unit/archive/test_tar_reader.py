@@ -238,3 +238,10 @@ def test_what_is_written_is_read_back(name: str, size: int, owner: int, mtime: i
     entry_read = reader.next()
     assert entry_read is not None
     assert entry_read.size == size
+
+
+def test_holes_count_against_the_limit() -> None:
+    """A few hundred bytes that become a file of terabytes: whoever packs it again would write them all."""
+    with pytest.raises(InvalidParameter, match="No space left"):
+        read(gnu_sparse(b"abc", [(0, 3)], 8 << 40), limit_bytes=1 << 30)
+    assert read(gnu_sparse(b"abc", [(0, 3)], 1 << 20), limit_bytes=1 << 30)

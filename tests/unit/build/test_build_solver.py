@@ -223,3 +223,23 @@ def test_a_step_is_told_before_it_is_done(solver: Solver) -> None:
     _, events = solve(solver, Toys(), step("a"))
     order = [type(event) for event in events if getattr(event, "vertex", "") == step("a").digest]
     assert order == [VertexStarted, VertexMiss, VertexCompleted]
+
+
+def test_what_is_read_of_an_input_is_looked_at_while_others_are_under_way(solver: Solver) -> None:
+    """Four stages side by side, and a COPY of each: the files of the first are summed up while the last still works."""
+    looked = threading.Event()
+
+    def act(vertex: Vertex, tell: Tell, cancel: Cancellation) -> None:
+        assert vertex.shown.name != "slow" or looked.wait(20), "nothing was looked at meanwhile"
+
+    class Looking(Toys):
+        def content_of(self, vertex: Vertex, result: Result, selection: Selection | None, cancel: Cancellation) -> str:
+            if selection is not None:
+                looked.set()
+            return result.content
+
+    slow, fast = step("slow"), step("fast")
+    inputs = (Input(fast, Selection("/file")), Input(slow, label="below"))
+    copy = Vertex(RunOp(("copy",), ()), inputs, Shown("copy"))
+    results, _ = solve(solver, Looking(act), copy)
+    assert results[copy.digest].content == "copy"

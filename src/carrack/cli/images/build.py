@@ -23,6 +23,7 @@ from carrack.cli.images.build_options import (
     read_outputs,
     read_resources,
     read_secrets,
+    split_layout,
 )
 from carrack.cli.images.build_outputs import DELETE, may_delete, write_metadata
 from carrack.cli.images.build_session import BuildOrder, build_in_session
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from carrack.cli.flags import Parsed
     from carrack.cli.session import Session
 
+_LAYOUT = "oci-layout://"
 _NUMBERS = {
     "memory": "memory",
     "memory-swap": "memswap",
@@ -223,7 +225,13 @@ def _in_session(session: Session, parsed: Parsed) -> tuple[BuildState | None, Bu
         name = _main_folder(session, order, argument, name)
     further: dict[str, str] = {}
     for context, where in read_named_contexts(parsed.items("build-context")).items():
-        if is_folder(where):
+        if where.startswith(_LAYOUT):
+            folder, wanted = split_layout(where.removeprefix(_LAYOUT))
+            if not os.path.isfile(os.path.join(folder, "index.json")):
+                raise CommandFailure(f"failed to get build context {context}: {folder} is no OCI image layout")
+            order.folders[f"layout:{context}"] = BuildFolder(folder)
+            further[context] = f"{_LAYOUT}{wanted}"
+        elif is_folder(where):
             folder = os.path.realpath(where)
             if not os.path.isdir(folder):
                 raise CommandFailure(f"failed to get build context {context}: {where} is no directory")

@@ -143,13 +143,13 @@ class BuildFolder:
         if not stat.S_ISREG(entry.mode):
             yield _header_by_tarfile(os.path.join(self.path, entry.name), entry)
             return
-        yield _header(entry)
         try:
             fd = os.open(os.path.join(self.path, entry.name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise CommandFailure(os_error_text(error)) from None
         left = entry.size
         try:
+            yield _header(entry, _attributes(fd))
             while left:
                 piece = os.read(fd, min(_GATHERED_BYTES, left)) or bytes(min(_GATHERED_BYTES, left))
                 left -= len(piece)
@@ -189,11 +189,26 @@ def _rules(text: str, path: str) -> PathRules:
     return rules
 
 
-def _header(entry: FolderEntry) -> bytes:
+def _attributes(fd: int) -> dict[str, str]:
+    """The extended attributes that travel, as a tar has them: the file's capabilities, and those that are the user's own."""
+    if _listxattr is None:
+        return {}
+    try:
+        names = [name for name in _listxattr(fd) if name == "security.capability" or name.startswith("user.")]
+        return {f"SCHILY.xattr.{name}": os.getxattr(fd, name).decode("utf-8", "surrogateescape") for name in names}
+    except OSError:
+        return {}  # a file system without any
+
+
+_listxattr = getattr(os, "listxattr", None)
+
+
+def _header(entry: FolderEntry, attributes: dict[str, str]) -> bytes:
     """A plain file's header; the standard library writes those that need more than a plain one, at ten times the cost."""
     name = entry.name.encode("utf-8", "surrogateescape")
-    if len(name) > 100 or entry.size >= 1 << 33 or not 0 <= entry.mtime < 1 << 33 or not name.isascii():
+    if attributes or len(name) > 100 or entry.size >= 1 << 33 or not 0 <= entry.mtime < 1 << 33 or not name.isascii():
         described = tarfile.TarInfo(entry.name)
+        described.pax_headers = attributes
         described.size, described.mode, described.mtime = entry.size, entry.mode & 0o7777, entry.mtime
         return described.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
     facts = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (entry.mode & 0o7777, 0, 0, entry.size, entry.mtime)

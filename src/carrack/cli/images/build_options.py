@@ -223,6 +223,15 @@ def read_named_contexts(texts: list[str]) -> dict[str, str]:
     return named
 
 
+def split_layout(text: str) -> tuple[str, str]:
+    """``path[:tag]`` or ``path@digest`` of a layout: the folder, and which of its images."""
+    path, at, digest = text.partition("@")
+    if at:
+        return os.path.realpath(path), digest
+    head, colon, tag = path.rpartition(":")
+    return (os.path.realpath(head), tag) if colon and "/" not in tag else (os.path.realpath(path), "")
+
+
 def is_folder(where: str) -> bool:
     """Whether a named context is a folder of ours, rather than an image, a repository or a page."""
     return not where.startswith(("docker-image://", "http://", "https://", "git://", "ssh://", "git@", "github.com/", "target:"))
