@@ -97,10 +97,9 @@ def test_an_inline_cache_travels_in_the_image(two: tuple[CommandLine, CommandLin
     assert stamp(second, "made") == stamp(first, name)
 
 
-def test_a_cache_that_is_not_there_is_told_and_does_no_harm(
-    two: tuple[CommandLine, CommandLine], folder: Path, registry: str
-) -> None:
-    assert "cannot use the cache" in built(two[0], "--cache-from", f"{registry}/none:1", str(folder))
+def test_a_cache_that_is_not_there_is_told_and_does_no_harm(engine: Engine, folder: Path, registry: str) -> None:
+    cli = CommandLine(engine, [carrack_program()])
+    assert "cannot use the cache" in built(cli, "--cache-from", f"{registry}/none:1", str(folder))
 
 
 def statements(engine: Engine, image: str) -> dict[str, Any]:
@@ -129,10 +128,8 @@ def test_statements_on_request(engine: Engine, folder: Path) -> None:
     assert "t0k3n" not in json.dumps(statements(engine, "stated:2"))
 
 
-def test_a_cache_that_cannot_be_sent_fails_the_build_unless_its_errors_are_ignored(
-    two: tuple[CommandLine, CommandLine], folder: Path
-) -> None:
-    cli, _ = two
+def test_a_cache_that_cannot_be_sent_fails_the_build_unless_its_errors_are_ignored(engine: Engine, folder: Path) -> None:
+    cli = CommandLine(engine, [carrack_program()])
     nowhere = "type=registry,ref=127.0.0.1:1/none:1"
     failed = cli("build", "--cache-to", nowhere, str(folder), timeout_seconds=90)
     assert failed.code == 1

@@ -81,6 +81,8 @@ def test_several_platforms_become_one_index_and_what_they_share_is_done_once(
     assert set(found) == set(BOTH.split(","))
     document = json.loads(facts.read_text())
     assert document["containerimage.descriptor"]["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    kept = {key for key in document if key.startswith("buildx.build.provenance")}
+    assert kept == {f"buildx.build.provenance/{platform}" for platform in BOTH.split(",")}
     assert document["containerimage.digest"] == engine.api("GET", "/images/both/json").json["Descriptor"]["digest"]
     again = built(cli, "--platform", BOTH, "-t", "both", str(folder))
     assert again.count("CACHED") >= 5

@@ -5,6 +5,7 @@ import json
 import subprocess
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -228,3 +229,15 @@ def test_a_container_goes_on_when_the_daemon_is_killed_in_the_midst_of_a_commit(
     engine.kill()
     engine.start()
     assert engine.api("GET", "/containers/busy/json").json["State"]["Status"] == "paused", "a user's pause is the user's"
+
+
+@pytest.mark.observes("POST /commit")
+def test_a_commit_that_races_a_removal_is_a_conflict_or_an_image(engine: Engine) -> None:
+    seen = set()
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(12):
+            engine.api("POST", f"/containers/create?name=racing{number}", {"Image": "busybox", "Cmd": ["true"]})
+            removal = pool.submit(engine.api, "DELETE", f"/containers/racing{number}?force=1")
+            seen.add(engine.api("POST", f"/commit?container=racing{number}", {}).status)
+            assert removal.result().status == 204
+    assert seen <= {201, 404, 409}

@@ -95,3 +95,36 @@ def test_a_project_of_three_services_goes_up_and_down(cli: CommandLine, compose:
     assert cli.ok("ps", "-aq") == ""
     assert cli.ok("volume", "ls", "-q") == ""
     assert set(cli.ok("network", "ls", "--format", "{{.Name}}").split()) == {"bridge", "host", "none"}
+
+
+BUILT = """
+services:
+  store:
+    build: {context: ., args: {SAID: "from the build"}}
+    command: sh -c "sleep 0.3; touch /ready; exec sleep 1000"
+    healthcheck: {test: ["CMD", "test", "-e", "/ready"], interval: 0.2s, retries: 50}
+    volumes: ["kept:/kept"]
+  job:
+    build: {context: ., args: {SAID: "from the build"}}
+    command: sh -c "cat /said; echo x >> /kept/runs; wc -l < /kept/runs; exit 3"
+    depends_on: {store: {condition: service_healthy}}
+    volumes: ["kept:/kept"]
+volumes: {kept: {}}
+"""
+
+
+@pytest.mark.observes("POST /build", "docker run --health-cmd", "GET /containers/{id}/logs")
+def test_a_job_waits_for_a_healthy_service_and_its_exit_code_is_the_projects(
+    cli: CommandLine, compose: Compose, tmp_path: Path
+) -> None:
+    (tmp_path / "compose.yml").write_text(BUILT)
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nARG SAID\nRUN echo $SAID > /said\n")
+    for times in (1, 2):  # taken down in between, its volume kept
+        ended = compose("up", "-t", "0", "--exit-code-from", "job")
+        assert ended.code == 3, ended.stderr
+        shown = [line.partition("|")[2].strip() for line in ended.stdout.splitlines() if line.startswith("job_1")]
+        assert shown[:2] == ["from the build", str(times)]
+        compose("down", "-t", "0").ok()
+        assert cli.ok("ps", "-aq") == ""
+    assert cli.ok("volume", "ls", "-q") == "trio_kept"
+    assert {"trio_store", "trio_job"} <= set(cli.ok("images", "--format", "{{.Repository}}").split())

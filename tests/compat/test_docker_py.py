@@ -35,7 +35,7 @@ def test_run_returns_the_output(client: Any) -> None:
 
 def test_no_run_of_many_at_once_misses_its_output(engine: Engine, request: pytest.FixtureRequest) -> None:
     """Each asks for the log while its container ends, and has removed it before it reads."""
-    each = 100 if request.config.getoption("--full") else 5
+    each = 100 if request.config.getoption("--full") else 3
 
     def runs(number: int) -> list[bytes]:
         own = engine.docker_py()

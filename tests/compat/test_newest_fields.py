@@ -18,6 +18,12 @@ def test_a_network_says_how_full_it_is(docker_cli: CommandLine) -> None:
     assert "Status" not in docker_cli.engine.api("GET", "/v1.51/networks/filling").json
 
 
+@pytest.mark.observes("GET /networks")
+def test_a_list_of_networks_names_no_containers(engine: Engine) -> None:
+    assert all("Containers" not in shown for shown in engine.api("GET", "/networks").json)
+    assert all(shown["Containers"] == {} for shown in engine.api("GET", "/v1.51/networks").json)
+
+
 @pytest.mark.observes("GET /containers/{id}/json")
 def test_a_container_tells_the_names_it_answers_to(docker_cli: CommandLine) -> None:
     docker_cli.ok("network", "create", "named")

@@ -3,7 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -71,3 +71,40 @@ def test_stalled_clients_are_bounded_and_unnoticed(cli: CommandLine, request: py
         assert held_bytes(cli.engine) - before < MOST_BYTES
     assert slowest < 5  # of a busy test machine; a client that waits for another waits for ever
     until(lambda: held_bytes(cli.engine) - before < MOST_BYTES // 3, "their memory to come back")
+
+
+def descriptors(engine: Engine) -> int:
+    """How many the daemon and all its helpers hold."""
+    total = 0
+    for pid in engine.own_processes():
+        with suppress(OSError):
+            total += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return total
+
+
+@pytest.mark.observes("POST /containers/{id}/attach", "POST /exec/{id}/start", "POST /exec/{id}/resize")
+def test_clients_that_go_in_the_middle_leave_nothing_behind(cli: CommandLine) -> None:
+    """CVE-2022-23471, CVE-2022-31030: a terminal that is resized or written to when its client has gone."""
+    engine = cli.engine
+    cli.ok("run", "-dit", "--name", "stays", "busybox", "sh", "-c", "while :; do echo x; sleep 0.05; done")
+    cli.ok("exec", "stays", "true")
+    before, held = descriptors(engine), held_bytes(engine)
+    for number in range(60):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(engine.socket))
+            if number % 2:
+                client.sendall(
+                    b"POST /containers/stays/attach?stream=1&stdin=1&stdout=1&logs=1 HTTP/1.1\r\nHost: d\r\n\r\nhalf a li"
+                )
+            else:
+                wanted = {"Cmd": ["cat"], "Tty": True, "AttachStdin": True, "AttachStdout": True}
+                path = f"/exec/{engine.api('POST', '/containers/stays/exec', wanted).json['Id']}"
+                kind = "Content-Type: application/json\r\nContent-Length: 12"
+                client.sendall(f'POST {path}/start HTTP/1.1\r\nHost: d\r\n{kind}\r\n\r\n{{"Tty":true}}'.encode())
+                client.recv(1)
+                engine.api("POST", f"{path}/resize?h=9&w=9")
+        engine.api("POST", "/containers/stays/resize?h=9&w=9")
+    cli.ok("exec", "stays", "killall", "-9", "cat")  # an exec outlives its client, as with Docker
+    until(lambda: descriptors(engine) <= before + 8, "their descriptors to be closed", timeout_seconds=10)
+    assert held_bytes(engine) - held < 20_000_000
+    assert cli.ok("exec", "stays", "echo", "well") == "well"

@@ -74,7 +74,8 @@ class NetworkResource(msgspec.Struct):
     Ingress: bool
     ConfigFrom: ConfigReference
     ConfigOnly: bool
-    Containers: dict[str, EndpointResource]
+    Containers: dict[str, EndpointResource] | msgspec.UnsetType
+    """Inspect alone has it, since 1.52; a list had an empty one before, and before 1.28 a true one."""
     Options: dict[str, str]
     Labels: dict[str, str]
     Status: NetworkStatus | msgspec.UnsetType = msgspec.UNSET

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from carrack.api import pruning
 from carrack.api.blocking import in_thread
 from carrack.api.json import read, reply
@@ -81,6 +83,9 @@ class Orders:
             for network in self._networks.list()
             if matches(network, filters, unused=not self._endpoints(network))
         ]
+        if at_least(request.version, "1.52"):
+            for each in shown:
+                each.Containers = msgspec.UNSET
         return reply(shown)
 
     async def inspect(self, request: Request) -> Response:

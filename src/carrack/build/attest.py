@@ -65,7 +65,7 @@ class Attestor:
             if attributes.get("disabled") == "true":
                 continue
             if kind == "provenance":
-                predicates.append((PROVENANCE, self._provenance(attributes)))
+                predicates.append((PROVENANCE, self.provenance(attributes)))
             else:
                 predicates.append((SPDX, self._packages(config)))
         if not predicates:
@@ -98,7 +98,8 @@ class Attestor:
 
     # ── provenance ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _provenance(self, attributes: Mapping[str, str]) -> dict[str, object]:
+    def provenance(self, attributes: Mapping[str, str]) -> dict[str, object]:
+        """Where the image came from, as SLSA's predicate. Raises InvalidParameter for an unknown mode."""
         mode = attributes.get("mode", "min")
         if mode not in ("min", "max"):
             raise InvalidParameter(f"invalid provenance mode {mode!r}: want min or max")

@@ -89,7 +89,11 @@ class Delivery:
             image = self._files.archive(export, targets, build.results, wish, cancel)
         else:
             image = self._images.export(targets, build.results, wish, cancel)
-        return Delivered(str(image.id), wish.names, _metadata(image, wish.names))
+        provenance: dict[str, object] = {}
+        for plan in build.plans:
+            suffix = f"/{plan.platform}" if len(build.plans) > 1 else ""
+            provenance[f"buildx.build.provenance{suffix}"] = self._attestor(plan, build).provenance({})
+        return Delivered(str(image.id), wish.names, {**_metadata(image, wish.names), **provenance})
 
     def packer(self, stack: ExitStack) -> Callable[[Path, Cancellation], Packed]:
         """Packs layers of the image to be while they are made; what no image comes to hold goes when the stack is closed."""

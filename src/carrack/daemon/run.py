@@ -132,6 +132,7 @@ async def _serve(config: DaemonConfig, arguments: list[str], zygote: StartingZyg
         loop.add_signal_handler(signal.SIGHUP, partial(_reload, reloads, house))
         gc.collect()
         gc.freeze()
+        gc.enable()  # see `__main__`
         log.info("carrackd %s (instance %s) listens on %s", __version__, config.instance, ", ".join(config.hosts))
         systemd.notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS=Listens on {', '.join(config.hosts)}")
         await ended.wait()

@@ -14,7 +14,7 @@ from carrack.engine.containers import Containers
 from carrack.engine.lifecycle import Lifecycle
 from carrack.engine.state import Status
 from carrack.engine.threads import in_thread
-from carrack.errors import Conflict, InvalidParameter
+from carrack.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from carrack.images.changes import apply_changes
 from carrack.images.committing import Commit, Packed, commit_image
 from carrack.images.image import Image
@@ -22,6 +22,7 @@ from carrack.images.images import new_name
 from carrack.oci.image_config import ExecutionConfig
 from carrack.shim.messages import PackTree
 
+_GOING = (Status.REMOVING, Status.DEAD)
 _FIELDS = tuple(field for field in ExecutionConfig.__struct_fields__ if field in ContainerConfig.__struct_fields__)
 
 
@@ -51,8 +52,8 @@ class Commits:
     async def commit(self, ref: str, wish: CommitWish) -> Image:
         """Make an image of a container's files and configuration. Raises NotFound, InvalidParameter, Conflict."""
         container = self._rooms.table.get(ref)
-        if container.state.status in (Status.REMOVING, Status.DEAD):
-            raise Conflict(f"You cannot commit container {container.id} which is Dead or being removed")
+        if container.state.status in _GOING:
+            raise _going(container)
         names = (new_name(wish.name),) if wish.name else ()
         own = _execution(container.config)
         given = own if wish.config is None or _execution(wish.config) == ExecutionConfig() else _execution(wish.config)
@@ -61,6 +62,10 @@ class Commits:
         paused = wish.pause and await self._paused(container)
         try:
             image = await in_thread(self._commit, container, commit)
+        except (SystemFailure, NotFound) as error:
+            if self._rooms.table.find(container.id) is not None and container.state.status not in _GOING:
+                raise
+            raise _going(container) from error  # it was removed under the worker
         finally:
             if paused:
                 await self._unpaused(container)
@@ -105,6 +110,10 @@ class Commits:
             return finish
 
         return commit_image(rooms.images.store, rooms.images.get(container.image_id), commit, pack)
+
+
+def _going(container: Container) -> Conflict:
+    return Conflict(f"You cannot commit container {container.id} which is Dead or being removed")
 
 
 def _execution(config: ContainerConfig) -> ExecutionConfig:

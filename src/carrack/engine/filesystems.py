@@ -155,7 +155,7 @@ class Filesystems:
             except BaseException:
                 work.close()
                 raise
-        raise Unavailable(f"container {ref} starts and ends too often to be looked into")
+        raise Conflict(f"container {ref} starts and ends too often to be looked into")
 
     async def _make_places(self, container: Container) -> None:
         """Have the places of its mounts made in a container that never ran: a reader cannot."""

@@ -107,6 +107,7 @@ def main(socket_path: str, build: str, ready_fd: int) -> None:
     gc.collect()
     memory.give_back_free()
     gc.freeze()
+    gc.enable()
     os.write(ready_fd, READY)
     os.close(ready_fd)
     zygote.run()

@@ -30,13 +30,15 @@ _START_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
 _reviving = threading.Lock()
 _FOLDERS = ("oci", "kernel", "archive", "runtime", "networks", "shim")
-_BOOTSTRAP = """import sys
+_BOOTSTRAP = """import gc, sys
+gc.disable()
 sys.path[0:0] = {path!r}
 sys.modules["typing_extensions"] = None
 from carrack.shim.zygote import main
 main({socket!r}, {build!r}, {ready_fd})
 """
-"""msgspec takes typing_extensions when it finds it and does as well without: 30 ms and 2 MiB less."""
+"""msgspec takes typing_extensions when it finds it and does as well without: 30 ms and 2 MiB less. What is imported stays: to look
+through it for garbage takes a seventh of the time, for nothing."""
 
 
 class Zygote(NamedTuple):

@@ -329,7 +329,7 @@ def _report(session: Session, parsed: Parsed, state: BuildState) -> None:
         show_answer(session.out, call, state)
         return
     if parsed.text("metadata-file"):
-        write_metadata(parsed.text("metadata-file"), built)
+        write_metadata(parsed.text("metadata-file"), built, [_buildkit_warning(each) for each in state.warnings])
     if parsed.flag("quiet") and built.get("image"):
         session.out.line(str(built["image"]))
     pushed = [each for each in read_outputs(parsed) if each.attributes.get("push") == "true"]
@@ -341,6 +341,24 @@ def _report(session: Session, parsed: Parsed, state: BuildState) -> None:
 
         for name in names:
             push_name(session, name, quiet=parsed.flag("quiet"))
+
+
+def _buildkit_warning(warning: dict[str, Any]) -> dict[str, Any]:
+    """A finding as ``buildx.build.warnings`` has it."""
+    from binascii import b2a_base64
+
+    def encoded(text: str) -> str:
+        return b2a_base64(text.encode(), newline=False).decode()
+
+    first, last = warning.get("line", 0), warning.get("last_line", 0) or warning.get("line", 0)
+    return {
+        "level": 1,
+        "short": encoded(f"{warning.get('rule', '')}: {warning.get('message', '')} (line {first})"),
+        "detail": [encoded(str(line)) for line in warning.get("detail") or ()],
+        "url": warning.get("url", ""),
+        "sourceInfo": {"filename": warning.get("file", ""), "language": "Dockerfile"},
+        "range": [{"start": {"line": first}, "end": {"line": last}}],
+    }
 
 
 def _credentials(session: Session) -> dict[str, str]:

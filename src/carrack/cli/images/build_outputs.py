@@ -63,9 +63,13 @@ def _delete_others(folder: str, inside: str, kept: set[str]) -> None:
             _delete_others(folder, name, kept)
 
 
-def write_metadata(path: str, built: dict[str, Any]) -> None:
+def write_metadata(path: str, built: dict[str, Any], warnings: Sequence[dict[str, Any]] = ()) -> None:
     """``--metadata-file``: what was built, in buildx's words."""
     document = dict(built.get("metadata") or {})
+    if os.environ.get("BUILDX_METADATA_PROVENANCE", "") in ("disabled", "false", "0"):
+        document = {key: value for key, value in document.items() if not key.startswith("buildx.build.provenance")}
+    if os.environ.get("BUILDX_METADATA_WARNINGS", "") in ("1", "true"):
+        document["buildx.build.warnings"] = warnings
     if built.get("image"):
         document.setdefault("containerimage.config.digest", built["image"])
     if built.get("names"):
