@@ -356,6 +356,18 @@ def test_what_criu_cannot_restore_leaves_nothing(own: CommandLine) -> None:
     until(lambda: counted(own, "counter").count(1) == 2, "it to begin with its program")
 
 
+def test_what_is_hidden_stays_hidden(own: CommandLine) -> None:
+    """With the host's /dev inside, even the masks are the host's: they are no less masks after a restore."""
+    run_counter(own, "-v", "/dev:/dev")
+    hidden = "cat /proc/keys /proc/timer_list | wc -c; ls /sys/firmware | wc -l; touch /proc/sys/kernel/hostname 2>&1"
+    before = own("exec", "counter", "sh", "-c", hidden)
+    own.ok("checkpoint", "create", "counter", "cp")
+    own.ok("start", "--checkpoint", "cp", "counter")
+    after = own("exec", "counter", "sh", "-c", hidden)
+    assert (after.code, after.stdout) == (before.code, before.stdout)
+    assert before.lines[0] == "0"
+
+
 def test_a_restored_container_dies_with_its_shim(own: CommandLine) -> None:
     run_counter(own)
     own.ok("checkpoint", "create", "counter", "cp")

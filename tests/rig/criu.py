@@ -59,6 +59,7 @@ def _make(folder: Path) -> None:
             "Acquire::Languages": "none",
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
             "Acquire::Check-Date": "false",
+            "Acquire::Retries": "3",
         }
         options = [f"-o{name}={value}" for name, value in settings.items()]
         for words in (["update"], ["install", "-y", "--no-install-recommends", "--download-only", "criu"]):

@@ -16,6 +16,7 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from carrack.engine import remapping
 from carrack.engine.container import Container
 from carrack.engine.lifecycle import Lifecycle
 from carrack.engine.live import Live
@@ -117,6 +118,8 @@ class Checkpoints:
             raise Conflict(f"container {container.id} is not running")
         if host.pid_mode.startswith("container:"):
             raise Conflict(f"container {container.id} lives among the processes of another, which cannot be written out with it")
+        if remapping.applies(host, self._life.rooms.settings.remap):
+            raise Conflict(f"container {container.id} has a user namespace of its own, from which no checkpoint can be started")
         _check_runtime(container, self._life.rooms)
 
     async def list(self, ref: str, directory: str) -> list[str]:

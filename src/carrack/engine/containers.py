@@ -277,11 +277,12 @@ class Containers:
         async with live.lock:
             live.cancel_restart()
             if container.state.status in LIVE:
-                keeps, container.host_config.auto_remove = container.host_config.auto_remove, False
+                live.kept = True
                 try:
                     await self._life.end(container, live, number, timeout_seconds)
+                    await live.settled.wait()
                 finally:
-                    container.host_config.auto_remove = keeps
+                    live.kept = False
                 self._life.tell(container, "stop")
             await live.settled.wait()
             if self._rooms.table.find(container.id) is None:

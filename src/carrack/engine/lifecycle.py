@@ -490,7 +490,7 @@ class Lifecycle:
             await self._leave_networks(container)
             self._tell_volumes(container, "unmount")
             launch.clear_endpoints(container)
-            if container.host_config.auto_remove and not again:
+            if container.host_config.auto_remove and not again and not live.kept:
                 container.state.status = follow(state.status, Status.EXITED, container.id)
                 try:
                     await self.take_away(container, live, volumes=True)

@@ -54,8 +54,9 @@ class Inbox:
             if self._pieces and not self._pieces[0][self._start : self._start + 1].isalpha():
                 # A TLS client that takes us for one of its kind waits for an answer: say at once that it is wrong.
                 raise BrokenFraming("malformed HTTP request")
+        seen = max(0, len(self._line) - 1)  # a head that comes byte by byte is not searched from its beginning each time
         found = self._until(b"\r\n\r\n", limit_bytes)
-        if found is None and b"\n\n" in self._line:
+        if found is None and self._line.find(b"\n\n", seen) >= 0:
             raise BrokenFraming("malformed HTTP request: lines end in CR LF")
         return found
 

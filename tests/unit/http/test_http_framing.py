@@ -87,6 +87,21 @@ def test_empty_lines_before_a_request_are_skipped() -> None:
     assert inbox.head(1000) == HEAD
 
 
+def heads_of(inbox: Inbox, pieces: list[bytes]) -> None:
+    """Looks for a head after each piece."""
+    for piece in pieces:
+        inbox.feed(piece)
+        inbox.head(1000)
+
+
+@pytest.mark.parametrize("step", range(1, 9))
+def test_lines_that_end_in_line_feeds_alone_are_refused_however_they_are_cut(step: int) -> None:
+    content = b"GET / HTTP/1.1\nHost: d\n\n"
+    pieces = [content[start : start + step] for start in range(0, len(content), step)]
+    with pytest.raises(BrokenFraming, match="CR LF"):
+        heads_of(Inbox(), pieces)
+
+
 @pytest.mark.parametrize("step", [1, 7, 5000])
 def test_a_head_that_never_ends_is_refused_at_the_limit(step: int) -> None:
     inbox = Inbox()

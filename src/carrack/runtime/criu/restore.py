@@ -233,14 +233,19 @@ class Restoration:
         The images come from whoever keeps them: they choose among these, and bring no path of the host with them.
         """
         known = self._binds(spec) | self._cgroups(spec)
+        masked = spec.linux.masked_paths if spec.linux else ()
+        # what a container in the host's namespaces has of the host; never what is hidden from it
+        hosts_own = ("/proc", "/sys", *(spec.linux.readonly_paths if spec.linux else ()))
         found = []
         for place in places:
             above = place
             while above not in known and above != "/":
                 above = above.rpartition("/")[0] or "/"
-            if above in known:
+            if place in masked:
+                found.append((place, "/dev/null"))
+            elif above in known:
                 found.append((place, known[above] + place.removeprefix(above)))
-            elif place.startswith(("/proc/", "/sys/")) or place in ("/proc", "/sys"):
+            elif place in hosts_own:
                 found.append((place, place))
             else:
                 raise SystemFailure(f"the checkpoint has something mounted at {place}, and this container has not")
