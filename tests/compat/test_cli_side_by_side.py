@@ -473,8 +473,8 @@ def test_both_do_the_same(pair: Pair, images: Images, line: str) -> None:
         pair.clear(images.base_archive)
         pair.furnish()
         done = shape(client(*words))
-        for name in ("gone", "made"):
-            pair.docker.engine.api("POST", f"/containers/{name}/wait")  # what was started again ends by itself
+        for name in ("gone", "made", "new"):
+            pair.docker.engine.api("POST", f"/containers/{name}/wait")  # what was started ends by itself
         outcomes.append((done, pair.world()))
     assert outcomes[1] == outcomes[0]
 

@@ -284,6 +284,7 @@ def test_addresses_are_given_out_once_and_come_back(docker_cli: CommandLine) -> 
 @pytest.mark.parametrize("network", ["host", "none"])
 @pytest.mark.observes("GET /networks/{id}", "GET /events")
 def test_networks_without_addresses_show_who_is_in_them(docker_cli: CommandLine, network: str) -> None:
+    since = f"{time.time():.9f}"
     container_id = docker_cli.ok("run", "-d", "--name", "member", "--network", network, "busybox", "sleep", "1000")
     (shown,) = json.loads(docker_cli.ok("network", "inspect", network))
     assert shown["Containers"][container_id]["Name"] == "member"
@@ -291,7 +292,7 @@ def test_networks_without_addresses_show_who_is_in_them(docker_cli: CommandLine,
     assert docker_cli.ok("ps", "-q", "--no-trunc", "--filter", f"network={shown['Id']}") == container_id
     docker_cli.ok("stop", "-t", "0", "member")
     assert not json.loads(docker_cli.ok("network", "inspect", network))[0]["Containers"]
-    words = ("--since", "1", "--until", str(int(time.time()) + 1), "--filter", "type=network", "--filter", f"network={network}")
+    words = ("--since", since, "--until", str(int(time.time()) + 1), "--filter", "type=network", "--filter", f"network={network}")
     told = docker_cli.ok("events", *words, "--format", "{{.Action}}")
     assert told.split() == ["connect", "disconnect"]
 

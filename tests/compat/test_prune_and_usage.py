@@ -42,7 +42,7 @@ def test_a_prune_can_be_told_while_it_goes_on(docker_cli: CommandLine) -> None:
     assert lines(engine, "/images/prune?stream=1")[-1] == {"aux": {"ImagesDeleted": None, "SpaceReclaimed": 0}}
     assert lines(engine, "/build/prune?stream=1")[-1] == {"aux": {"CachesDeleted": None, "SpaceReclaimed": 0}}
     old = engine.api("POST", "/v1.55/volumes/prune?stream=1")
-    assert old.json == {"VolumesDeleted": None, "SpaceReclaimed": 0}
+    assert old.json == {"VolumesDeleted": [], "SpaceReclaimed": 0}
     refused = engine.api("POST", "/volumes/prune?stream=1&filters=%7B%22nonsense%22%3A%5B%22x%22%5D%7D")
     assert (refused.status, refused.json["message"]) == (400, "invalid filter 'nonsense'")
 

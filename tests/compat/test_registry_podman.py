@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,9 +53,12 @@ def tool(program: str, folder: Path) -> Tool:
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """podman wants the path of its run directory to have at most 50 characters."""
-    with tempfile.TemporaryDirectory(prefix="ct-pod", dir="/tmp") as folder:
-        yield Path(folder)
+    """podman wants the path of its run directory to have at most 50 characters, and makes a repository's name of it: no underscores
+    at its end."""
+    folder = Path(f"/tmp/ct-pod{secrets.token_hex(4)}")
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ class Commits:
         paused = wish.pause and await self._paused(container)
         try:
             image = await in_thread(self._commit, container, commit)
-        except (SystemFailure, NotFound) as error:
+        except (SystemFailure, NotFound, OSError) as error:
             if self._rooms.table.find(container.id) is not None and container.state.status not in _GOING:
                 raise
             raise _going(container) from error  # it was removed under the worker
