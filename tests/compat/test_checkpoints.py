@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -368,16 +368,23 @@ def test_what_is_hidden_stays_hidden(own: CommandLine) -> None:
     assert before.lines[0] == "0"
 
 
+def children_of(process: str) -> dict[str, str]:
+    """Its children with their states: Z for one that nobody has reaped."""
+    found = {}
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        with suppress(FileNotFoundError):
+            found[child] = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+    return found
+
+
 def test_a_restored_container_dies_with_its_shim(own: CommandLine) -> None:
     run_counter(own)
     own.ok("checkpoint", "create", "counter", "cp")
     own.ok("start", "--checkpoint", "cp", "counter")
     pid = own.ok("inspect", "-f", "{{.State.Pid}}", "counter")
     shim = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-    children = Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
-    states = {each: Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[0] for each in children}
-    assert states[pid] != "Z"
-    assert "Z" not in states.values(), "criu has been reaped"
+    until(lambda: "Z" not in children_of(shim).values(), "criu to be reaped")
+    assert pid in children_of(shim)
     os.kill(int(shim), 9)
     until(lambda: state(own) == "exited 137", "the container to be found dead")
     until(
