@@ -316,8 +316,8 @@ class Shim:
     def _on_reaped(self, _: int) -> None:
         for pid, status in handover.reapings(self._berth):
             if pid == self._container.running.pid:
+                self._on_init_end(shell_code(status))  # while vital: a shim that fails here ends, and the daemon learns of it
                 self._loop.forget(self._berth.reaped[0])
-                self._on_init_end(shell_code(status))
                 return
 
     def _on_init_end(self, exit_code: int) -> None:

@@ -11,25 +11,33 @@ _REMOVE_SECONDS = 5.0
 
 
 def write_file(path: str, value: str) -> None:
-    """Write one value to a cgroup file. Raises OSError naming the file."""
+    """Write one value to a cgroup file. Raises OSError naming the file; FileNotFoundError for a group that is being removed."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode())
     except OSError as error:
-        raise OSError(error.errno, f"write {value!r}: {error.strerror}", path) from None
+        raise OSError(_number(error), f"write {value!r}: {error.strerror}", path) from None
     finally:
         os.close(fd)
 
 
 def read_file(path: str) -> str:
+    """A whole cgroup file. Raises OSError; FileNotFoundError for a group that is being removed."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         chunks = []
         while chunk := os.read(fd, 65536):
             chunks.append(chunk)
         return b"".join(chunks).decode()
+    except OSError as error:
+        raise OSError(_number(error), error.strerror, path) from None
     finally:
         os.close(fd)
+
+
+def _number(error: OSError) -> int:
+    """The kernel says ENODEV of a file whose group was removed after it was opened, as systemd does with a scope that is empty."""
+    return errno.ENOENT if error.errno == errno.ENODEV else error.errno or errno.EIO
 
 
 def make_directory(path: str) -> None:
