@@ -43,6 +43,8 @@ from carrack.networks.dns.table import ContainerNames
 log = logging.getLogger(__name__)
 
 _START_SECONDS = 20
+_SUCCESSIONS = 5
+"""How many processes may die one after the other while we come to speak to them."""
 _RULES = """\
 table ip carrack_names {{
   chain output {{
@@ -198,9 +200,16 @@ class NameService:
 
     def _reach(self) -> None:
         """Speak to a process again: to the spare, or to a new one. Raises SystemFailure."""
-        self._connection = self._connect() or self._start()
-        self._watch(self._connection)
-        self._tell_everything()
+        for left in reversed(range(_SUCCESSIONS)):
+            self._connection = self._connect() or self._start()
+            try:
+                self._tell_everything()
+                break
+            except SystemFailure:
+                if not left:
+                    raise
+        if self._connection is not None:
+            self._watch(self._connection)
 
     def _tell_everything(self) -> None:
         """Put every name, and have the process open again what it does not serve though it should."""
@@ -234,19 +243,26 @@ class NameService:
             os.close(pidfd)
 
     def _connect(self) -> socket.socket | None:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(_START_SECONDS)
-        try:
-            connection.connect(str(self._path))
-            send(connection, Hello())
-            answer = receive_answer(connection)
-        except (OSError, EOFError):
-            connection.close()
-            return None
-        if isinstance(answer, Refused):
-            connection.close()
-            raise SystemFailure(f"name server: {answer.message}")
-        return connection
+        """Speak to who listens; None: nobody does. One that dies as we come has a spare, which is asked next."""
+        for _ in range(_SUCCESSIONS):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(_START_SECONDS)
+            try:
+                connection.connect(str(self._path))
+            except OSError:
+                connection.close()
+                return None
+            try:
+                send(connection, Hello())
+                answer = receive_answer(connection)
+            except (OSError, EOFError):
+                connection.close()
+                continue
+            if isinstance(answer, Refused):
+                connection.close()
+                raise SystemFailure(f"name server: {answer.message}")
+            return connection
+        return None
 
     def _start(self) -> socket.socket:
         """Have the process forked and wait until it answers. It outlives us, once it has something to serve."""
