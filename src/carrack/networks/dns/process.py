@@ -53,6 +53,8 @@ class Names:
         self._listener = listener
         self._loop = Loop()
         self._connections: set[socket.socket] = set()
+        self._daemons: set[socket.socket] = set()
+        """Those of the connections by which a word has come."""
         self._server = NameServer(self._loop, NameTable())
         self._relays = Relays(self._loop)
         self._ends: dict[str, int] = {}
@@ -128,12 +130,14 @@ class Names:
     def _join(self, connection: socket.socket) -> None:
         connection.settimeout(_TALK_SECONDS)
         self._connections.add(connection)
-        self._watch_table()
         self._loop.watch(connection.fileno(), READ, lambda _: self._hear(connection))
 
     def _hear(self, connection: socket.socket) -> None:
         try:
             order, fds = receive_order(connection)
+            if connection not in self._daemons:
+                self._daemons.add(connection)
+                self._watch_table()
             if isinstance(order, Put | Serve | Relay):
                 self._end_of_earlier(order.container.id if isinstance(order, Put) else order.container_id)
             if not isinstance(order, Hello | Stop):
@@ -143,12 +147,14 @@ class Names:
             self._loop.forget(connection.fileno())
             self._connections.discard(connection)
             connection.close()
-            self._watch_table()
+            if connection in self._daemons:
+                self._daemons.discard(connection)
+                self._watch_table()
             self._consider_end()
 
     def _watch_table(self) -> None:
         """The firewall table is ours to watch while there is no carrackd."""
-        if self._guard is not None and not self._connections:
+        if self._guard is not None and not self._daemons:
             self._guard.begin()
         elif self._guard is not None:
             self._guard.end()
