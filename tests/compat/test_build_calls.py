@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -11,7 +10,6 @@ from urllib.request import Request, urlopen
 import pytest
 
 from carrack.oci.descriptor import OCI_INDEX, OCI_MANIFEST
-from tests.contract.registry.live_registry import LiveRegistry
 from tests.rig.engine import CommandLine, Engine, carrack_program
 from tests.rig.web_server import Page, WebServer
 
@@ -40,13 +38,6 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "Dockerfile").write_text(DOCKERFILE)
     return folder
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[str]:
-    server = LiveRegistry(tmp_path / "registry")
-    yield f"127.0.0.1:{server.ports[0]}"
-    server.close()
 
 
 def document(registry: str, reference: str) -> Any:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import MakeEngine
-from tests.contract.registry.live_registry import LiveRegistry
+from tests.rig.builds import built
 from tests.rig.engine import CommandLine, Engine, carrack_program
 
 pytestmark = pytest.mark.peer_lacks("carrack build, on its own daemon")
@@ -39,20 +38,6 @@ def two(make_engine: MakeEngine) -> tuple[CommandLine, CommandLine]:
     """`carrack` on two daemons that know nothing of each other."""
     first, second = (CommandLine(make_engine(), [carrack_program()]) for _ in range(2))
     return first, second
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[str]:
-    server = LiveRegistry(tmp_path / "registry")
-    yield f"127.0.0.1:{server.ports[0]}"
-    server.close()
-
-
-def built(cli: CommandLine, *words: str) -> str:
-    """The steps as plain text."""
-    done = cli("build", "--progress", "plain", *words, timeout_seconds=90)
-    assert done.code == 0, str(done)
-    return done.stdout + done.stderr
 
 
 def stamp(cli: CommandLine, image: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.registry.live_registry import LiveRegistry
+from tests.rig.builds import built
 from tests.rig.engine import CommandLine, Engine, carrack_program
 
 pytestmark = pytest.mark.peer_lacks("carrack build, on its own daemon")
@@ -40,19 +40,6 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "Dockerfile").write_text(CROSS)
     return folder
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[str]:
-    server = LiveRegistry(tmp_path / "registry")
-    yield f"127.0.0.1:{server.ports[0]}"
-    server.close()
-
-
-def built(cli: CommandLine, *words: str) -> str:
-    done = cli("build", "--progress", "plain", *words, timeout_seconds=90)
-    assert done.code == 0, str(done)
-    return done.stdout + done.stderr
 
 
 def manifests(engine: Engine, name: str) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Builds through `POST /build`: a Dockerfile and some files in, the stream and the image out."""
+"""Builds through `POST /build`: a Dockerfile and some files in, the stream and the image out; and by the command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from tests.rig.engine import Engine
+from tests.rig.engine import CommandLine, Engine
 from tests.rig.unix_http import UnixConnection
 
 Files = Mapping[str, str | bytes]
@@ -135,3 +135,10 @@ class BuildStream:
         if self._response is not None:
             self._response.close()
         self._connection.close()
+
+
+def built(cli: CommandLine, *words: str) -> str:
+    """Build by the command, and insist that it succeeds; the steps as plain text."""
+    done = cli("build", "--progress", "plain", *words, timeout_seconds=90)
+    assert done.code == 0, str(done)
+    return done.stdout + done.stderr

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from tests.rig.serving import serving
+
 
 class CompanyProxy:
     """`names` maps host names to addresses (host:port); `asked` has what came, in order."""
@@ -28,16 +30,9 @@ class CompanyProxy:
             house = proxy
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
-        server.daemon_threads = True
         self.address = f"127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
+        with serving(server):
             yield self
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
     def admits(self, authorization: str | None) -> bool:
         return not self._expected or authorization == self._expected

@@ -4,7 +4,6 @@
 Made once per machine from whatever archive it installs from, and kept below /var/cache/carrack-tests. A daemon finds it by PATH.
 """
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -12,8 +11,8 @@ from functools import cache
 from pathlib import Path
 
 from tests.rig.debian import archive_url
+from tests.rig.once import made_once
 
-_CACHE = Path("/var/cache/carrack-tests")
 _SUITE = "forky"
 _VERSION = 1
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -30,13 +29,7 @@ def criu_path() -> str:
 @cache
 def criu_folder() -> Path:
     """Where criu is unpacked; it works at this place only. Some seconds the first time."""
-    _CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
-    folder = _CACHE / f"criu-{_SUITE}-{_VERSION}"
-    with open(_CACHE / "criu.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            _make(folder)
-    return folder
+    return made_once(f"criu-{_SUITE}-{_VERSION}", _make)
 
 
 def _make(folder: Path) -> None:

@@ -3,14 +3,14 @@
 Made once per machine and kept below /var/cache/carrack-tests; tests that need a real distribution import it as an image.
 """
 
-import fcntl
 import os
 import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
 
-_CACHE = Path("/var/cache/carrack-tests")
+from tests.rig.once import made_once
+
 _SUITE = "bookworm"
 _VERSION = 1
 _KEPT_OUT = ("./proc/*", "./sys/*", "./dev/*", "./var/cache/apt/archives/*.deb")
@@ -19,13 +19,7 @@ _KEPT_OUT = ("./proc/*", "./sys/*", "./dev/*", "./var/cache/apt/archives/*.deb")
 @cache
 def debian_root() -> Path:
     """The tar of a minimal Debian with apt configured as this machine's is. Half a minute the first time."""
-    _CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
-    made = _CACHE / f"{_SUITE}-{_VERSION}.tar"
-    with open(_CACHE / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            _make(made)
-    return made
+    return made_once(f"{_SUITE}-{_VERSION}.tar", _make)
 
 
 def archive_url() -> str:
@@ -43,7 +37,7 @@ def archive_url() -> str:
 
 
 def _make(made: Path) -> None:
-    root = _CACHE / f"making-{os.getpid()}"
+    root = made.with_name(f"making-{os.getpid()}")
     try:
         command = ["debootstrap", "--variant=minbase", "--include=ca-certificates", _SUITE, str(root), archive_url()]
         done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=600)

@@ -280,7 +280,6 @@ class Containers:
                 live.kept = True
                 try:
                     await self._life.end(container, live, number, timeout_seconds)
-                    await live.settled.wait()
                 finally:
                     live.kept = False
                 self._life.tell(container, "stop")

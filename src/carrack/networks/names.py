@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -200,13 +201,14 @@ class NameService:
 
     def _reach(self) -> None:
         """Speak to a process again: to the spare, or to a new one. Raises SystemFailure."""
+        deadline = time.monotonic() + _START_SECONDS
         for left in reversed(range(_SUCCESSIONS)):
             self._connection = self._connect() or self._start()
             try:
                 self._tell_everything()
                 break
             except SystemFailure:
-                if not left:
+                if not left or time.monotonic() > deadline:
                     raise
         if self._connection is not None:
             self._watch(self._connection)
@@ -255,6 +257,9 @@ class NameService:
             try:
                 send(connection, Hello())
                 answer = receive_answer(connection)
+            except TimeoutError:  # it lives, and has no spare in its place
+                connection.close()
+                return None
             except (OSError, EOFError):
                 connection.close()
                 continue
