@@ -7,7 +7,7 @@ The flags of `run` are seen by the tests of tests/compat, run inside: a short fo
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -81,10 +81,20 @@ def machine(disks: list[Path]) -> Iterator[Vm]:
         yield vm
 
 
-def test_flags_have_their_effect_on_version_2(machine: Vm, request: pytest.FixtureRequest) -> None:
-    full = request.config.getoption("--full")
-    chosen = " ".join(f"tests/compat/{name}" for name in (MODULES if full else SHORT))
-    pytest_ = f"pytest -q -rf -p no:cacheprovider --timeout 900 --basetemp /tmp/inside --client docker {chosen}"
+def test_flags_have_their_effect_on_version_2(machine: Vm) -> None:
+    _passes_inside(machine, SHORT)
+
+
+@pytest.mark.only_full("minutes for each in an emulated machine")
+@pytest.mark.parametrize("module", MODULES)
+def test_every_flag_has_its_effect_on_version_2(machine: Vm, module: str) -> None:
+    _passes_inside(machine, [module])
+
+
+def _passes_inside(machine: Vm, chosen: Sequence[str]) -> None:
+    """These tests of tests/compat pass inside, and none else is chosen."""
+    words = " ".join(f"tests/compat/{name}" for name in chosen)
+    pytest_ = f"pytest -q -rf -p no:cacheprovider --timeout 900 --durations 5 --basetemp /tmp/inside --client docker {words}"
     done = machine.run(f"cd {ROOT} && {pytest_}", env=PROGRAMS, timeout_seconds=2900)
     print(done.stdout)
     assert done.code == 0, done.stdout[-20000:]

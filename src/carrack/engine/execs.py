@@ -22,6 +22,9 @@ from carrack.shim.messages import Attach, Exec, ExecExited, ExecState, Resize
 REMEMBERED_SECONDS = 300.0
 """How long inspect can still ask for the exit code of an exec that is over."""
 
+REMEMBERED_AT_ONCE, AT_LEAST_SECONDS = 500, 10.0
+"""Of more ended execs than this the oldest are forgotten, but none before its client has had time to ask."""
+
 
 class Execs:
     """Every exec session of this daemon."""
@@ -195,7 +198,10 @@ class Execs:
 
     def _forget_old(self) -> None:
         now = time.monotonic()
-        for exec_id in [exec_id for exec_id, since in self._over.items() if now - since > REMEMBERED_SECONDS]:
+        while self._over:
+            exec_id, since = next(iter(self._over.items()))  # the one that ended first
+            if now - since <= (AT_LEAST_SECONDS if len(self._over) > REMEMBERED_AT_ONCE else REMEMBERED_SECONDS):
+                break
             del self._over[exec_id]
             self._sessions.pop(exec_id, None)
         gone = [s.id for s in self._sessions.values() if not s.started and self._life.rooms.table.find(s.container_id) is None]
