@@ -182,7 +182,7 @@ def call(runtime: ForeignRuntime, *words: str, stdio: Stdio | None = None) -> in
 
 
 def _own_null() -> int:
-    """A null device that is nobody else's: crun gives the program's standard streams to its user, and the host's would be among them."""
+    """A null device of its own: crun gives the program's standard streams to its user, and the host's would be among them."""
     tree_fd = mount.new_file_system("tmpfs", source="tmpfs")
     try:
         os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3), dir_fd=tree_fd)
