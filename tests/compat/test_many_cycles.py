@@ -1,7 +1,10 @@
 """Create, start, exec, kill, remove, over and over: nothing is left, and nobody grows. 2000 times with --full."""
 
 import os
+import re
 import statistics
+from collections import Counter
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,19 +32,16 @@ def test_nothing_is_left_of_many_containers_and_memory_stays(make_engine: MakeEn
     assert isinstance(engine, Carrackd)
     for number in range(WARM_UP):
         _cycle(engine, number)
-    traces, before = engine.traces(), _sizes(engine)
-    sizes = [before["kilobytes"]]
+    traces, opened, spaces, sizes = engine.traces(), _descriptors(engine), _namespaces(engine), [_kilobytes(engine)]
     for quarter in range(4):
         count = (FULL if request.config.getoption("--full") else SHORT) // 4
         for number in range(quarter * count, quarter * count + count):
             _cycle(engine, number)
-        until(
-            lambda: _sizes(engine)["descriptors"] <= before["descriptors"], f"the descriptors to be {before}, not {_sizes(engine)}"
-        )
-        sizes.append(_sizes(engine)["kilobytes"])
+        until(lambda: _descriptors(engine) <= opened, f"no more descriptors; more are {_descriptors(engine) - opened}")
+        sizes.append(_kilobytes(engine))
     left = settled(traces, look=engine.traces)
     assert not left, f"processes, mounts, cgroups or links are left: {sorted(left)}"
-    assert _sizes(engine)["namespaces"] <= before["namespaces"]
+    assert _namespaces(engine) <= spaces
     growths = [after - earlier for earlier, after in pairwise(sizes)]
     assert statistics.median(growths) <= QUARTER_KILOBYTES, sizes
     assert sizes[-1] <= sizes[0] + WHOLE_KILOBYTES, sizes
@@ -64,19 +64,31 @@ def _cycle(engine: Engine, number: int) -> None:
     assert engine.api("DELETE", f"/containers/{container}?v=1&force=1").status == 204
 
 
-def _sizes(engine: Carrackd) -> dict[str, int]:
-    """Of the daemon and all that serves it: open descriptors, kilobytes of memory, and namespaces beside the host's.
-
-    All anonymous memory, shared or not: a shim that is just about to leave shares the zygote's, whose part (PSS) halves meanwhile.
-    """
-    found = {"descriptors": 0, "kilobytes": 0}
-    spaces: set[str] = set()
+def _descriptors(engine: Carrackd) -> Counter[str]:
+    """What daemon and zygote have open, by path or kind."""
+    found: Counter[str] = Counter()
     for pid in engine.own_processes():
-        try:
-            found["descriptors"] += len(os.listdir(f"/proc/{pid}/fd"))
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            spaces |= {os.readlink(f"/proc/{pid}/ns/{name}") for name in ("mnt", "net", "ipc", "uts", "pid", "user")}
-        except OSError:
-            continue  # it has ended
-        found["kilobytes"] += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Anonymous:"))
-    return {**found, "namespaces": len(spaces)}
+        folder = Path(f"/proc/{pid}/fd")
+        with suppress(OSError):  # it has ended
+            for name in os.listdir(folder):
+                with suppress(FileNotFoundError):  # the look's own
+                    found[re.sub(r"\[\d+\]", "", os.readlink(folder / name))] += 1
+    return found
+
+
+def _kilobytes(engine: Carrackd) -> int:
+    """All anonymous memory, shared or not (PSS halves while a shim that is about to leave shares the zygote's)."""
+    found = 0
+    for pid in engine.own_processes():
+        with suppress(OSError):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            found += next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+    return found
+
+
+def _namespaces(engine: Carrackd) -> set[str]:
+    found: set[str] = set()
+    for pid in engine.own_processes():
+        with suppress(OSError):
+            found |= {os.readlink(f"/proc/{pid}/ns/{name}") for name in ("mnt", "net", "ipc", "uts", "pid", "user")}
+    return found
