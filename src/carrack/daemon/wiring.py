@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -202,7 +201,7 @@ async def _build(config: DaemonConfig, database: Database, zygote: StartingZygot
         snapshots=snapshots,
         networks=nets,
         volumes=vols,
-        zygote=Zygote(lambda: _connect(zygote.socket_path)),
+        zygote=Zygote(partial(zygote_process.order_start, zygote.socket_path)),
         directories=directories,
         settings=settings,
         remove_tree=trash.throw,
@@ -386,10 +385,6 @@ class _Unpacker:
 
 def _run_job(zygote_path: str, job: WorkerJob, fds: Sequence[int]) -> WorkerDone:
     return run_job(zygote_path, job, tuple(fds))
-
-
-def _connect(path: str) -> socket.socket:
-    return zygote_process.reach(path)
 
 
 def _uses(table: Table) -> list[tuple[str, ContainerUse]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 
 from carrack.kernel.libc import libc
 
 _M_ARENA_MAX = -8
+_GAPS = 1000
+_FIRST_GIVEN = 7
 _mallopt = getattr(libc, "mallopt", None)
 _malloc_trim = getattr(libc, "malloc_trim", None)  # musl has none
 
@@ -26,3 +29,14 @@ def few_arenas(count: int) -> None:
     if _mallopt is not None:
         _mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
         _mallopt(_M_ARENA_MAX, count)
+
+
+def gather_locks() -> None:
+    """For a process that only forks from now on: the dozen locks that the interpreter makes anew in each child then lie together.
+
+    Else each comes from a gap somewhere in the heap, and every child gets a page of its own for each.
+    """
+    locks = [_thread.allocate_lock() for _ in range(_GAPS)]
+    del locks[-_FIRST_GIVEN:]
+    locks.reverse()
+    del locks
