@@ -50,7 +50,7 @@ def be_child(fd: int, child: Child) -> NoReturn:
         _write(fd, child[0])
         word = _read(fd, _WORD_BYTES)
         code = _be_shim(fd, child[2]) if word == _START else _do(word, fd, child)
-    except ConnectionError:  # who connected has gone again
+    except (ConnectionError, EOFError):  # who connected has gone again
         code = 0
     except Exception as error:  # the process's root: say it, and end  # noqa: BLE001
         os.write(2, f"carrack: {type(error).__name__}: {error}\n".encode())

@@ -85,6 +85,8 @@ def work(orderer_fd: int, sleeper_fd: int, berth: Berth, title_address: int) -> 
             os.write(sleeper_fd, RUNS)
             handover.withdraw(berth)
             code = PARKED
+    except (ConnectionError, EOFError):  # who ordered it has gone, or the sleeper
+        pass
     except CarrackError as error:
         os.write(2, f"carrack: {error.message}\n".encode())
     except Exception as error:  # the process's root: say it, and end  # noqa: BLE001
@@ -94,7 +96,7 @@ def work(orderer_fd: int, sleeper_fd: int, berth: Berth, title_address: int) -> 
 
 
 def _receive(orderer_fd: int) -> tuple[int, list[int]]:
-    """The order, sealed, and the descriptors that came with it. Raises SystemFailure; or EOFError, for a daemon that has died."""
+    """The order, sealed, and the descriptors that came with it. Raises SystemFailure; EOFError when no order comes."""
     orderer = _socket.socket(fileno=orderer_fd)
     if not listener.is_from_root(orderer):
         raise SystemFailure("an order to start a container comes from another user than root")

@@ -24,7 +24,6 @@ from carrack.shim.handover import PARKED, REAPED, Berth
 from carrack.shim.shim import Shim
 from carrack.shim.shim_order import shim_orders
 
-_REHEARSALS = 20
 _INHERITS, _TITLE_BYTES = maker.INHERITS, maker.TITLE_BYTES
 _PARKED = PARKED << 8
 """That exit status, as wait(2) gives it."""
@@ -114,20 +113,3 @@ def _nothing_runs(pid: int, berth: Berth) -> int:
             os.waitpid(-1, 0)  # init, which has been killed
     except ChildProcessError:
         return 0
-
-
-def rehearse() -> None:
-    """In the zygote, before its first fork: what is done for the first time writes to more memory than what is done again."""
-    for _ in range(_REHEARSALS):
-        queue = _pair(_UNIX, _PACKETS)
-        told, telling = _pipe(_CLOSED)
-        wake = _epoll()
-        wake.register(told, select.EPOLLIN)
-        _write(telling, b"x")
-        _read(told, _TITLE_BYTES)
-        _sleep(wake, 0, 1)
-        fd = _open(b"/proc/self/mem", _WRITING)
-        for each in (fd, told, telling):
-            _close(each)
-        for sock in queue:
-            sock.close()

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from carrack.kernel import memory, title
 from carrack.kernel import process as kernel_process
-from carrack.shim import everything, listener, open_files, sleeper, wire
+from carrack.shim import everything, listener, open_files, wire
 from carrack.shim.errand import Child, be_child
 from carrack.shim.messages import Greeting
 
@@ -49,7 +49,6 @@ def main(socket_path: str, build: str, ready_fd: int) -> None:
     greeting = wire.encode(Greeting(me, build))
     title_area = title.argument_area()
     title.set_title(title_area, _NAME)
-    sleeper.rehearse()
     gc.collect()
     memory.give_back_free()
     memory.gather_locks()
