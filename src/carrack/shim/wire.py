@@ -1,4 +1,4 @@
-"""How one message of `messages.py` travels: one SOCK_SEQPACKET packet, JSON, descriptors beside it.
+"""How one message of `messages` travels: one SOCK_SEQPACKET packet, JSON, descriptors beside it.
 
 Descriptors that one packet cannot carry wait in a bag: a socket, sent as the last one, whose queue holds them in more packets.
 A message over `PACKET_BYTES` (the kernel refuses packets over about 200 kB), and every one that may hold secrets, travels in a
