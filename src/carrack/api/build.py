@@ -23,12 +23,12 @@ from carrack.api.build_stream import ClassicStream
 from carrack.api.router import Route
 from carrack.api.versions import at_least
 from carrack.build.builder import Builder
-from carrack.build.cancellation import Cancellation
 from carrack.build.collect import Collector, Pruning
 from carrack.build.plan import Surroundings
 from carrack.build.ports import Contexts
 from carrack.build.progress import Event
 from carrack.build.request import ALL_STAGES, BuildRequest, CacheReference
+from carrack.distribution.cancellation import Cancellation
 from carrack.engine.filters import Filters
 from carrack.errors import CarrackError, DataCorrupt, InvalidParameter
 from carrack.http import Reply, Request, Response, StreamResponse

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from carrack.archive.extract import OPAQUE
-from carrack.build.cancellation import Cancellation
 from carrack.build.ports import Tree
+from carrack.distribution.cancellation import Cancellation
 from carrack.oci.digest import Digest
 from carrack.oci.mount import Mount
 from carrack.shim.messages import LookAt, MakeDirectory, Subtract, WorkerDone, WorkerJob

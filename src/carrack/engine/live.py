@@ -47,8 +47,9 @@ class Live:
         self.restart: asyncio.Task[None] | None = None
         self.health: asyncio.Task[None] | None = None
         self.removing = False
-        self.kept = False
-        """Whether the end that is brought about now removes nothing, because a start follows (`docker restart` of a ``--rm``)."""
+        self.begins_again = False
+        """Whether a start follows the end that is brought about now (`docker restart`): it removes nothing, and the container is
+        restarting in between."""
         self.init_fd = -1
         """The pidfd of the container's init, by which workers join its namespaces; -1: it does not run."""
         self.works: set[Work] = set()
