@@ -280,11 +280,14 @@ class Containers:
         async with live.lock:
             live.cancel_restart()
             if container.state.status in LIVE:
-                live.kept = True
+                live.begins_again = True
                 try:
                     await self._life.end(container, live, number, timeout_seconds)
+                except BaseException:
+                    self._life.give_up_restart(container, live)
+                    raise
                 finally:
-                    live.kept = False
+                    live.begins_again = False
                 self._life.tell(container, "stop")
             await live.settled.wait()
             if self._rooms.table.find(container.id) is None:

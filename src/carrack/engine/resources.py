@@ -38,6 +38,7 @@ class Machine:
 
     @classmethod
     def here(cls, features: Features) -> Machine:
+        """This machine, of which cgroups can limit `features`."""
         try:
             with open("/sys/devices/system/node/online", encoding="ascii") as file:
                 nodes = file.read().strip()

@@ -49,6 +49,7 @@ class Addresses:
         self._changed = threading.Condition()
 
     def add_network(self, network: Network) -> None:
+        """Keep account of a network's pools."""
         with self._changed:
             for pool in network.pools:
                 allocator = allocator_for(pool)
@@ -64,6 +65,7 @@ class Addresses:
             }
 
     def remove_network(self, network_id: str) -> None:
+        """Forget a network's pools and what is in use of them. Idempotent."""
         with self._changed:
             for version in (4, 6):
                 self._allocators.pop((network_id, version), None)
@@ -174,6 +176,7 @@ class Addresses:
                 self._free(leaving)
 
     def resting_links(self) -> list[str]:
+        """Interfaces whose addresses rest until the kernel says that they are gone."""
         with self._changed:
             return list(self._resting)
 

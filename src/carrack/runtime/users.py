@@ -19,6 +19,8 @@ _MOST_GROUPS = 65536
 
 
 class Account(NamedTuple):
+    """Who a process is to be, in numbers of the container."""
+
     uid: int
     gid: int
     groups: tuple[int, ...]
