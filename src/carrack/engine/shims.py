@@ -246,6 +246,7 @@ class Zygote:
         return Shim(ours, on_report, on_lost)
 
     def close(self) -> None:
+        """Close the connection; the zygote goes on. Idempotent."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

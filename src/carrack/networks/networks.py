@@ -26,11 +26,10 @@ from carrack.networks.beside_docker import FILTER_TABLE, BesideDocker
 from carrack.networks.book import Book
 from carrack.networks.drivers.bridge import ICC, BridgeDriver
 from carrack.networks.drivers.driver import Driver
-from carrack.networks.drivers.host import HostDriver
 from carrack.networks.drivers.interface import add_default_routes
 from carrack.networks.drivers.ipvlan import IpvlanDriver
 from carrack.networks.drivers.macvlan import MacvlanDriver
-from carrack.networks.drivers.none import NoneDriver, loopback_up
+from carrack.networks.drivers.predefined import HostDriver, NoneDriver, loopback_up
 from carrack.networks.endpoint import Endpoint, EndpointWish, HeldPort, PortBinding, Protocol
 from carrack.networks.exposure import Exposure, Surroundings, exposures
 from carrack.networks.firewall import Firewall
