@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from carrack.errors import Forbidden
+from carrack.errors import Forbidden, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish
 from carrack.networks.ipam import AddressAllocator, PoolExhausted, allocator_for
 from carrack.networks.network import Network
@@ -93,6 +93,8 @@ class Addresses:
             for version, wished in ((4, wish.ipv4), (6, wish.ipv6)):
                 allocators = self._allocators.get((network.id, version))
                 if not allocators:
+                    if wished:
+                        raise InvalidParameter(f"invalid endpoint settings: no configured subnet contains IP address {wished}")
                     continue
                 if wished:
                     allocator = self._having(network.id, ip_address(wished)) or allocators[0]
