@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from carrack.build.cancellation import Cancellation
+from carrack.distribution.cancellation import Cancellation
 from carrack.oci.mount import Mount
 from carrack.oci.platform import Platform
 

@@ -249,6 +249,7 @@ class Zygote:
         return Shim(ours, on_report, on_lost)
 
     def close(self) -> None:
+        """Let go of orders that nobody has taken yet; the zygote goes on. Idempotent."""
         for connection in tuple(self._ungreeted):
             self._let_go(connection)
 

@@ -221,6 +221,7 @@ def keep_capabilities(keep: bool) -> None:
 
 
 def set_name(name: str) -> None:
+    """The name of this thread, of which the kernel keeps 15 bytes (PR_SET_NAME, prctl(2))."""
     buffer = ctypes.create_string_buffer(name.encode()[:15])
     check(_prctl(_PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0), "prctl PR_SET_NAME")
 
@@ -262,10 +263,12 @@ def set_personality(value: int) -> None:
 
 
 def set_hostname(name: str) -> None:
+    """The host name of this UTS namespace (sethostname(2)). Raises OSError."""
     text = name.encode()
     check(_sethostname(text, len(text)), "sethostname")
 
 
 def set_domainname(name: str) -> None:
+    """The NIS domain name of this UTS namespace (setdomainname(2)). Raises OSError."""
     text = name.encode()
     check(_setdomainname(text, len(text)), "setdomainname")

@@ -32,6 +32,7 @@ class Record:
         return cls(**{**found, "changes": 0})
 
     def save(self) -> None:
+        """Write the record, whole or not at all."""
         RECORD.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         scratch = RECORD.with_suffix(".new")
         document = {name: value for name, value in asdict(self).items() if name != "changes"}

@@ -29,6 +29,7 @@ def bind(path: str) -> _socket.socket:
 
 
 def remove(path: str) -> None:
+    """Remove a socket's path. Idempotent."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -55,6 +56,8 @@ def is_from_root(connection: _socket.socket) -> bool:
 
 
 class Listener:
+    """A listening socket of ours in the loop; its path goes with it, unless another has taken that place."""
+
     def __init__(
         self, loop: Loop, path: str, on_connection: Callable[[_socket.socket], None], sock: _socket.socket | None = None
     ) -> None:

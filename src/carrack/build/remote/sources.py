@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from carrack.archive.copying import copy_content
-from carrack.build.cancellation import Cancellation
 from carrack.build.ports import GitSource, HttpSource, Pinned, RemoteSource
 from carrack.build.remote.downloads import Downloaded, Downloads, filename_of, without_credentials
 from carrack.build.remote.git import Git, remove_checkout
 from carrack.build.remote.git_url import GitAddress, is_git, parse_git_url
 from carrack.build.trees import WorkerTrees
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import InvalidParameter, SystemFailure
 from carrack.kernel.placement import spread_children
 from carrack.oci.digest import Digest

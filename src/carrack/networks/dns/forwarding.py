@@ -40,6 +40,7 @@ class HostServers:
         self._servers: tuple[str, ...] = ()
 
     def get(self) -> tuple[str, ...]:
+        """The addresses as of now; none when the file cannot be read."""
         try:
             status = os.stat(self._path)
             stamp = (status.st_mtime_ns, status.st_ino)

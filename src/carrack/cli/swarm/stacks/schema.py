@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
     Rule = Any
 
+KINDS = ("services", "networks", "volumes", "secrets", "configs")
+"""What a file declares, each a table by name."""
+RESOURCES = KINDS[1:]
+"""All but the services, which use them."""
+
 TEXT, NUMBER, WHOLE, TRUTH, NOTHING, ANY = "string", "number", "integer", "boolean", "null", "any"
 TEXTS: Rule = [TEXT]
 COMMAND: Rule = (TEXT, TEXTS)
