@@ -23,12 +23,12 @@ from carrack.api.build_stream import ClassicStream
 from carrack.api.router import Route
 from carrack.api.versions import at_least
 from carrack.build.builder import Builder
-from carrack.build.cancellation import Cancellation
 from carrack.build.collect import Collector, Pruning
 from carrack.build.plan import Surroundings
 from carrack.build.ports import Contexts
 from carrack.build.progress import Event
 from carrack.build.request import ALL_STAGES, BuildRequest, CacheReference
+from carrack.distribution.cancellation import Cancellation
 from carrack.engine.filters import Filters
 from carrack.errors import CarrackError, DataCorrupt, InvalidParameter
 from carrack.http import Reply, Request, Response, StreamResponse
@@ -104,9 +104,14 @@ def routes(
 class Stream(Protocol):
     """A build's events as the lines of one client's answer."""
 
-    def say(self, text: str) -> None: ...
-    def lines(self, event: Event) -> Iterator[bytes]: ...
-    def failure(self, error: CarrackError) -> Iterator[bytes]: ...
+    def say(self, text: str) -> None:
+        """A line of text for the client, as its kind of answer wraps it."""
+
+    def lines(self, event: Event) -> Iterator[bytes]:
+        """The lines that tell of an event; perhaps none."""
+
+    def failure(self, error: CarrackError) -> Iterator[bytes]:
+        """The last lines of a build that failed."""
 
 
 class Build:

@@ -26,12 +26,12 @@ from carrack.api.blocking import BlockingReader, in_own_thread, in_thread
 from carrack.api.build_agents import AgentDoor
 from carrack.api.json import reply
 from carrack.api.router import Route
-from carrack.build.cancellation import Cancellation
 from carrack.build.contexts.incremental import Mirror
 from carrack.build.contexts.reception import Reception
 from carrack.build.plan import ImageContext, LayoutContext, LocalNamed, NamedContext, RemoteNamed
 from carrack.build.ports import LocalContext
 from carrack.build.request import BuildRequest, CacheReference, Export
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import Conflict, InvalidParameter, NotFound
 from carrack.http import FileResponse, Request, Response
 
@@ -111,6 +111,7 @@ class BuildSessions:
         self._closing: set[asyncio.Task[None]] = set()
 
     def routes(self) -> list[Route]:
+        """The routes of sessions."""
         return [
             Route("POST", "/build/sessions", self.create),
             Route("PUT", "/build/sessions/{id}/contexts/{name}", self.receive),

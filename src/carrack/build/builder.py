@@ -22,7 +22,6 @@ from carrack.build.cache import HISTORY, BuildCache
 from carrack.build.cache_export import check_target, forgives
 from carrack.build.cache_import import CacheImporter, Imports, opened
 from carrack.build.cache_key import named_key
-from carrack.build.cancellation import Cancellation
 from carrack.build.convert import Circumstances, convert
 from carrack.build.delivery import CACHE, Delivered, Delivery, Finished
 from carrack.build.dockerfile.lint import lint
@@ -46,6 +45,7 @@ from carrack.build.request import BuildRequest, CacheReference, Export
 from carrack.build.solver import Solver, VertexFailed
 from carrack.build.trees import packed_tree
 from carrack.build.workshop import BuildWorkshop, Equipment
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import Cancelled, CarrackError, Conflict, Forbidden, InvalidParameter, NotFound
 from carrack.images.image import Image
 from carrack.images.images import Images

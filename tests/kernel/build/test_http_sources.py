@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from carrack.build.cancellation import Cancellation
 from carrack.build.ports import HttpSource
 from carrack.build.remote.sources import Remotes
 from carrack.build.trees import WorkerTrees
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import CarrackError, InvalidParameter, NotFound, Unavailable
 from tests.rig.web_server import Page, WebServer, web_server
 

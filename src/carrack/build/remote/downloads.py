@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import msgspec
 
 from carrack import __version__
-from carrack.build.cancellation import Cancellation
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import InvalidParameter, NotFound, SystemFailure, Unavailable
 
 KEPT_BYTES = 2 << 30
