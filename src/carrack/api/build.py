@@ -104,9 +104,14 @@ def routes(
 class Stream(Protocol):
     """A build's events as the lines of one client's answer."""
 
-    def say(self, text: str) -> None: ...
-    def lines(self, event: Event) -> Iterator[bytes]: ...
-    def failure(self, error: CarrackError) -> Iterator[bytes]: ...
+    def say(self, text: str) -> None:
+        """A line of text for the client, as its kind of answer wraps it."""
+
+    def lines(self, event: Event) -> Iterator[bytes]:
+        """The lines that tell of an event; perhaps none."""
+
+    def failure(self, error: CarrackError) -> Iterator[bytes]:
+        """The last lines of a build that failed."""
 
 
 class Build:

@@ -111,6 +111,7 @@ class BuildSessions:
         self._closing: set[asyncio.Task[None]] = set()
 
     def routes(self) -> list[Route]:
+        """The routes of sessions."""
         return [
             Route("POST", "/build/sessions", self.create),
             Route("PUT", "/build/sessions/{id}/contexts/{name}", self.receive),

@@ -21,7 +21,7 @@ _DEFAULT_LIMIT = 25
 
 
 class RegistryBackend(Protocol):
-    """What this module needs. `credentials` is an X-Registry-Auth header."""
+    """What this module needs: `images.registries.Puller`. `credentials` is an X-Registry-Auth header."""
 
     def login(self, server: str, username: str, password: str, identity_token: str = "") -> None: ...
     def describe(self, name: str, credentials: str) -> tuple[Descriptor, list[PlatformDocument]]: ...

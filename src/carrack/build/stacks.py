@@ -21,7 +21,7 @@ DIRECTORY = 1
 
 
 class StartedJob(Protocol):
-    """A worker's job under way."""
+    """A worker's job under way: `shim.workers.Job`."""
 
     def result(self) -> WorkerDone: ...
     def cancel(self) -> None: ...

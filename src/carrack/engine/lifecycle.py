@@ -101,6 +101,7 @@ class Lifecycle:
         return cgroups.open(self.cgroup_path(container))
 
     def cgroup_path(self, container: Container) -> str:
+        """Where a container's cgroup is, below the root of every hierarchy, whether or not it is there yet."""
         parent, slices = container.host_config.cgroup_parent or self.rooms.settings.cgroup_parent, self.rooms.settings.slices
         return container.cgroup or cgroup_places.place(container.id, parent, slices=slices is not None)
 

@@ -64,6 +64,7 @@ class Live:
         self.init_fd = pidfd
 
     def drop_init(self) -> None:
+        """Close the descriptor of init. Idempotent."""
         if self.init_fd >= 0:
             os.close(self.init_fd)
             self.init_fd = -1
@@ -78,11 +79,13 @@ class Live:
             await self.idle.wait()
 
     def cancel_restart(self) -> None:
+        """Take back a restart that is planned. Idempotent."""
         if self.restart is not None:
             self.restart.cancel()
             self.restart = None
 
     def cancel_health(self) -> None:
+        """End the health check. Idempotent."""
         if self.health is not None:
             self.health.cancel()
             self.health = None

@@ -69,6 +69,7 @@ class Packet:
         return ancillary(self.fds)
 
     def close(self) -> None:
+        """Close what belongs to the packet alone. Idempotent."""
         close_all(self._own)
         self._own = []
 
@@ -182,6 +183,7 @@ def _decode(content: bytes | mmap.mmap, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def close_all(fds: Sequence[int]) -> None:
+    """Close descriptors; one that is none does not matter."""
     for fd in fds:
         try:
             os.close(fd)

@@ -51,11 +51,15 @@ class Forget(ProtocolMessage, frozen=True, tag="forget"):
 
 
 class Done(ProtocolMessage, frozen=True, tag="done"):
+    """An order is carried out. `pid` answers Exec."""
+
     sequence: int
     pid: int = 0
 
 
 class Refused(ProtocolMessage, frozen=True, tag="refused"):
+    """An order is not carried out. `kind` names a class of carrack.errors; `exit_code` is what Docker records of an exec."""
+
     sequence: int
     kind: str
     message: str
@@ -63,6 +67,8 @@ class Refused(ProtocolMessage, frozen=True, tag="refused"):
 
 
 class ExecExited(ProtocolMessage, frozen=True, tag="exec-exited"):
+    """A process of Exec ended."""
+
     exec_id: str
     exit_code: int
 
@@ -88,6 +94,8 @@ class Exited(ProtocolMessage, frozen=True, tag="exited"):
 
 
 class ExecState(ProtocolMessage, frozen=True, tag="exec-state"):
+    """One exec, as Status tells of it."""
+
     exec_id: str
     pid: int = 0
     running: bool = True
