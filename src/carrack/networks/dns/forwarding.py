@@ -18,8 +18,10 @@ _TRY_SECONDS = 2.0
 _RESOLV_CONF = "/etc/resolv.conf"
 _PORT = 53
 _SERVER_FAILURE = 2
-PENDING_LIMIT = 1024
-"""Questions on their way at once: more are refused, so that no container can make us open sockets without end."""
+PENDING_LIMIT = 4096
+"""Questions on their way at once: more are refused, so that containers cannot make us open sockets without end."""
+ASKER_LIMIT = 512
+"""Those of one container: more are refused, so that it cannot keep the others from asking."""
 
 Answered = Callable[[bytes | None], None]
 """Gets the answer, with the asker's identifier; None when no server has given one in time."""
@@ -60,7 +62,8 @@ class Forwarder:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._pending = 0
+        self._pending: dict[str, int] = {}
+        self._all_pending = 0
 
     def ask(
         self,
@@ -69,6 +72,7 @@ class Forwarder:
         servers: tuple[str, ...],
         answered: Answered,
         *,
+        asker: str = "",
         make_socket: MakeSocket = host_socket,
         by_stream: bool = False,
     ) -> None:
@@ -76,10 +80,10 @@ class Forwarder:
 
         `answered` may be called before this returns.
         """
-        if self._pending >= PENDING_LIMIT:
+        if self._pending.get(asker, 0) >= ASKER_LIMIT or self._all_pending >= PENDING_LIMIT:
             answered(None)
             return
-        self._pending += 1
+        self._count(asker, 1)
         failure: bytes | None = None
         left = list(servers)
 
@@ -93,11 +97,17 @@ class Forwarder:
                     return
                 except OSError:
                     continue
-            self._pending -= 1
+            self._count(asker, -1)
             answer = answer or failure
             answered(query[:2] + answer[2:] if answer is not None else None)
 
         try_next(None)
+
+    def _count(self, asker: str, change: int) -> None:
+        self._all_pending += change
+        own = self._pending.pop(asker, 0) + change
+        if own:
+            self._pending[asker] = own
 
     def _begin(self, server: str, query: bytes, question: bytes, make_socket: MakeSocket, by_stream: bool, done: Answered) -> None:
         """Ask one server. Raises OSError when it cannot be asked."""
