@@ -23,10 +23,9 @@ from carrack.engine.exits import exit_document, read_exit
 from carrack.engine.launch import Launch
 from carrack.engine.link_upkeep import tell_linking
 from carrack.engine.live import Live
-from carrack.engine.opening import Opening, Trace
+from carrack.engine.opening import Opening, StartError, Trace, failure_of
 from carrack.engine.rooms import Rooms
 from carrack.engine.shims import Numbered, Shim
-from carrack.engine.start_failure import StartError, failure_of
 from carrack.engine.state import LIVE, Status, follow
 from carrack.engine.stopping import SIGKILL, stop_seconds, stop_signal
 from carrack.engine.streams import WaitCondition, finish, last_chunk
