@@ -20,6 +20,7 @@ from carrack.api.blocking import BlockingReader, in_own_thread, in_thread
 from carrack.api.build_events import EventStream
 from carrack.api.build_sessions import PREFIX, BuildSessions, pieces
 from carrack.api.build_stream import ClassicStream
+from carrack.api.buildkit.doors import BuildKit
 from carrack.api.router import Route
 from carrack.api.versions import at_least
 from carrack.build.builder import Builder
@@ -68,6 +69,7 @@ def routes(
     sessions: BuildSessions,
     collector: Collector,
     emit: Callable[[str, str, str, dict[str, str]], None],
+    buildkit: BuildKit,
 ) -> list[Route]:
     """Every route of the builder."""
     build = Build(builder, contexts, sessions)
@@ -98,6 +100,7 @@ def routes(
         Route("POST", "/build/prune", prune, since="1.31"),
         Route("POST", "/build/cancel", build.cancel, since="1.39"),
         *sessions.routes(),
+        *buildkit.routes(),
     ]
 
 

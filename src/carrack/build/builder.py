@@ -77,13 +77,23 @@ class Outcome:
 class BuildFailed(CarrackError):
     """A build that failed at a step: the error, and the Dockerfile's lines around that step."""
 
-    def __init__(self, cause: CarrackError, vertex: str = "", source: str = "", code: int = 0, instruction: str = "") -> None:
+    def __init__(
+        self,
+        cause: CarrackError,
+        vertex: str = "",
+        source: str = "",
+        code: int = 0,
+        instruction: str = "",
+        lines: tuple[int, int] = (0, 0),
+    ) -> None:
         super().__init__(cause.message)
         self.cause = cause
         self.vertex = vertex
         self.source = source
         self.code = code
         self.instruction = instruction
+        self.lines = lines
+        """The step's first and last line in the Dockerfile; 0: it has none."""
 
 
 class Builder:
@@ -264,7 +274,7 @@ class Builder:
         except CarrackError as error:
             stage = next((each for each in file.stages if each.base.name == wanted.name), None)
             line = stage.opening.position.start if stage is not None else 0
-            raise BuildFailed(error, source=_excerpt(file, line, line)) from error
+            raise BuildFailed(error, source=_excerpt(file, line, line), lines=(line, line)) from error
 
     def _circumstances(self, request: BuildRequest, platform: Platform, bases: Bases, ignore: tuple[str, ...]) -> Circumstances:
         return Circumstances(
@@ -323,7 +333,8 @@ class Builder:
                 shown = failed.vertex.shown
                 code = getattr(failed.cause, "code", 0)
                 source = _excerpt(file, shown.line, shown.last_line)
-                raise BuildFailed(failed.cause, failed.vertex.digest, source, code, shown.classic) from failed
+                lines = (shown.line, shown.last_line)
+                raise BuildFailed(failed.cause, failed.vertex.digest, source, code, shown.classic, lines) from failed
             finished = Finished(request, tuple(plans), results, workshop, content, epoch, cancel, started)
             delivered = [await self._exported(export, number, finished, tell) for number, export in enumerate(request.exports)]
             for number, reference in enumerate(request.cache_to):
