@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from carrack.api.blocking import in_own_thread
 from carrack.api.buildkit import attributes
 from carrack.api.buildkit.attributes import LocalFolder, NamedImage, Order, OtherBuild, Remote, Source
+from carrack.api.buildkit.client_folder import ClientFolder
 from carrack.api.buildkit.file_send import send_archive, send_tree
 from carrack.api.buildkit.file_sync import Tell, folder_key, read_files, receive_folder, receive_upload
 from carrack.api.buildkit.session import Agents, Asked, Session, Sessions
@@ -40,6 +42,7 @@ from carrack.oci.reference import Reference
 from carrack.path_patterns import clean
 
 _DOCKERFILE_LIMIT_BYTES = 16 << 20
+_CONTEXT = "[internal] load build context"
 _SHOWN_SECONDS = 0.1
 """How often a transfer says how far it is."""
 _IN_STORE = frozenset(("image", "moby"))
@@ -84,6 +87,10 @@ class Solving:
         self._other = other
         self._cancel = Cancellation()
         self._built = Built("")
+        self._contexts: dict[str, str] = {}
+        """The vertices that show how folders come, by their titles."""
+        self._giving: frozenset[str] = frozenset()
+        """The vertices of outputs that go to the client."""
         self.answer: Mapping[str, object] = {}
         """What a method of the front end gave."""
 
@@ -120,7 +127,9 @@ class Solving:
                 attestations=_attestations(order, leaving),
                 call=order.call,
             )
+            self._giving = frozenset(f"export:{number}" for number, export in enumerate(exports) if export.target_fd >= 0)
             await self._carry_out(await self._with_files(request, order))
+            self._giving = frozenset()
             for number, export in enumerate(exports):
                 if export.target_fd >= 0:
                     await self._give(number, export)
@@ -139,10 +148,17 @@ class Solving:
 
     def _tell(self, event: Event) -> None:
         """From any thread."""
-        if isinstance(event, Built):
-            self._built = event
-        elif isinstance(event, Answered):
-            self.answer = event.document
+        match event:
+            case Built():
+                self._built = event
+            case Answered():
+                self.answer = event.document
+            case VertexStarted() if event.name == _CONTEXT or event.name.startswith("[context "):
+                self._contexts[event.name] = event.vertex
+            case VertexCompleted(error="") if event.vertex in self._contexts.values():
+                event = msgspec.structs.replace(event, cached=False)
+            case VertexCompleted(error="") if event.vertex in self._giving:
+                return  # it ends when the client has what was made
         self._feed.tell(event)
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -191,7 +207,7 @@ class Solving:
         """Receive the main context; the name of a Dockerfile that is all there is of it."""
         context = order.context
         if isinstance(context, LocalFolder):
-            contexts[""] = await self._folder(context, ignore, "[internal] load build context")
+            contexts[""] = ClientFolder(partial(self._folder, context, ignore, _CONTEXT), self._cancel)
             return ""
         if context.url.startswith(attributes.UPLOAD):
             async with self._step("[internal] load remote build context", "transferring context:"):
@@ -213,7 +229,7 @@ class Solving:
     async def _named(self, name: str, source: Source, contexts: dict[str, LocalContext], named: dict[str, NamedContext]) -> str:
         match source:
             case LocalFolder():
-                contexts[name] = await self._folder(source, None, f"[context {name}] load from client")
+                contexts[name] = ClientFolder(partial(self._folder, source, None, f"[context {name}]"), self._cancel)
                 named[name] = LocalNamed()
             case Remote(url=url):
                 named[name] = RemoteNamed(url)
@@ -224,14 +240,16 @@ class Solving:
         return ""
 
     async def _folder(self, folder: LocalFolder, ignore: bytes | None, title: str) -> LocalContext:
+        """Receive a folder, while the builder shows the step that needs it by this title."""
         session = await self._session_of(folder)
         if ignore is None:
-            async with self._step(title.replace("load build context", "load .dockerignore"), "transferring context:") as tell:
+            own = "[internal] load .dockerignore" if title == _CONTEXT else f"{title} load .dockerignore"
+            async with self._step(own, "transferring context:") as tell:
                 found = await read_files(session, folder.name, [".dockerignore"], _DOCKERFILE_LIMIT_BYTES, tell)
                 ignore = found.get(".dockerignore")
-        async with self._step(title, "transferring context:") as tell:
-            key = folder_key(session, folder.name, folder.shared_key)
-            return await receive_folder(session, folder.name, key, _patterns(ignore), self._means.reception, tell, self._cancel)
+        key = folder_key(session, folder.name, folder.shared_key)
+        tell = self._telling(self._contexts.get(title, title), "transferring context:")
+        return await receive_folder(session, folder.name, key, _patterns(ignore), self._means.reception, tell, self._cancel)
 
     async def _session_of(self, folder: LocalFolder) -> Session:
         return await self._means.sessions.get(folder.session) if folder.session else self._session
@@ -247,9 +265,9 @@ class Solving:
 
     async def _give(self, number: int, export: Export) -> None:
         """An output to the client."""
-        is_tree = export.type == "local"
-        title = "exporting to client directory" if is_tree else "exporting to client tarball"
-        async with self._step(title, "copying files" if is_tree else "sending tarball") as tell:
+        is_tree, vertex = export.type == "local", f"export:{number}"
+        tell = self._telling(vertex, "copying files" if is_tree else "sending tarball")
+        async with self._ending(vertex):
             await (send_tree if is_tree else send_archive)(self._session, number, export.target_fd, tell)
 
     async def _push(self, name: str, credentials: Mapping[str, str]) -> None:
@@ -284,6 +302,12 @@ class Solving:
     async def _step(self, title: str, status: str) -> AsyncIterator[Tell]:
         """Show something as a step, with how far it is."""
         vertex = self._vertex(title)
+        self._tell(VertexStarted(vertex, title, time.time_ns()))
+        async with self._ending(vertex):
+            yield self._telling(vertex, status)
+
+    def _telling(self, vertex: str, status: str) -> Tell:
+        """Say how far a transfer is, not too often."""
         shown = 0.0
 
         def tell(size: int, complete: bool) -> None:
@@ -292,9 +316,13 @@ class Solving:
                 shown = time.monotonic()
                 self._tell(VertexStatus(vertex, status, status, size, completed=complete))
 
-        self._tell(VertexStarted(vertex, title, time.time_ns()))
+        return tell
+
+    @asynccontextmanager
+    async def _ending(self, vertex: str) -> AsyncIterator[None]:
+        """Show how a step ends."""
         try:
-            yield tell
+            yield
         except CarrackError as error:
             self._tell(VertexCompleted(vertex, time.time_ns(), error=error.message))
             raise
