@@ -381,6 +381,16 @@ class Builder:
             return
         tell(VertexCompleted(vertex, time.time_ns()))
 
+    async def forget_image(self, image: str) -> None:
+        """Remove an image that was built for another build alone, unless it has a name."""
+
+        def forget() -> None:
+            with suppress(NotFound, Conflict):
+                if not self._images.get(image).names:
+                    self._images.remove(image)
+
+        await self._solver.look(forget)
+
     async def close(self) -> None:
         """Take back every build, wait until they have ended, and let the threads go."""
         for cancel, task in list(self._running.items()):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from carrack.api.buildkit.wire.buildkit_pb2 import CacheOptions, Definition, Input, Op, SourceOp
+from carrack.api.buildkit.wire.buildkit_pb2 import CacheOptions, Definition, Input, Op, OpMetadata, SourceOp
 from carrack.build.plan import Surroundings
 from carrack.build.request import ALL_STAGES, CacheReference
 from carrack.errors import InvalidParameter
@@ -183,7 +183,8 @@ def source_of(definition: Definition) -> Source:
 def result_definition(reference: str) -> Definition:
     """The definition that stands for the result of a build: `source_of` gives its `OtherBuild`."""
     source = Op(source=SourceOp(identifier=f"{RESULT}{reference}")).SerializeToString()
-    return Definition(ops=[source, Op(inputs=[Input(digest=_digest(source))]).SerializeToString()])
+    end = Op(inputs=[Input(digest=_digest(source))]).SerializeToString()
+    return Definition(ops=[source, end], metadata={_digest(source): OpMetadata(), _digest(end): OpMetadata()})
 
 
 def _digest(raw: bytes) -> str:
@@ -288,7 +289,7 @@ def _ulimit(text: str) -> dict[str, object]:
     soft, _, hard = bounds.partition(":")
     if not equals or not all(each.lstrip("-").isdigit() for each in (soft, hard or soft)):
         raise InvalidParameter(f"invalid ulimit argument: {text}")
-    return {"name": name, "soft": int(soft), "hard": int(hard or soft)}
+    return {"Name": name, "Soft": int(soft), "Hard": int(hard or soft)}
 
 
 def _cache_imports(attributes: Mapping[str, str]) -> tuple[CacheReference, ...]:

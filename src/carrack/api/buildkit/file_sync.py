@@ -3,8 +3,8 @@
     client: STAT STAT … STAT (empty)      we: REQ n, REQ m, …      client: DATA n …, DATA n (empty), …      we: FIN      client: FIN
 
 A whole folder becomes a mirror like the one that `carrack build` keeps up to date (`build/contexts/incremental.py`), of which a
-confined worker makes a tree. A file counts as unchanged while kind, mode, size and time of the last write are: the protocol tells no
-more. Nothing that a client says is believed: paths are the manifest's affair, sizes are counted, what was not asked for is refused.
+confined worker makes a tree. A file counts as unchanged while kind, mode, size and time of the last write are: the protocol tells
+no more. Nothing that a client says is believed: paths are the manifest's affair, sizes are counted, what nobody asked for is refused.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ async def receive_upload(session: Session, path: str, host: str, reception: Rece
     try:
         metadata = {"urlpath": [path], "urlhost": [host]}
         async with session.peer.open(_PULL, BytesMessage, BytesMessage, metadata) as stream:
+            await stream.end()
 
             async def archive() -> AsyncIterator[bytes]:
                 while (message := await stream.recv_message()) is not None:

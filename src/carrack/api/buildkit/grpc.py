@@ -29,7 +29,22 @@ from carrack.api.buildkit.wire.buildkit_pb2 import Failure
 from carrack.errors import Cancelled, CarrackError, Unavailable
 from carrack.http.request import HandedOver
 
-__all__ = ["Call", "ClientStream", "GRPCError", "Method", "Peer", "Serving", "Status", "check_end", "interrupt", "unary", "updates"]
+__all__ = [
+    "Call",
+    "ClientStream",
+    "GRPCError",
+    "Method",
+    "Peer",
+    "ServerStream",
+    "Serving",
+    "Status",
+    "check_end",
+    "conversation",
+    "interrupt",
+    "metadata_of",
+    "unary",
+    "updates",
+]
 
 log = logging.getLogger("carrack.buildkit")
 for _name in ("hpack", "h2", "grpclib"):
@@ -69,7 +84,7 @@ def unary(
         message = await stream.recv_message()
         if message is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "a message is missing")
-        await stream.send_message(await answer(message, _metadata(stream.metadata)))
+        await stream.send_message(await answer(message, metadata_of(stream.metadata)))
 
     return Method(serve, received, sent, Cardinality.UNARY_UNARY)
 
@@ -83,10 +98,17 @@ def updates(
         message = await stream.recv_message()
         if message is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "a message is missing")
-        async for each in answer(message, _metadata(stream.metadata)):
+        async for each in answer(message, metadata_of(stream.metadata)):
             await stream.send_message(each)
 
     return Method(serve, received, sent, Cardinality.UNARY_STREAM)
+
+
+def conversation(
+    serve: Callable[[ServerStream[Received, Sent]], Awaitable[None]], received: type[Received], sent: type[Sent]
+) -> Method[Received, Sent]:
+    """A method in which both sides send as they like."""
+    return Method(serve, received, sent, Cardinality.STREAM_STREAM)
 
 
 class Serving:
@@ -99,7 +121,8 @@ class Serving:
             path: Handler(self._guarded(method), method.cardinality, method.received, method.sent)
             for path, method in methods.items()
         }
-        self._server = Server([_Handlers(handlers)], codec=ProtoCodec(), status_details_codec=_Details())
+        self._server = Server([], codec=ProtoCodec(), status_details_codec=_Details())
+        self._server._mapping = _Methods(handlers)
 
     async def serve(self, given: HandedOver) -> None:
         """Answer on a connection until it ends; what goes on then is cancelled, and waited for."""
@@ -192,12 +215,18 @@ class _Channel(Channel):
         raise ConnectionError("a session has one connection")
 
 
-class _Handlers:
-    def __init__(self, handlers: dict[str, Handler]) -> None:
-        self._handlers = handlers
+class _Methods(dict[str, Handler]):
+    """Methods by path; one that there is not is refused in a form that Go's side understands, unlike grpclib's own."""
 
-    def __mapping__(self) -> dict[str, Handler]:
-        return self._handlers
+    def get(self, path: str, default: Any = None) -> Any:
+        return super().get(path, _NO_SUCH_METHOD)
+
+
+async def _refuse(stream: ServerStream[Any, Any]) -> None:
+    raise GRPCError(Status.UNIMPLEMENTED, "this builder has no such method")
+
+
+_NO_SUCH_METHOD = Handler(_refuse, Cardinality.UNARY_STREAM, Message, Message)
 
 
 class _Details(StatusDetailsCodecBase):
@@ -285,5 +314,6 @@ def _bound(stream: Any) -> None:
     stream.recv_data = recv_data
 
 
-def _metadata(fields: Any) -> Call:
+def metadata_of(fields: Any) -> Call:
+    """A call's metadata, as values by name."""
     return {name: fields.getall(name) for name in fields or ()}

@@ -11,8 +11,9 @@ import asyncio
 import hashlib
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,18 @@ import msgspec
 from carrack import __version__
 from carrack.api.blocking import in_own_thread, in_thread
 from carrack.api.buildkit import attributes, failures
-from carrack.api.buildkit.grpc import Call, GRPCError, Method, Serving, Status, unary, updates
+from carrack.api.buildkit.grpc import (
+    Call,
+    GRPCError,
+    Method,
+    ServerStream,
+    Serving,
+    Status,
+    conversation,
+    metadata_of,
+    unary,
+    updates,
+)
 from carrack.api.buildkit.session import Sessions
 from carrack.api.buildkit.solving import Means, Solving
 from carrack.api.buildkit.status import StatusFeed, moment
@@ -32,8 +44,8 @@ from carrack.build.collect import Collector, Kept, Pruning
 from carrack.build.contexts.reception import Reception
 from carrack.build.emulation import emulator
 from carrack.errors import CarrackError, Conflict, InvalidParameter, NotFound
+from carrack.http.request import HandedOver
 from carrack.images.progress import Progress
-from carrack.oci.digest import Digest
 from carrack.oci.platform import Platform, machine
 
 log = logging.getLogger("carrack.buildkit")
@@ -46,6 +58,7 @@ _BUILD_ID = "buildkit-controlapi-buildid"
 _REMEMBERED_SECONDS = 10.0
 """How long the status of a build that has ended waits for a reader who comes late."""
 _JOBS_LIMIT = 1000
+_PIECE_BYTES = 64 << 10
 _FRONTEND_ABILITIES = (
     "solve.base", "return", "returnmap", "proto.refarray", "frontend.inputs", "frontend.caps", "gateway.solve.metadata",
     "gateway.evaluate", "importcaches", "reference.output",
@@ -72,15 +85,20 @@ class _Job:
     returned: asyncio.Future[wire.ReturnRequest]
     users: int = 0
     begun: bool = False
+    ended: bool = False
     results: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Result:
-    """A name that the gateway's Solve gave: what would be built."""
+    """A name that the gateway's Solve gave: what would be built, and for other builds of the client is built at once."""
 
     job: _Job
     order: attributes.Order
+    image: asyncio.Task[str] | None = None
+    """The build of its image, which has no name."""
+    holders: int = 0
+    """How many builds use it."""
 
 
 class Services:
@@ -100,6 +118,7 @@ class Services:
         self._results: dict[str, _Result] = {}
         control: dict[str, Method[Any, Any]] = {
             "Solve": unary(self._solve, wire.SolveRequest, wire.SolveResponse),
+            "Session": conversation(self._session, wire.BytesMessage, wire.BytesMessage),
             "Status": updates(self._status, wire.StatusRequest, wire.StatusResponse),
             "ListWorkers": unary(self._list_workers, wire.Empty, wire.ListWorkersResponse),
             "Info": unary(self._info, wire.Empty, wire.InfoResponse),
@@ -135,6 +154,9 @@ class Services:
                     order = await self._returned(job)
                 if order is None or order.call:
                     return wire.SolveResponse()
+                for name in job.results:
+                    if (image := self._results[name].image) is not None:
+                        await asyncio.shield(image)  # what is built already is then in the cache
                 solving = await self._solving(job)
                 caches = attributes.caches_to(request.Cache)
                 response, _ = await solving.build(order, _exporters(request), caches, request.Entitlements)
@@ -142,7 +164,10 @@ class Services:
             except CarrackError as error:
                 raise failures.build_failure(error, job.feed.dockerfile) from error
             finally:
+                job.ended = True
                 job.feed.end()
+                for name in job.results:
+                    await self._let_go(self._results[name])
 
     async def _returned(self, job: _Job) -> attributes.Order | None:
         """What the client's build function has come to; None for nothing. Raises GRPCError for its failure."""
@@ -159,12 +184,35 @@ class Services:
 
     async def _solving(self, job: _Job) -> Solving:
         session = await self.sessions.get(await job.session)
-        return Solving(self._means, session, job.feed, self._image_of)
+        return Solving(self._means, session, job.feed, self._other_image)
 
     async def _status(self, request: wire.StatusRequest, call: Call) -> AsyncIterator[wire.StatusResponse]:
         with self._using(request.Ref) as job:
             async for response in job.feed.responses():
                 yield response
+
+    async def _session(self, stream: ServerStream[wire.BytesMessage, wire.BytesMessage]) -> None:
+        """A session within a call, where a client uses one for several builds: the same bytes as on a connection of its own."""
+        fields = metadata_of(stream.metadata)
+        name = next(iter(fields.get("x-docker-expose-session-uuid", ())), "")
+        if not name or self.sessions.has(name):
+            raise Conflict(f"session {name} already exists" if name else "a session needs an id")
+        shared_key = next(iter(fields.get("x-docker-expose-session-sharedkey", ())), "")
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        attending = asyncio.ensure_future(self.sessions.attend(name, shared_key, HandedOver(theirs.detach(), b"", eof=False)))
+        reader, writer = await asyncio.open_connection(sock=ours)
+        sending = asyncio.ensure_future(_send(reader, stream))
+        try:
+            while (message := await stream.recv_message()) is not None:
+                writer.write(message.data)
+                await writer.drain()
+        finally:
+            writer.close()
+            sending.cancel()
+            attending.cancel()
+            await asyncio.gather(attending, sending, return_exceptions=True)
 
     async def _list_workers(self, request: wire.Empty, call: Call) -> wire.ListWorkersResponse:
         return wire.ListWorkersResponse(record=[await self._worker()])
@@ -188,7 +236,7 @@ class Services:
         return wire.InfoResponse(buildkitVersion=_version())
 
     async def _disk_usage(self, request: wire.DiskUsageRequest, call: Call) -> wire.DiskUsageResponse:
-        tests = [_test(text) for text in request.filter]
+        tests = [_test(text) for text in request.filter if text]
         kept = await in_thread(self._means.collector.account)
         return wire.DiskUsageResponse(record=[_usage(each) for each in kept if all(test(each) for test in tests)])
 
@@ -196,7 +244,7 @@ class Services:
         filters: dict[str, tuple[str, ...]] = {}
         if request.keepDuration:
             filters["unused-for"] = (f"{request.keepDuration}ns",)
-        for name, value in (_term(text) for text in request.filter):
+        for name, value in (_term(text) for text in request.filter if text):
             filters[name] = (*filters.get(name, ()), value)
         wanted = Pruning(
             all=request.all,
@@ -233,7 +281,7 @@ class Services:
             self._results[name] = _Result(job, order)
             job.results.append(name)
             if request.Evaluate:
-                await self._image_of(name)
+                await self._built(name)
             reference = wire.Ref(id=name, definition=attributes.result_definition(name))
             return wire.GatewaySolveResponse(result=wire.Result(ref=reference))
 
@@ -250,7 +298,7 @@ class Services:
 
     async def _evaluate(self, request: wire.EvaluateRequest, call: Call) -> wire.Empty:
         with self._using(_build_id(call)):
-            await self._image_of(request.Ref)
+            await self._built(request.Ref)
         return wire.Empty()
 
     async def _inputs(self, request: wire.Empty, call: Call) -> wire.Empty:
@@ -263,12 +311,41 @@ class Services:
             job.returned.set_result(request)
         return wire.Empty()
 
-    async def _image_of(self, name: str) -> Digest:
-        """Have a result built, as an image without a name."""
+    async def _built(self, name: str) -> str:
+        """Have a result built, as an image without a name, once for all who want it."""
         result = self._result(name)
-        solving = await self._solving(result.job)
-        _, image = await solving.build(result.order, (wire.Exporter(Type="image"),))
-        return Digest.parse(image)
+
+        async def build() -> str:
+            solving = await self._solving(result.job)
+            try:
+                _, image = await solving.build(result.order, (wire.Exporter(Type="image"),))
+            except CarrackError as error:
+                raise failures.build_failure(error, result.job.feed.dockerfile) from error
+            return image
+
+        if result.image is None:
+            result.image = asyncio.ensure_future(build())
+        return await asyncio.shield(result.image)
+
+    @asynccontextmanager
+    async def _other_image(self, name: str) -> AsyncIterator[str]:
+        """A result's image, for the length of a build that uses it."""
+        result = self._result(name)
+        result.holders += 1
+        try:
+            yield await self._built(name)
+        finally:
+            result.holders -= 1
+            await self._let_go(result)
+
+    async def _let_go(self, result: _Result) -> None:
+        """Take away the image of a result that nobody will use any more; a build of it that goes on is taken back."""
+        if result.holders or not result.job.ended or result.image is None:
+            return
+        image, result.image = result.image, None
+        image.cancel()
+        with suppress(asyncio.CancelledError, GRPCError):
+            await self._means.builder.forget_image(await image)
 
     def _result(self, name: str) -> _Result:
         try:
@@ -315,6 +392,11 @@ class _Using:
         if self._job.users == 0:
             loop = asyncio.get_running_loop()
             loop.call_later(_REMEMBERED_SECONDS, self._services.forget, self._reference, self._job)
+
+
+async def _send(reader: asyncio.StreamReader, stream: ServerStream[wire.BytesMessage, wire.BytesMessage]) -> None:
+    while piece := await reader.read(_PIECE_BYTES):
+        await stream.send_message(wire.BytesMessage(data=piece))
 
 
 # ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────

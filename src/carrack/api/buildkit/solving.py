@@ -8,8 +8,8 @@ import hashlib
 import os
 import posixpath
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,6 @@ from carrack.build.request import BuildRequest, CacheReference, Export
 from carrack.errors import CarrackError, InvalidParameter, NotFound
 from carrack.images.images import new_name
 from carrack.images.progress import Progress
-from carrack.oci.digest import Digest
 from carrack.oci.reference import Reference
 from carrack.path_patterns import clean
 
@@ -79,12 +78,16 @@ class Means:
 class Solving:
     """One build for one client. Lives on the event loop."""
 
-    def __init__(self, means: Means, session: Session, feed: StatusFeed, other: Callable[[str], Awaitable[Digest]]) -> None:
-        """`other` has another build of the same client done, and gives its image."""
+    def __init__(
+        self, means: Means, session: Session, feed: StatusFeed, other: Callable[[str], AbstractAsyncContextManager[str]]
+    ) -> None:
+        """`other` has another build of the same client done, and gives its image for the length of this one."""
         self._means = means
         self._session = session
         self._feed = feed
         self._other = other
+        self._stack = AsyncExitStack()
+        """What is given back when the build has ended."""
         self._cancel = Cancellation()
         self._built = Built("")
         self._contexts: dict[str, str] = {}
@@ -105,7 +108,7 @@ class Solving:
         the build back.
         """
         wanted, leaving = _exports(exporters, order)
-        async with AsyncExitStack() as stack:
+        async with self._stack as stack:
             agents = Agents(self._session, self._means.sockets)
             stack.push_async_callback(agents.close)
             exports = [self._export(each, stack) for each in wanted]
@@ -236,7 +239,7 @@ class Solving:
             case NamedImage(reference=reference):
                 named[name] = ImageContext(reference)
             case OtherBuild(reference=reference):
-                named[name] = ImageContext(str(await self._other(reference)))
+                named[name] = ImageContext(await self._stack.enter_async_context(self._other(reference)))
         return ""
 
     async def _folder(self, folder: LocalFolder, ignore: bytes | None, title: str) -> LocalContext:
