@@ -486,20 +486,22 @@ class Lifecycle:
             container.reviving = False
             for listener in self.on_ended:
                 listener(container, live)
+            removed = container.host_config.auto_remove and not again and not live.kept
+            if again:
+                restart_policy.plan(container, ran_nanoseconds / 1e9)
+            # before anyone is told: who looks at the container because of the event must not see it run
+            state.status = follow(state.status, Status.RESTARTING if again else Status.EXITED, container.id)
             self.tell(container, "die", {"execDuration": str(ran_nanoseconds // 10**9), "exitCode": str(exited.exit_code)})
             await self._leave_networks(container)
             self._tell_volumes(container, "unmount")
             launch.clear_endpoints(container)
-            if container.host_config.auto_remove and not again and not live.kept:
-                container.state.status = follow(state.status, Status.EXITED, container.id)
+            if removed:
                 try:
                     await self.take_away(container, live, volumes=True)
                 except CarrackError as error:  # it is dead, and says why
                     log.error("container %s cannot be removed: %s", container.id[:12], error)
                 return
-            if again:
-                restart_policy.plan(container, ran_nanoseconds / 1e9)
-            await asyncio.wrap_future(self.become(container, Status.RESTARTING if again else Status.EXITED))
+            await asyncio.wrap_future(self.rooms.table.save(container))
             self._part(container, live, Forget())
             if again:
                 self.restart_later(container, live)
