@@ -95,12 +95,19 @@ def routes(
 
         return await pruning.prune(request, work)
 
+    async def session(request: Request) -> None:
+        await buildkit.session(request)
+
+    async def grpc(request: Request) -> None:
+        await buildkit.grpc(request)
+
     return [
         Route("POST", "/build", build.build),
         Route("POST", "/build/prune", prune, since="1.31"),
         Route("POST", "/build/cancel", build.cancel, since="1.39"),
         *sessions.routes(),
-        *buildkit.routes(),
+        Route("POST", "/session", session, since="1.31"),
+        Route("POST", "/grpc", grpc, since="1.39"),
     ]
 
 
@@ -134,7 +141,8 @@ class Build:
         query = request.query
         if query.get("version") == "2" or query.get("session"):
             raise InvalidParameter(
-                "this daemon does not speak BuildKit's protocol yet: set DOCKER_BUILDKIT=0 for docker build, or use `carrack build`"
+                "this daemon speaks BuildKit's protocol with buildx only, not with a client that docker has built in: "
+                "install the plugin, set DOCKER_BUILDKIT=0 for docker build, or use `carrack build`"
             )
         wanted = read_query(request)
         cancel = Cancellation()

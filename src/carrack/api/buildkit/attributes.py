@@ -314,7 +314,8 @@ def _no_such_cache(kind: str, flag: str) -> str:
 
 
 def _below(prefix: str, attributes: Mapping[str, str]) -> dict[str, str]:
-    return {name.removeprefix(prefix): value for name, value in attributes.items() if name.startswith(prefix)}
+    """Those of a prefix, in the order of their names: the protocol's maps have none, and an image's labels must always have one."""
+    return {name.removeprefix(prefix): value for name, value in sorted(attributes.items()) if name.startswith(prefix)}
 
 
 def _fields(text: str) -> dict[str, str]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carrack.api.router import Route
 from carrack.build.builder import Builder
 from carrack.build.collect import Collector
 from carrack.build.contexts.reception import Reception
@@ -37,9 +36,6 @@ class BuildKit:
         self._parts = (builder, reception, collector, push, sockets)
         self._services: Services | None = None
         self._conversations: set[asyncio.Task[None]] = set()
-
-    def routes(self) -> list[Route]:
-        return [Route("POST", "/session", self.session, since="1.31"), Route("POST", "/grpc", self.grpc, since="1.39")]
 
     async def grpc(self, request: Request) -> None:
         _check(request)

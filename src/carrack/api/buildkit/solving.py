@@ -136,9 +136,8 @@ class Solving:
             for number, export in enumerate(exports):
                 if export.target_fd >= 0:
                     await self._give(number, export)
-            for name in _pushed(exporters):
-                await self._push(name, credentials)
-            return self._response(pushed=bool(_pushed(exporters))), self._built.image
+            digests = [await self._push(name, credentials) for name in _pushed(exporters)]
+            return self._response(digests), self._built.image
 
     async def _carry_out(self, request: BuildRequest) -> None:
         building = asyncio.ensure_future(self._means.builder.build(request, self._tell, self._cancel))
@@ -273,26 +272,34 @@ class Solving:
         async with self._ending(vertex):
             await (send_tree if is_tree else send_archive)(self._session, number, export.target_fd, tell)
 
-    async def _push(self, name: str, credentials: Mapping[str, str]) -> None:
-        """An image to the registry that its name says."""
+    async def _push(self, name: str, credentials: Mapping[str, str]) -> str:
+        """An image to the registry that its name says; its digest there."""
         reference = Reference.parse(name).with_default_tag()
         async with self._step(f"pushing {reference}", "") as _:
             vertex = self._vertex(f"pushing {reference}")
 
-            def push() -> None:
+            def push() -> str:
+                digest = ""
                 for line in self._means.push(name, credentials.get(reference.domain, "")):
                     if line.total:
                         self._tell(VertexStatus(vertex, f"pushing layer {line.id}", line.status, line.current, line.total))
+                    if isinstance(line.aux, dict):
+                        digest = str(line.aux.get("Digest", digest))
+                return digest
 
-            await in_own_thread(push)
+            return await in_own_thread(push)
 
-    def _response(self, *, pushed: bool) -> dict[str, str]:
-        """What is known of the result. As dockerd does, an image that is in the store alone is named by its id."""
+    def _response(self, pushed: Sequence[str]) -> dict[str, str]:
+        """What is known of the result. As dockerd does, an image that is in the store alone is named by its id; one that was pushed
+        by what it is there, which is something else when its layers were compressed on the way.
+        """
         response = {}
         for name, value in self._built.metadata.items():
             text = value if isinstance(value, str) else base64.b64encode(msgspec.json.encode(value)).decode()
             response[name] = text
-        if not pushed and "containerimage.config.digest" in response:
+        if pushed and pushed[0]:
+            response["containerimage.digest"] = pushed[0]
+        elif "containerimage.config.digest" in response:
             response["containerimage.digest"] = response["containerimage.config.digest"]
         return response
 

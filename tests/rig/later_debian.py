@@ -6,6 +6,7 @@ Made once per machine from whatever archive it installs from, and kept below /va
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.rig.debian import archive_url
@@ -14,12 +15,15 @@ from tests.rig.once import made_once
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
-def unpacked(name: str, suite: str, *packages: str) -> Path:
-    """Where the packages are unpacked, with all that they depend on; the folder stays at this place. Some seconds the first time."""
-    return made_once(name, lambda folder: _make(folder, suite, packages))
+def unpacked(name: str, suite: str, *packages: str, finish: Callable[[Path, Path], None] | None = None) -> Path:
+    """Where the packages are unpacked, with all that they depend on; the folder stays at this place. Some seconds the first time.
+
+    `finish` is called with the folder while it is made, and with the place where it will be.
+    """
+    return made_once(name, lambda folder: _make(folder, suite, packages, finish))
 
 
-def _make(folder: Path, suite: str, packages: tuple[str, ...]) -> None:
+def _make(folder: Path, suite: str, packages: tuple[str, ...], finish: Callable[[Path, Path], None] | None) -> None:
     """By apt with settings, lists and a status of its own: nothing of this machine's is read or changed but its keyring."""
     making = folder.with_name(f"{folder.name}.{os.getpid()}")
     apt = making / "apt"
@@ -51,6 +55,8 @@ def _make(folder: Path, suite: str, packages: tuple[str, ...]) -> None:
         for archive in archives:
             subprocess.run(["dpkg-deb", "-x", str(archive), str(making)], check=True, timeout=60)
         shutil.rmtree(apt)
+        if finish is not None:
+            finish(making, folder)
         making.rename(folder)
     finally:
         shutil.rmtree(making, ignore_errors=True)
