@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig.engine import CommandLine, Engine
-from tests.rig.plugins import plugged_in
+from tests.rig.plugins import install_plugins, remove_plugins
 from tests.rig.waiting import until
 
 pytestmark = pytest.mark.observes("POST /grpc", "POST /session")
@@ -32,8 +32,9 @@ CMD ["cat", "/hello"]
 
 @pytest.fixture(autouse=True)
 def plugins(engine: Engine) -> Iterator[None]:
-    with plugged_in(engine):
-        yield
+    install_plugins(engine.folder / "home", "buildx")
+    yield
+    remove_plugins(engine.folder / "home", "buildx")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Create, start, exec, kill, remove, over and over: nothing is left, and nobody grows. 2000 times with --full."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from tests.rig.engine import Engine
 from tests.rig.leaks import settled
 from tests.rig.waiting import until
 
-WARM_UP, SHORT, FULL = 30, 60, 2000
+SHORT, FULL = (30, 60), (1000, 2000)
+"""Cycles to warm up, and cycles to measure. Only after a thousand is everything as large as it gets: 500 execs that ended are
+remembered, and Python's table of interned strings, which `pathlib` adds to with each name, has doubled for once (0.9 MB)."""
 GROWTH_KILOBYTES = 1000
 """What daemon and zygote together may grow after the warm-up: caches of the allocator, no more."""
 
@@ -21,17 +24,17 @@ GROWTH_KILOBYTES = 1000
 def test_nothing_is_left_of_many_containers_and_memory_stays(make_engine: MakeEngine, request: pytest.FixtureRequest) -> None:
     engine = make_engine()
     assert isinstance(engine, Carrackd)
-    for number in range(WARM_UP):
+    warm_up, count = FULL if request.config.getoption("--full") else SHORT
+    for number in range(warm_up):
         _cycle(engine, number)
     traces, before = engine.traces(), _sizes(engine)
-    for number in range(FULL if request.config.getoption("--full") else SHORT):
+    for number in range(count):
         _cycle(engine, number)
     left = settled(traces, look=engine.traces)
     assert not left, f"processes, mounts, cgroups or links are left: {sorted(left)}"
-    until(lambda: _sizes(engine)["descriptors"] <= before["descriptors"], f"the descriptors to be {before}, not {_sizes(engine)}")
-    after = _sizes(engine)
-    assert after["namespaces"] <= before["namespaces"], (before, after)
-    assert after["kilobytes"] <= before["kilobytes"] + GROWTH_KILOBYTES, (before, after)
+    allowed = {**before, "kilobytes": before["kilobytes"] + GROWTH_KILOBYTES}
+    after = _settled_sizes(engine, allowed)
+    assert all(after[what] <= most for what, most in allowed.items()), (before, after)
     assert os.listdir(engine.data_root / "containers") == []
     assert os.listdir(engine.exec_root / "shims") == []
 
@@ -49,6 +52,16 @@ def _cycle(engine: Engine, number: int) -> None:
     until(lambda: not engine.api("GET", f"/exec/{session}/json").json["Running"], "the exec to end")
     assert engine.api("POST", f"/containers/{container}/kill").status == 204
     assert engine.api("DELETE", f"/containers/{container}?v=1&force=1").status == 204
+
+
+def _settled_sizes(engine: Carrackd, allowed: dict[str, int]) -> dict[str, int]:
+    """The sizes once they are within bounds, or the last that were seen: what just ends counts for a moment longer."""
+    deadline = time.monotonic() + 20
+    while True:
+        found = _sizes(engine)
+        if all(found[what] <= most for what, most in allowed.items()) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
 
 
 def _sizes(engine: Carrackd) -> dict[str, int]:

@@ -177,21 +177,21 @@ def data_image(engine: Engine) -> str:
 
 
 @pytest.mark.observes("docker run --mount")
-def test_an_image_can_be_mounted_with_a_writable_layer_that_stays(docker_cli: CommandLine, data_image: str) -> None:
+def test_an_image_can_be_mounted_to_be_read(docker_cli: CommandLine, data_image: str) -> None:
     flags = ("--mount", f"type=image,source={data_image},target=/data")
-    script = "cat /data/models/one /data/models/two /data/made; echo; echo kept > /data/made; rm /data/models/one"
+    script = "cat /data/models/one /data/models/two; touch /data/made"
     docker_cli.ok("create", "--name", "reader", *flags, "busybox", "sh", "-c", script)
-    assert docker_cli("start", "-a", "reader").stdout == "firstsecond\n"
-    assert docker_cli("start", "-a", "reader").stdout == "secondkept\n\n"
-    assert docker_cli.shell("cat /data/models/one", *flags).ok() == "first"  # the image itself is as it was
+    ended = docker_cli("start", "-a", "reader")
+    assert ended.stdout == "firstsecond"
+    assert "Read-only file system" in ended.stderr
     shown = json.loads(docker_cli.ok("inspect", "-f", "{{json .Mounts}}", "reader"))
     assert [(each["Type"], each["Source"], each["Destination"], each["RW"]) for each in shown] == [
-        ("image", data_image, "/data", True)
+        ("image", data_image, "/data", False)
     ]
 
 
 @pytest.mark.observes("docker run --mount")
-def test_an_image_mount_may_be_read_only_and_of_a_folder(docker_cli: CommandLine, data_image: str) -> None:
+def test_an_image_mount_may_be_of_a_folder(docker_cli: CommandLine, data_image: str) -> None:
     flags = ("--mount", f"type=image,source={data_image},target=/m,image-subpath=models,readonly")
     seen = docker_cli.shell("ls /m; touch /m/x", *flags)
     assert seen.stdout.split() == ["one", "two"]

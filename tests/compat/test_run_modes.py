@@ -10,6 +10,8 @@ from tests.rig.commands import run
 from tests.rig.engine import CommandLine, Engine
 from tests.rig.waiting import until
 
+UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
 
 @pytest.mark.observes("docker run --ipc")
 def test_ipc_none_has_no_shared_memory_and_private_is_not_shared(docker_cli: CommandLine) -> None:
@@ -129,3 +131,63 @@ def test_a_kill_for_want_of_memory_is_an_event_and_stays_in_the_record(docker_cl
         docker_cli("exec", "host", "dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1")
         told.expect("oom")
     assert docker_cli.ok("inspect", "-f", "{{.State.Status}}", "host") == "running"  # an exec was killed, not the container
+
+
+@pytest.mark.observes("docker run --volume", "docker run --tmpfs")
+@pytest.mark.parametrize("flags", [("--tmpfs", "/etc"), ("-v", "conf:/etc"), ("--mount", "type=tmpfs,target=/etc")])
+def test_what_is_mounted_on_etc_hides_neither_names_nor_hosts(docker_cli: CommandLine, flags: tuple[str, str]) -> None:
+    seen = docker_cli.shell("hostname; cat /etc/hostname; grep -c ship /etc/hosts; cat /etc/given", *flags, "--hostname", "ship")
+    assert seen.stdout.split() == ["ship", "ship", "1"]
+    nested = docker_cli.shell("cat /etc/hostname", *flags, "-v", "/etc/passwd:/etc/hostname:ro").ok()
+    assert nested.startswith("root:")
+
+
+@pytest.mark.observes("docker run --tmpfs", "docker run --mount")
+def test_a_tmpfs_has_the_mode_of_what_it_covers(docker_cli: CommandLine) -> None:
+    script = "stat -c '%a %n' /root /tmp /fresh"
+    assert docker_cli.shell(script, "--tmpfs", "/root", "--tmpfs", "/tmp", "--tmpfs", "/fresh").ok().split("\n") == [
+        "755 /root",
+        "1777 /tmp",
+        "1777 /fresh",
+    ]
+
+
+@pytest.mark.peer_lacks("its runc gives the mode of what is covered in any case")
+@pytest.mark.observes("docker run --tmpfs", "docker run --mount")
+def test_the_mode_that_is_asked_of_a_tmpfs_is_the_one_it_has(docker_cli: CommandLine) -> None:
+    flags = ("--tmpfs", "/root:mode=1777,uid=3,gid=4", "--mount", "type=tmpfs,target=/fresh,tmpfs-mode=0710")
+    assert docker_cli.shell("stat -c '%a %u %g' /root /fresh", *flags).ok().split("\n") == ["1777 3 4", "710 0 0"]
+
+
+@pytest.mark.observes("docker run --workdir", "docker run --user", "docker run --volumes-from")
+def test_paths_and_users_are_read_as_docker_reads_them(docker_cli: CommandLine) -> None:
+    assert docker_cli.ok("run", "--rm", "-w", "/a/../b//c/.", "busybox", "pwd") == "/b/c"
+    assert docker_cli.ok("run", "--rm", "-u", "app:wheel:what-follows", "busybox", "id", "-gn") == "wheel"
+    volumes: dict[str, dict[str, str]] = {"data": {}, "/other/../more/": {}}
+    wish = {"Image": "busybox", "Cmd": ["sh", "-c", "touch /data/x /more/x && echo made"], "Volumes": volumes}
+    container = docker_cli.engine.api("POST", "/containers/create", wish).json["Id"]
+    assert docker_cli.ok("start", "-a", container) == "made"
+    docker_cli.ok("create", "--name", "donor", "-v", "/etc:/b:ro", "busybox")
+    docker_cli.ok("create", "--name", "heir", "--volumes-from", "donor", "busybox")
+    form = "{{range .Mounts}}{{.Destination}} {{.RW}} [{{.Mode}}]{{end}}"
+    assert docker_cli.ok("inspect", "-f", form, "heir") == "/b false []"
+
+
+@pytest.mark.observes("docker run --ulimit", "docker run --oom-score-adj")
+def test_what_the_machine_cannot_raise_is_said(engine: Engine) -> None:
+    """Where carrackd holds CAP_SYS_RESOURCE nothing is said, for nothing is lowered."""
+    host = {"Ulimits": [{"Name": "nofile", "Soft": 1 << 40, "Hard": 1 << 40}], "OomScoreAdj": -999}
+    answer = engine.api("POST", "/containers/create", {"Image": "busybox", "HostConfig": host})
+    assert answer.status == 201
+    status = Path("/proc/self/status").read_text().splitlines()
+    bound = not int(next(line for line in status if line.startswith("CapEff")).split()[1], 16) >> 24 & 1
+    lost = [warning for warning in answer.json["Warnings"] or [] if "CAP_SYS_RESOURCE" in warning]
+    assert len(lost) == (2 if bound and engine.kind == "carrackd" else 0)
+
+
+@pytest.mark.skipif(UNIFIED, reason="version 2 has a scale of its own, onto which these are clamped")
+@pytest.mark.observes("docker run --cpu-shares")
+@pytest.mark.parametrize(("shares", "message"), [("1", "the minimum allowed cpu-shares is 2"), ("262145", "cpu-shares is 262144")])
+def test_shares_that_the_kernel_would_change_are_refused(docker_cli: CommandLine, shares: str, message: str) -> None:
+    refused = docker_cli("run", "--rm", "--cpu-shares", shares, "busybox", "true")
+    assert (refused.code, message in refused.stderr) == (125, True)

@@ -136,6 +136,14 @@ def test_other_runtimes_have_it_too(remapped: CommandLine, runtime: str) -> None
     assert seen == ["0", "0", "0", str(FIRST), "65536"]
 
 
+@pytest.mark.parametrize("flags", [(), ("--user", "1000")])
+def test_no_runtime_gives_the_hosts_null_device_away(remapped: CommandLine, flags: tuple[str, ...]) -> None:
+    """crun gives its standard streams to the container's user: who owns the host's /dev/null may close it to everyone."""
+    for runtime in ("carrack", "crun", "runc"):
+        assert remapped.shell("cat; ls -l /proc/self/fd/0", "--runtime", runtime, *flags).ok().endswith("/null")
+        assert os.stat("/dev/null").st_uid == 0, runtime
+
+
 def test_it_outlives_the_daemon_and_leaves_nothing(remapped: CommandLine) -> None:
     engine = remapped.engine
     assert isinstance(engine, Carrackd)

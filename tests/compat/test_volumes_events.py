@@ -2,10 +2,12 @@
 
 import json
 import time
+from contextlib import closing
+from threading import Thread
 
 import pytest
 
-from tests.rig.engine import CommandLine
+from tests.rig.engine import CommandLine, Engine
 
 pytestmark = pytest.mark.both_clients
 
@@ -84,6 +86,27 @@ def test_a_death_by_kill_tells_signal_and_code(cli: CommandLine) -> None:
     assert (kill["Action"], kill["Actor"]["Attributes"]["signal"]) == ("kill", "9")
     assert die["Actor"]["Attributes"]["exitCode"] == "137"
     assert die["timeNano"] // 10**9 == die["time"]
+
+
+@pytest.mark.observes("GET /events", "docker restart", "docker kill")
+@pytest.mark.parametrize(("end", "states"), [("kill", {"exited"}), ("restart", {"restarting", "running"})])
+def test_who_hears_of_a_death_finds_the_container_dead_or_restarting(engine: Engine, end: str, states: set[str]) -> None:
+    """Compose asks at that moment, and by the answer `up` ends or `logs -f` goes on."""
+    client = engine.docker_py()
+    seen = []
+    with closing(client), closing(client.events(filters={"event": "die"}, decode=True)) as deaths:
+        for _ in range(5):
+            container = client.containers.run("busybox", "sleep 1000", detach=True)
+            asking = Thread(target=lambda container=container: container.kill() if end == "kill" else container.restart(timeout=0))
+            asking.start()
+            assert next(deaths)["Actor"]["ID"] == container.id
+            seen.append(engine.api("GET", f"/containers/{container.id}/json").json["State"]["Status"])
+            asking.join()
+            container.remove(force=True)
+            while end == "restart" and next(deaths)["Actor"]["ID"] != container.id:
+                pass
+    between = {"exited"} if engine.kind == "dockerd" else set()  # it calls a restart no restart (moby#45538)
+    assert set(seen) <= states | between, seen
 
 
 @pytest.mark.observes("docker events --since", "docker events --until")

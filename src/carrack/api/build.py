@@ -24,12 +24,12 @@ from carrack.api.buildkit.doors import BuildKit
 from carrack.api.router import Route
 from carrack.api.versions import at_least
 from carrack.build.builder import Builder
-from carrack.build.cancellation import Cancellation
 from carrack.build.collect import Collector, Pruning
 from carrack.build.plan import Surroundings
 from carrack.build.ports import Contexts
 from carrack.build.progress import Event
 from carrack.build.request import ALL_STAGES, BuildRequest, CacheReference
+from carrack.distribution.cancellation import Cancellation
 from carrack.engine.filters import Filters
 from carrack.errors import CarrackError, DataCorrupt, InvalidParameter
 from carrack.http import Reply, Request, Response, StreamResponse
@@ -114,9 +114,14 @@ def routes(
 class Stream(Protocol):
     """A build's events as the lines of one client's answer."""
 
-    def say(self, text: str) -> None: ...
-    def lines(self, event: Event) -> Iterator[bytes]: ...
-    def failure(self, error: CarrackError) -> Iterator[bytes]: ...
+    def say(self, text: str) -> None:
+        """A line of text for the client, as its kind of answer wraps it."""
+
+    def lines(self, event: Event) -> Iterator[bytes]:
+        """The lines that tell of an event; perhaps none."""
+
+    def failure(self, error: CarrackError) -> Iterator[bytes]:
+        """The last lines of a build that failed."""
 
 
 class Build:
@@ -286,7 +291,7 @@ def _platforms(text: str) -> tuple[Platform, ...]:
 def _document(text: str, type: type[T], name: str) -> T:
     try:
         return msgspec.json.decode(text, type=type)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidParameter(f"error reading build {name}: {error}") from error
 
 
@@ -305,7 +310,7 @@ def _credentials(header: str) -> dict[str, str]:
         return {}
     try:
         accounts = msgspec.json.decode(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)), type=dict[str, _Account])
-    except (ValueError, msgspec.DecodeError):
+    except (ValueError, msgspec.DecodeError, RecursionError):
         return {}  # as Docker does: whoever needs them will say so
     found = {}
     for server, account in accounts.items():

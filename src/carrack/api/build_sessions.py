@@ -26,12 +26,12 @@ from carrack.api.blocking import BlockingReader, in_own_thread, in_thread
 from carrack.api.build_agents import AgentDoor
 from carrack.api.json import reply
 from carrack.api.router import Route
-from carrack.build.cancellation import Cancellation
 from carrack.build.contexts.incremental import Mirror
 from carrack.build.contexts.reception import Reception
 from carrack.build.plan import ImageContext, LayoutContext, LocalNamed, NamedContext, RemoteNamed
 from carrack.build.ports import LocalContext
 from carrack.build.request import BuildRequest, CacheReference, Export
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import Conflict, InvalidParameter, NotFound
 from carrack.http import FileResponse, Request, Response
 
@@ -111,6 +111,7 @@ class BuildSessions:
         self._closing: set[asyncio.Task[None]] = set()
 
     def routes(self) -> list[Route]:
+        """The routes of sessions."""
         return [
             Route("POST", "/build/sessions", self.create),
             Route("PUT", "/build/sessions/{id}/contexts/{name}", self.receive),
@@ -124,7 +125,7 @@ class BuildSessions:
         line, _, manifests = body.partition(b"\n")
         try:
             order = msgspec.json.decode(line, type=SessionOrder)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidParameter(f"invalid build session: {error}") from error
         if sum(folder.bytes for folder in order.contexts) != len(manifests):
             raise InvalidParameter("invalid build session: the manifests are not as long as announced")
@@ -168,7 +169,7 @@ class BuildSessions:
     async def give(self, request: Request) -> FileResponse:
         session = self._find(request.params["id"])
         number = request.params["number"]
-        fd = session.outputs.get(int(number)) if number.isdigit() else None
+        fd = session.outputs.get(int(number)) if number.isascii() and number.isdecimal() and len(number) < 10 else None
         if fd is None:
             raise NotFound(f"the build has no output {number}")
         self._rest(session)

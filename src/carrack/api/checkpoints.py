@@ -21,7 +21,10 @@ class CheckpointRequest(msgspec.Struct):
 
 
 class CheckpointsBackend(Protocol):
-    """What the engine offers. Raises NotFound, InvalidParameter, Conflict, Unavailable, SystemFailure."""
+    """What the engine offers: `engine.checkpoints.Checkpoints`.
+
+    Raises NotFound, InvalidParameter, Conflict, Unavailable, SystemFailure.
+    """
 
     async def create(self, ref: str, wish: CheckpointWish) -> None: ...
 

@@ -13,7 +13,7 @@ from carrack.images.image import Image
 
 
 class CommitBackend(Protocol):
-    """What the engine offers. Raises NotFound, InvalidParameter, Conflict."""
+    """What the engine offers: `engine.commits.Commits`. Raises NotFound, InvalidParameter, Conflict."""
 
     async def commit(self, ref: str, wish: CommitWish) -> Image: ...
 

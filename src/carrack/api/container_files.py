@@ -30,7 +30,10 @@ _GO_BITS = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 <
 
 
 class FilesBackend(Protocol):
-    """What the engine offers. Raises NotFound, InvalidParameter; writing, Forbidden for what is read-only."""
+    """What the engine offers: `engine.filesystems.Filesystems`.
+
+    Raises NotFound, InvalidParameter; writing, Forbidden for what is read-only.
+    """
 
     async def facts(self, ref: str, path: str) -> PathFacts: ...
     async def read(self, ref: str, path: str) -> tuple[PathFacts, AsyncIterator[bytes]]: ...

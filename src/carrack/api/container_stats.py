@@ -31,15 +31,16 @@ _OTHER_BLOCK_LISTS = (
 
 
 class Watcher(Protocol):
-    """Readings as they come; ends with the container."""
+    """Readings as they come; ends with the container. Closed by who asked: `engine.statistics.Watcher`."""
 
     def __aiter__(self) -> AsyncIterator[Reading]: ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Stop watching. Idempotent."""
 
 
 class StatsBackend(Protocol):
-    """What the engine offers. Raises NotFound."""
+    """What the engine offers: `engine.statistics.Watching`. Raises NotFound."""
 
     async def read_once(self, ref: str) -> Reading: ...
     async def read_pair(self, ref: str) -> Reading: ...

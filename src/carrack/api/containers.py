@@ -40,7 +40,10 @@ Names = list[str]
 
 
 class ContainerBackend(Protocol):
-    """What the engine offers. `ref` is an id, a name, or a unique prefix of an id; NotFound when there is none."""
+    """What the engine offers: `engine.containers.Containers`.
+
+    `ref` is an id, a name, or a unique prefix of an id; NotFound when there is none.
+    """
 
     async def create(self, name: str, request: CreateRequest, platform: str) -> Created: ...
     async def start(

@@ -29,7 +29,7 @@ USAGE = Shape(
 
 
 class UsageBackend(Protocol):
-    """What the engine offers."""
+    """What the engine offers: `engine.disk_usage.DiskUsages`."""
 
     async def disk_usage(self, kinds: frozenset[str]) -> DiskUsage: ...
 

@@ -17,7 +17,7 @@ from carrack.http import Request, StreamResponse
 
 
 class EventStream(Protocol):
-    """One listener's view: ends by itself at `until`."""
+    """One listener's view, `engine.events.Subscription`: ends by itself at `until`."""
 
     def __aiter__(self) -> AsyncIterator[Event]: ...
 
@@ -25,7 +25,7 @@ class EventStream(Protocol):
 
 
 class EventsBackend(Protocol):
-    """What the engine offers. Listening begins with the call; times are nanoseconds since 1970, 0: none."""
+    """What the engine offers: `engine.events.Events`. Listening begins with the call; times are nanoseconds since 1970, 0: none."""
 
     def subscribe(self, filters: Filters, since_nanoseconds: int = 0, until_nanoseconds: int = 0) -> EventStream: ...
 

@@ -20,7 +20,10 @@ from carrack.http import Reply, Request, Response
 
 
 class ExecBackend(Protocol):
-    """What the engine offers. Raises NotFound for an unknown container or session, Conflict when its state forbids."""
+    """What the engine offers: `engine.execs.Execs`.
+
+    Raises NotFound for an unknown container or session, Conflict when its state forbids.
+    """
 
     async def create_exec(self, ref: str, config: ExecConfig) -> str: ...
     async def start_exec(self, exec_id: str, options: ExecStartOptions) -> Session | None: ...

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from carrack.api import image_json, pruning
-from carrack.api.blocking import BlockingReader, in_steps, in_thread
+from carrack.api.blocking import BlockingReader, in_own_thread, in_steps, in_thread
 from carrack.api.json import encode, reply
 from carrack.api.pruning import Tell
 from carrack.api.router import Route
@@ -209,7 +209,7 @@ class Streams:
     async def create(self, request: Request) -> StreamResponse:
         query = request.query
         if query.get("fromImage"):
-            lines = await in_thread(self._pull, request)
+            lines = await in_own_thread(self._pull, request)  # it may wait for the end of one that is given up
         elif query.get("fromSrc"):
             lines = self._import(request)
         else:
@@ -217,7 +217,7 @@ class Streams:
         return await _begun(lines, request.version)
 
     async def push(self, request: Request) -> StreamResponse:
-        return await _begun(await in_thread(self._push, request), request.version)
+        return await _begun(await in_own_thread(self._push, request), request.version)
 
     def _pull(self, request: Request) -> Iterator[Progress]:
         query = request.query
@@ -347,5 +347,5 @@ def _decode_platform(text: str) -> Platform:
     """A platform as these routes take it: a JSON document."""
     try:
         return msgspec.json.decode(text, type=PlatformDocument).value()
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidParameter(f"failed to parse platform: {error}") from error

@@ -10,7 +10,7 @@ from carrack.http import Request, Response
 
 
 class MetricsBackend(Protocol):
-    """What the engine offers."""
+    """What the engine offers: `engine.metrics.Metrics`."""
 
     async def page(self) -> str: ...
 

@@ -24,12 +24,16 @@ class IpamPool(msgspec.Struct, omit_defaults=True):
 
 
 class Ipam(msgspec.Struct):
+    """`IPAM` of a network, asked for or shown."""
+
     Driver: str = "default"
     Options: dict[str, str] | None = None
     Config: list[IpamPool] | None = None
 
 
 class ConfigReference(msgspec.Struct):
+    """`ConfigFrom`: the network that has another's configuration."""
+
     Network: str = ""
 
 
@@ -51,10 +55,14 @@ class SubnetStatus(msgspec.Struct):
 
 
 class IpamStatus(msgspec.Struct, omit_defaults=True):
+    """The addresses in use, by subnet."""
+
     Subnets: dict[str, SubnetStatus] = {}
 
 
 class NetworkStatus(msgspec.Struct):
+    """`Status` of a network (API 1.52)."""
+
     IPAM: IpamStatus
 
 
@@ -103,6 +111,8 @@ class NetworkCreate(msgspec.Struct):
 
 
 class NetworkCreated(msgspec.Struct):
+    """The answer to POST /networks/create."""
+
     Id: str
     Warning: str = ""
 
@@ -115,11 +125,15 @@ class NetworkConnect(msgspec.Struct):
 
 
 class NetworkDisconnect(msgspec.Struct):
+    """The body of POST /networks/{id}/disconnect."""
+
     Container: str = ""
     Force: bool = False
 
 
 class NetworksPruned(msgspec.Struct):
+    """The answer to POST /networks/prune."""
+
     NetworksDeleted: list[str] | None
 
 

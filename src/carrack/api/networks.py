@@ -39,7 +39,7 @@ _PRUNE_FILTERS = ("label", "label!", "until")
 
 
 class EndpointBackend(Protocol):
-    """What the engine offers: containers that join and leave networks while they run or stand still."""
+    """Containers that join and leave networks while they run or stand still: `engine.connections.Connections`."""
 
     def without_address(self, network: Network) -> Sequence[Endpoint]: ...
     async def connect(self, network: str, container: str, settings: EndpointSettings) -> None: ...

@@ -38,7 +38,7 @@ _PING_HEADERS = {
 
 
 class SystemBackend(Protocol):
-    """What the engine offers."""
+    """What the engine offers: `engine.system.System`."""
 
     def info(self) -> SystemInformation: ...
     def version(self) -> VersionInformation: ...

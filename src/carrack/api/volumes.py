@@ -37,6 +37,8 @@ class VolumeResource(msgspec.Struct):
 
 
 class VolumeList(msgspec.Struct):
+    """The answer to GET /volumes."""
+
     Volumes: list[VolumeResource]
     Warnings: list[str] | None
 
@@ -52,6 +54,8 @@ class VolumeCreate(msgspec.Struct):
 
 
 class VolumesPruned(msgspec.Struct):
+    """The answer to POST /volumes/prune."""
+
     VolumesDeleted: list[str]
     SpaceReclaimed: int
 
@@ -79,6 +83,7 @@ class Extensions:
         self._contents = contents
 
     def routes(self) -> list[Route]:
+        """The routes that are Carrack's own."""
         return [
             Route("POST", "/volumes/{name}/rename", self.rename),
             Route("POST", "/volumes/{name}/clone", self.clone),

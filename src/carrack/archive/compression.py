@@ -82,6 +82,7 @@ class Decompressed:
         self._member = None if self.compression is Compression.NONE else _member(self.compression)
 
     def read(self) -> bytes:
+        """The next piece. Raises DataCorrupt for a stream that is damaged or cut off."""
         if self._member is None:
             pending, self._pending = self._pending, b""
             return pending or self._source()
@@ -125,10 +126,13 @@ class Decompressed:
 
 
 class Compressor(Protocol):
-    """The shape that zlib's, isal's and zstd's compressors share."""
+    """The shape that zlib's, isal's and zstd's compressors share, `zlib.compressobj`'s."""
 
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
+    def compress(self, data: bytes, /) -> bytes:
+        """What is ready of the compressed form; perhaps nothing."""
+
+    def flush(self) -> bytes:
+        """The rest of it: nothing follows."""
 
 
 def compressor(compression: Compression, level: int = 0, *, portable: bool = False) -> Compressor:

@@ -1,4 +1,4 @@
-"""Copying one file's content and facts, as every copier of trees needs it: holes, shared blocks, owners before set-uid bits."""
+"""Copying one entry of a directory, as every copier of trees needs it: holes, shared blocks, owners before set-uid bits."""
 
 from __future__ import annotations
 
@@ -76,3 +76,30 @@ def copy_facts(source: int, target: int, status: os.stat_result) -> None:
     copy_attributes(source, target)
     os.fchmod(target, stat.S_IMODE(status.st_mode))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def copy_entry(source_fd: int, target_fd: int, name: str, status: os.stat_result) -> None:
+    """What is called `name` in one directory, and is none itself, made again in another where nothing is called so.
+
+    With all that is its own: content, holes, owner, mode, attributes, times. Raises OSError, SystemFailure.
+    """
+    if stat.S_ISREG(status.st_mode):
+        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source_fd)
+        try:
+            target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target_fd)
+            try:
+                copy_content(source, target, status.st_size)
+                copy_facts(source, target, status)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+        return
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(name, dir_fd=source_fd), name, dir_fd=target_fd)
+    else:
+        os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target_fd)
+    os.chown(name, status.st_uid, status.st_gid, dir_fd=target_fd, follow_symlinks=False)
+    if not stat.S_ISLNK(status.st_mode):
+        os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target_fd)
+    os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target_fd, follow_symlinks=False)

@@ -14,13 +14,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from carrack.build.cancellation import Cancellation
 from carrack.build.packages import Found, scan
 from carrack.build.plan import Plan
 from carrack.build.ports import FileTrees, Tree
 from carrack.build.request import BuildRequest
 from carrack.build.trees import packed_tree
 from carrack.content import ContentStore, Lease
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import InvalidParameter, SystemFailure
 from carrack.images.attestations import PREDICATE_TYPE
 from carrack.images.oci_layout import ATTESTATION, REFERENCE_DIGEST, REFERENCE_TYPE

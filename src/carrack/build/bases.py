@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from carrack.build.cancellation import Cancellation
 from carrack.build.dockerfile.instruction import Onbuild
 from carrack.build.dockerfile.stages import Dockerfile, Kind, Origin, Stage, trigger_instructions
 from carrack.build.plan import BaseImage, ImageContext, NamedContext
 from carrack.build.ports import BaseImages
 from carrack.build.progress import Tell, VertexCompleted, VertexStarted, VertexStatus
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import CarrackError, InvalidParameter, NotFound
 from carrack.images.image import Image
 from carrack.images.images import Images

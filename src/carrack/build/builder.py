@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import posixpath
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,20 +16,17 @@ from functools import partial
 
 import msgspec
 
-from carrack.build import exporters
+from carrack.build import exporters, findings, request_file
 from carrack.build.bases import Bases, Wanted, images_of, shown_name, with_triggers
 from carrack.build.cache import HISTORY, BuildCache
 from carrack.build.cache_export import check_target, forgives
 from carrack.build.cache_import import CacheImporter, Imports, opened
 from carrack.build.cache_key import named_key
-from carrack.build.cancellation import Cancellation
 from carrack.build.convert import Circumstances, convert
 from carrack.build.delivery import CACHE, Delivered, Delivery, Finished
-from carrack.build.dockerfile.arguments import platform_arguments
-from carrack.build.dockerfile.ignore import ignore_file_names, read_ignore_file
 from carrack.build.dockerfile.lint import lint
-from carrack.build.dockerfile.lint_rules import LintWarning, lint_document, read_choice
-from carrack.build.dockerfile.stages import BuildInputs, Dockerfile, Stage, read_dockerfile
+from carrack.build.dockerfile.lint_rules import LintWarning
+from carrack.build.dockerfile.stages import Dockerfile
 from carrack.build.plan import ImageContext, LayoutContext, Plan
 from carrack.build.ports import BaseImages, LocalContext
 from carrack.build.progress import (
@@ -44,12 +40,12 @@ from carrack.build.progress import (
     VertexCompleted,
     VertexStarted,
     VertexStatus,
-    Warned,
 )
 from carrack.build.request import BuildRequest, CacheReference, Export
 from carrack.build.solver import Solver, VertexFailed
 from carrack.build.trees import packed_tree
 from carrack.build.workshop import BuildWorkshop, Equipment
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import Cancelled, CarrackError, Conflict, Forbidden, InvalidParameter, NotFound
 from carrack.images.image import Image
 from carrack.images.images import Images
@@ -59,8 +55,6 @@ from carrack.oci.platform import Platform, machine
 
 log = logging.getLogger("carrack.build")
 
-_DOCKERFILE_LIMIT_BYTES = 16 << 20
-_IGNORE_LIMIT_BYTES = 4 << 20
 _EPOCH = "SOURCE_DATE_EPOCH"
 _PIECE_BYTES = 1 << 20
 
@@ -176,15 +170,15 @@ class Builder:
             if right.partition("=")[0] in self._entitlements:
                 continue
             raise Forbidden(f"{right} is not allowed: this daemon's builder.entitlements do not grant it")
-        content, ignore = await look(lambda: _files_of(request))
+        content, ignore = await look(lambda: request_file.content_of(request))
         platforms = request.platforms or (machine(),)
-        file = _read(request, content, platforms[0])
-        warnings = _lint(file)
+        file = request_file.read(request, content, platforms[0])
+        warnings = lint(file)
         target = file.target(request.target)
         if request.call:
             if request.call == "check":
-                _warn(file, warnings, tell)
-            tell(Answered(_answer(request, file, target, content, warnings)))
+                findings.tell_all(file, warnings, tell)
+            tell(Answered(findings.answer(request, file, target, content, warnings)))
             return Outcome(warnings=warnings)
         for reference in (*request.cache_to, *(_as_cache(each) for each in request.exports if each.type == CACHE)):
             check_target(reference)
@@ -193,10 +187,10 @@ class Builder:
         tell(Opening(needed[0].opening.source, total))
         bases = Bases(self._images, self._registries, request.credentials, tell, cancel, self._keep_base, pull=request.pull)
         plans = await asyncio.gather(*(self._plan(request, content, each, bases, ignore) for each in platforms))
-        expanded = [each for plan in plans for each in _expanded_warnings(file, plan)]
+        expanded = [each for plan in plans for each in findings.of_plan(file, plan)]
         found = [*warnings, *dict.fromkeys(expanded)]
-        _warn(file, found, tell)
-        _refuse_findings(file, found)
+        findings.tell_all(file, found, tell)
+        findings.refuse(file, found)
         steps = tuple(step for plan in plans for step in plan.steps)
         here = await look(lambda: self._sources_here(request)) if request.only_cache_from else None
         tell(Planned(await look(lambda: self._lines_known(steps, request, here)) if request.remember_lines else steps))
@@ -232,7 +226,7 @@ class Builder:
 
     async def _plan(self, request: BuildRequest, content: bytes, platform: Platform, bases: Bases, ignore: tuple[str, ...]) -> Plan:
         """The build of one platform, converted."""
-        file = _read(request, content, platform)
+        file = request_file.read(request, content, platform)
         number = file.target(request.target).number
         file = await self._with_images(file, number, request, platform, bases)
         circumstances = self._circumstances(request, platform, bases, ignore)
@@ -274,7 +268,7 @@ class Builder:
         except CarrackError as error:
             stage = next((each for each in file.stages if each.base.name == wanted.name), None)
             line = stage.opening.position.start if stage is not None else 0
-            raise BuildFailed(error, source=_excerpt(file, line, line), lines=(line, line)) from error
+            raise BuildFailed(error, source=request_file.excerpt(file, line, line), lines=(line, line)) from error
 
     def _circumstances(self, request: BuildRequest, platform: Platform, bases: Bases, ignore: tuple[str, ...]) -> Circumstances:
         return Circumstances(
@@ -332,7 +326,7 @@ class Builder:
             except VertexFailed as failed:
                 shown = failed.vertex.shown
                 code = getattr(failed.cause, "code", 0)
-                source = _excerpt(file, shown.line, shown.last_line)
+                source = request_file.excerpt(file, shown.line, shown.last_line)
                 lines = (shown.line, shown.last_line)
                 raise BuildFailed(failed.cause, failed.vertex.digest, source, code, shown.classic, lines) from failed
             finished = Finished(request, tuple(plans), results, workshop, content, epoch, cancel, started)
@@ -402,31 +396,6 @@ class Builder:
         self._solver.close()
 
 
-# ── the Dockerfile ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _files_of(request: BuildRequest) -> tuple[bytes, tuple[str, ...]]:
-    """The Dockerfile's text and the ignore patterns. Blocking."""
-    context = request.contexts.get("")
-    content = request.dockerfile_content
-    name = posixpath.normpath(request.dockerfile or "Dockerfile")
-    if content is None:
-        if context is None:
-            raise InvalidParameter("this build has neither a Dockerfile nor a context that holds one")
-        content = context.read(name, _DOCKERFILE_LIMIT_BYTES)
-        if content is None and name == "Dockerfile":
-            content = context.read("dockerfile", _DOCKERFILE_LIMIT_BYTES)
-    if content is None:
-        raise NotFound(f"Cannot locate specified Dockerfile: {request.dockerfile or 'Dockerfile'}")
-    if not content.strip():
-        raise InvalidParameter(f"the Dockerfile ({name}) cannot be empty")
-    ignore = None
-    for each in ignore_file_names(name) if context is not None else ():
-        if ignore is None and context is not None:
-            ignore = context.read(each, _IGNORE_LIMIT_BYTES)
-    return content, _patterns(ignore)
-
-
 def _layouts(request: BuildRequest) -> dict[str, LayoutContext]:
     return {name: context for name, context in request.named.items() if isinstance(context, LayoutContext)}
 
@@ -448,80 +417,6 @@ def _ignore(_: object) -> None:
 def _close(request: BuildRequest) -> None:
     for context in request.contexts.values():
         context.close()
-
-
-def _patterns(ignore: bytes | None) -> tuple[str, ...]:
-    if ignore is None:
-        return ()
-    read_ignore_file(ignore)
-    return tuple(ignore.decode("utf-8-sig", errors="replace").splitlines())
-
-
-def _read(request: BuildRequest, content: bytes, platform: Platform) -> Dockerfile:
-    inputs = BuildInputs(
-        build_arguments=request.build_arguments,
-        automatic=platform_arguments(machine(), platform, request.target),
-        named_contexts=frozenset(request.named),
-    )
-    return read_dockerfile(content, inputs, posixpath.basename(request.dockerfile) or "Dockerfile")
-
-
-def _excerpt(file: Dockerfile, first: int, last: int) -> str:
-    """The lines around a step, those of the step marked."""
-    if not first:
-        return ""
-    lines = file.syntax.lines
-    shown = [f"{file.syntax.file}:{first}", "-" * 20]
-    for number in range(max(1, first - 2), min(len(lines), max(first, last) + 2) + 1):
-        mark = ">>>" if first <= number <= max(first, last) else "   "
-        shown.append(f"{number:4d} | {mark} {lines[number - 1].rstrip()}".rstrip())
-    return "\n".join([*shown, "-" * 20])
-
-
-# ── warnings ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _lint(file: Dockerfile) -> tuple[LintWarning, ...]:
-    return lint(file)
-
-
-def _expanded_warnings(file: Dockerfile, plan: Plan) -> list[LintWarning]:
-    from carrack.build.dockerfile.failure import Position
-
-    choice = read_choice(file.syntax.directive("check"))
-    return [LintWarning(rule, text, Position(line, line)) for rule, text, line in plan.warnings if choice.wants(rule)]
-
-
-def _warn(file: Dockerfile, warnings: Sequence[LintWarning], tell: Tell) -> None:
-    for warning in warnings:
-        at = warning.position
-        source = _excerpt(file, at.start, at.end)
-        tell(Warned(warning.rule, warning.message, warning.url, file.syntax.file, at.start, (warning.summary,), at.end, source))
-
-
-def _answer(
-    request: BuildRequest, file: Dockerfile, target: Stage, content: bytes, warnings: Sequence[LintWarning]
-) -> dict[str, object]:
-    """What a method of the front end gives. Raises InvalidParameter for one that there is not."""
-    from carrack.build.dockerfile import outline
-
-    match request.call:
-        case "check":
-            return lint_document(file.syntax.file, warnings, content)
-        case "outline":
-            return outline.outline(file, target, content, request.build_arguments)
-        case "targets":
-            return outline.targets(file, content)
-        case "subrequests.describe":
-            return outline.methods()
-    raise InvalidParameter(f"unsupported request {request.call!r}: want check, outline, targets or subrequests.describe")
-
-
-def _refuse_findings(file: Dockerfile, warnings: Sequence[LintWarning]) -> None:
-    """`# check=error=true`: any finding ends the build."""
-    if warnings and read_choice(file.syntax.directive("check")).error:
-        lines = "\n".join(f" - {warning}" for warning in warnings)
-        raise InvalidParameter(f"lint violation found for rules: {', '.join(sorted({w.rule for w in warnings}))}\n{lines}")
 
 
 def _epoch(arguments: Mapping[str, str]) -> int | None:

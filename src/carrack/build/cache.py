@@ -193,6 +193,7 @@ class BuildCache:
         return msgspec.json.decode(rows[0][0], type=Descriptor) if rows else None
 
     def remember_blob(self, diff_id: Digest, compression: str, descriptor: Descriptor) -> None:
+        """Note the compressed form of a layer, so that the next export need not compress it again. Durable soon, not at once."""
         self._database.execute(
             "INSERT OR REPLACE INTO build_blobs VALUES (?, ?, ?)", (str(diff_id), compression, msgspec.json.encode(descriptor))
         )

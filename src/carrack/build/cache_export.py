@@ -12,7 +12,6 @@ from typing import Protocol
 import msgspec
 
 from carrack.build.cache import CACHE_MOUNT, BuildCache, Record
-from carrack.build.cancellation import Cancellation
 from carrack.build.exchange import MEDIA_TYPE, CacheDocument, TravellingMount, TravellingRecord, TravellingSum
 from carrack.build.image_export import ImageExporter, ImageWish
 from carrack.build.plan import Plan
@@ -21,6 +20,7 @@ from carrack.build.request import CacheReference
 from carrack.build.solver import Result
 from carrack.build.stacks import tree_of
 from carrack.content import ContentStore, Lease
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import InvalidParameter
 from carrack.images.store import ImageStore, write_bytes
 from carrack.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor, Index, Manifest

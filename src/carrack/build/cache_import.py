@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from carrack.build.cache import BuildCache
 from carrack.build.cache_export import CacheRegistry
 from carrack.build.cache_key import Key
-from carrack.build.cancellation import Cancellation
 from carrack.build.exchange import MEDIA_TYPE, CacheDocument, TravellingRecord, combined, decode, inline_of
 from carrack.build.ports import LocalContext
 from carrack.build.request import CacheReference
 from carrack.content import Lease
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import CarrackError, DataCorrupt, InvalidParameter, NotFound
 from carrack.images.images import Images
 from carrack.images.registries import small_blob

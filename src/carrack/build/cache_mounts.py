@@ -15,7 +15,7 @@ from pathlib import Path
 
 from carrack.build.cache import CACHE_MOUNT, BuildCache
 from carrack.build.cache_key import named_key
-from carrack.build.cancellation import Cancellation
+from carrack.distribution.cancellation import Cancellation
 
 _LOOK_SECONDS = 0.2
 

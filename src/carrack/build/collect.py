@@ -69,7 +69,9 @@ class Beside(Protocol):
     """What else a builder keeps, within bounds of its own: contexts, downloads. It counts against the one ceiling."""
 
     @property
-    def idle_bytes(self) -> int: ...
+    def idle_bytes(self) -> int:
+        """What could be freed: its size in bytes. Blocking."""
+
     def prune(self) -> int:
         """Remove everything that no build uses; how many bytes that were."""
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from msgspec.structs import replace as with_fields
 
-from carrack.build import history
+from carrack.build import history, run_instruction
 from carrack.build.cache_key import named_key
 from carrack.build.configuration import (
     DEFAULT_PATH,
-    DEFAULT_SHELL,
     applied,
     environment_of,
     working_directory,
@@ -24,7 +23,6 @@ from carrack.build.configuration import (
 from carrack.build.dockerfile.arguments import PROXY_ARGUMENTS, Scope
 from carrack.build.dockerfile.expansion import Expansion
 from carrack.build.dockerfile.failure import Fault, locate, suggestion
-from carrack.build.dockerfile.heredoc import parse_heredoc
 from carrack.build.dockerfile.instruction import (
     Add,
     Arg,
@@ -37,7 +35,6 @@ from carrack.build.dockerfile.instruction import (
     Run,
     Workdir,
 )  # fmt: skip
-from carrack.build.dockerfile.mounts import read_mount
 from carrack.build.dockerfile.stages import Dockerfile, Kind, Origin, Stage
 from carrack.build.dockerfile.substitution import substituted
 from carrack.build.graph import (
@@ -72,9 +69,6 @@ from carrack.oci.image_config import ExecutionConfig
 from carrack.oci.platform import Platform
 
 _REMOTE = ("http://", "https://", "git://", "ssh://", "git@")
-_SCRIPTS = "/dev/pipes/"
-_SECRETS = "/run/secrets/"
-_AGENT = "/run/buildkit/ssh_agent.{}"
 _NEVER_SEEN = frozenset({"SOURCE_DATE_EPOCH", "BUILDKIT_SYNTAX", "BUILDKIT_INLINE_CACHE", "BUILDKIT_DOCKERFILE_CHECK"})
 
 
@@ -346,18 +340,14 @@ class _Conversion:
         parents = isinstance(copy, Copy) and copy.parents
         inputs: list[Input] = []
         parts: list[CopyPart] = []
-        empty: list[str] = []
         for source in copy.sources:
             found = self._copied(state, copy, source, len(inputs))
             if found is None:
-                empty.append(source)
-                continue
+                raise Fault(f'failed to compute cache key: "/{source.lstrip("/")}": not found', source)
             vertex, part = found
             selection = Selection(part.pattern, part.wildcards, parents, copy.excludes)
             inputs.append(Input(vertex, selection, f"the files of {keyword} {source}"))
             parts.append(part)
-        for source in empty:
-            raise Fault(f'failed to compute cache key: "/{source.lstrip("/")}": not found', source)
         op = CopyOp(
             sources=tuple(parts),
             files=tuple(InlineFile(file.name, file.text.encode()) for file in copy.files),
@@ -398,13 +388,15 @@ class _Conversion:
     # ── RUN ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _run(self, state: _State, run: Run) -> None:
-        shown = self._shown(state, run, f"RUN {' '.join(_run_flags(run))}{history.shown_command(run.command)}")
-        self._check_rights(run)
-        arguments, files = _command_of(run, state.execution)
+        shown = self._shown(state, run, f"RUN {' '.join(run_instruction.shown_flags(run))}{history.shown_command(run.command)}")
+        run_instruction.check_rights(run, self._with.surroundings)
+        arguments, files = run_instruction.command_of(run, state.execution)
         mounts: list[RunMount] = []
         inputs: list[Input] = []
+        working_dir = state.execution.working_dir or "/"
         for text in run.mounts:
-            mount = self._mount(state, text, len(mounts))
+            expand = Expansion(state.scope.values.get, self._file.syntax.escape)
+            mount = run_instruction.mount_of(text, expand, working_dir, len(mounts))
             vertex = self._mount_source(state, mount)
             if vertex is not None:
                 path = mount.source or "/"
@@ -419,7 +411,7 @@ class _Conversion:
         op = RunOp(
             arguments=arguments,
             environment=tuple(f"{name}={value}" for name, value in environment.items() if name not in proxies),
-            working_dir=state.execution.working_dir or "/",
+            working_dir=working_dir,
             user=state.execution.user,
             mounts=tuple(mounts),
             network=run.network if run.network != "default" else around.network,
@@ -436,37 +428,6 @@ class _Conversion:
         created_by = history.of_run(arguments if not files else [*arguments, "# script"], told)
         self._add_vertex(state, Vertex(op, self._on(state, *inputs), shown), created_by, run)
 
-    def _check_rights(self, run: Run) -> None:
-        allowed = self._with.surroundings.allowed
-        if run.security == "insecure" and "security.insecure" not in allowed:
-            raise Fault("security.insecure is not allowed", "--security")
-        for device in run.devices:
-            if not allowed & {"device", f"device={device.name}"}:
-                raise Fault("device is not allowed", "--device")
-        if run.network == "host" and "network.host" not in allowed and self._with.surroundings.network != "host":
-            raise Fault("network.host is not allowed", "--network")
-
-    def _mount(self, state: _State, text: str, number: int) -> Mount:
-        expand = Expansion(state.scope.values.get, self._file.syntax.escape)
-        mount = read_mount(text, expand.word)
-        target = mount.target
-        if mount.type == "secret":
-            name = mount.id or posixpath.basename(mount.source or mount.target)
-            target = target or ("" if mount.env is not None else _SECRETS + name)
-            mount = replace(mount, id=name, env=name if mount.env == "" else mount.env)
-        elif mount.type == "ssh":
-            mount = replace(mount, id=mount.id or "default")
-            target = target or _AGENT.format(number)
-        elif mount.type == "cache" and not mount.id:
-            mount = replace(mount, id=posixpath.normpath(target))
-        if not target and not (mount.type == "secret" and mount.env is not None):
-            raise Fault(f"invalid mount target {target!r}: a {mount.type} mount needs a target", text)
-        if target:
-            target = posixpath.normpath(posixpath.join("/", state.execution.working_dir or "/", target))
-            if target == "/" and mount.type != "bind":
-                raise Fault('invalid mount target "/"', text)
-        return replace(mount, target=target, sharing=mount.sharing or ("shared" if mount.type == "cache" else ""))
-
     def _mount_source(self, state: _State, mount: Mount) -> Vertex | None:
         if mount.type == "bind":
             return self._files_of(mount.source_stage, state) if mount.source_stage else self._main_context()
@@ -476,25 +437,6 @@ class _Conversion:
 
 
 _LAYERED = (Run, Copy, Add, Workdir)
-
-
-def _command_of(run: Run, execution: ExecutionConfig) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """The program of a RUN, and the scripts it needs. A lone heredoc is a script: of its own interpreter, or of the shell."""
-    line = run.command
-    if not line.shell:
-        return line.words, ()
-    text = line.words[0] if line.words else ""
-    if line.heredocs:
-        alone = parse_heredoc(text)
-        if alone is not None:
-            content = line.heredocs[0].text
-            if content.startswith("#!"):
-                path = f"{_SCRIPTS}{line.heredocs[0].name}"
-                return (path,), ((path, content),)
-            text = content
-        else:
-            text += "".join(f"\n{each.content}{each.name}" for each in line.heredocs)
-    return (*(execution.shell or DEFAULT_SHELL), text), ()
 
 
 def _destination(execution: ExecutionConfig, written: str) -> str:
@@ -511,9 +453,3 @@ def _is_directory(written: str) -> bool:
 def _shown_flags(copy: Copy | Add) -> Sequence[str]:
     stage = getattr(copy, "source_stage", "")
     return [f"--from={stage}"] if stage else []
-
-
-def _run_flags(run: Run) -> Sequence[str]:
-    flags = [f"--mount={text} " for text in run.mounts]
-    flags += [f"--network={run.network} "] if run.network != "default" else []
-    return flags + ([f"--security={run.security} "] if run.security != "sandbox" else [])

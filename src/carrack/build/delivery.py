@@ -14,7 +14,6 @@ from carrack.build import exporters
 from carrack.build.annotations import Annotations
 from carrack.build.attest import Attestor
 from carrack.build.cache_export import CacheExporter
-from carrack.build.cancellation import Cancellation
 from carrack.build.exchange import INLINE
 from carrack.build.image_export import ImageExporter, ImageTarget, ImageWish
 from carrack.build.plan import Plan
@@ -23,6 +22,7 @@ from carrack.build.request import BuildRequest, CacheReference, Export
 from carrack.build.solver import Result
 from carrack.build.stacks import Stacks
 from carrack.build.workshop import BuildWorkshop
+from carrack.distribution.cancellation import Cancellation
 from carrack.images.image import Image
 from carrack.images.store import ImageStore
 from carrack.oci.descriptor import INDEX_TYPES

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from carrack.build.annotations import INDEX_DESCRIPTOR
-from carrack.build.cancellation import Cancellation
 from carrack.build.image_export import ImageExporter, ImageTarget, ImageWish
 from carrack.build.ports import FileTrees, PackOptions
 from carrack.build.request import Export
 from carrack.build.solver import Result
 from carrack.build.stacks import Stacks
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import InvalidParameter
 from carrack.images.image import Image
 from carrack.images.images import Images, new_name

@@ -21,12 +21,12 @@ from carrack.build import annotations as annotated
 from carrack.build.annotations import Annotations
 from carrack.build.cache import HISTORY, BuildCache
 from carrack.build.cache_key import named_key
-from carrack.build.cancellation import Cancellation
 from carrack.build.history import COMMENT
 from carrack.build.plan import Plan
 from carrack.build.ports import FileTrees, Packed, PackOptions
 from carrack.build.solver import Result
 from carrack.content import ContentStore, Lease
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import SystemFailure
 from carrack.images.image import Image
 from carrack.images.images import Images, new_name

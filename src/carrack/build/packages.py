@@ -51,6 +51,7 @@ class Found:
     unread: list[str] = field(default_factory=list)
 
     def add(self, packages: Iterable[Package]) -> None:
+        """Count packages in; of one that is found twice the first stands."""
         for package in packages:
             self.packages.setdefault(package.purl, package)
 

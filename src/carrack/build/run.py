@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carrack.build.cache_mounts import MountWish
-from carrack.build.cancellation import Cancellation
 from carrack.build.dockerfile.instruction import Mount as MountFlag
 from carrack.build.emulation import emulator, is_foreign, missing
 from carrack.build.graph import RunMount, RunOp, Vertex
 from carrack.build.ports import CopyOrder, CopySource, RunStep, StepMount, StepOrder, Tree
 from carrack.build.progress import Tell, VertexLog
 from carrack.build.stacks import Stacks
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import CarrackError, InvalidParameter, NotFound
 from carrack.oci.digest import Digest
 from carrack.oci.mount import Mount

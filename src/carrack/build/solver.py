@@ -18,7 +18,6 @@ from typing import Protocol, TypeVar
 from msgspec.structs import replace
 
 from carrack.build.cache_key import Key, key_of
-from carrack.build.cancellation import Cancellation
 from carrack.build.graph import Input, Selection, Vertex
 from carrack.build.ports import Tree
 from carrack.build.progress import (
@@ -30,6 +29,7 @@ from carrack.build.progress import (
     VertexStarted,
     VertexStatus,
 )
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import Cancelled, CarrackError
 from carrack.oci.digest import Digest
 

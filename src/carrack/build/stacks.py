@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from carrack.archive.extract import OPAQUE
-from carrack.build.cancellation import Cancellation
 from carrack.build.ports import Tree
+from carrack.distribution.cancellation import Cancellation
 from carrack.oci.digest import Digest
 from carrack.oci.mount import Mount
 from carrack.shim.messages import LookAt, MakeDirectory, Subtract, WorkerDone, WorkerJob
@@ -21,7 +21,7 @@ DIRECTORY = 1
 
 
 class StartedJob(Protocol):
-    """A worker's job under way."""
+    """A worker's job under way: `shim.workers.Job`."""
 
     def result(self) -> WorkerDone: ...
     def cancel(self) -> None: ...

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from carrack.archive.removal import remove_tree
-from carrack.build.cancellation import Cancellation
 from carrack.build.ports import ChecksumOrder, Copied, CopyOrder, FileTrees, Packed, PackOptions, Tree
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import CarrackError, InvalidParameter
 from carrack.kernel.tree_size import tree_size
 from carrack.oci.mount import Mount

@@ -18,7 +18,6 @@ from carrack.build.cache import SOURCE_GIT, SOURCE_HTTP, BuildCache, Record
 from carrack.build.cache_import import Imported, Imports
 from carrack.build.cache_key import Key, named_key
 from carrack.build.cache_mounts import CacheMounts
-from carrack.build.cancellation import Cancellation
 from carrack.build.graph import ContextOp, CopyOp, DirectoryOp, ImageOp, RemoteOp, RunOp, Selection, StackOp, Vertex, plain
 from carrack.build.plan import Surroundings
 from carrack.build.ports import (
@@ -37,6 +36,7 @@ from carrack.build.progress import Tell, VertexLog
 from carrack.build.run import RunRoom, run_step, take_difference
 from carrack.build.solver import Result
 from carrack.build.stacks import Stacks, tree_of
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import NotFound, SystemFailure
 from carrack.oci.descriptor import Descriptor
 from carrack.oci.digest import Digest

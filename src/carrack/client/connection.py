@@ -21,14 +21,24 @@ if TYPE_CHECKING:
         """What a connection needs from a socket."""
 
         def fileno(self) -> int: ...
-        def recv(self, size: int, /) -> bytes: ...
-        def sendall(self, data: bytes, /) -> None: ...
-        def shutdown(self, how: int, /) -> None: ...
-        def send_some(self, data: bytes, /) -> int: ...
-        def close(self) -> None: ...
+
+        def recv(self, size: int, /) -> bytes:
+            """What has arrived, at most `size` bytes; empty at the other side's end. Blocks. Raises OSError."""
+
+        def sendall(self, data: bytes, /) -> None:
+            """Send all of it. Blocks. Raises OSError."""
+
+        def shutdown(self, how: int, /) -> None:
+            """End the sending side; the reading one stays open."""
+
+        def send_some(self, data: bytes, /) -> int:
+            """Send what the kernel takes now; how many bytes that was, perhaps 0."""
+
+        def close(self) -> None:
+            """Close both sides. Idempotent."""
 
     class Socket(Protocol):
-        """What a connection needs from a plain socket, which has no `send_some` of its own."""
+        """What a connection needs from a plain socket, a `ByteStream` without a `send_some` of its own."""
 
         def fileno(self) -> int: ...
         def recv(self, size: int, /) -> bytes: ...

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SshStream:
-    """One end of a socket pair whose other end is ssh's stdin and stdout."""
+    """A `ByteStream`: one end of a socket pair whose other end is ssh's stdin and stdout."""
 
     def __init__(self, stream: _socket.socket, program: subprocess.Popen[bytes]) -> None:
         self._socket = stream

@@ -20,7 +20,7 @@ _RECORD_BYTES = 16384 + 512
 
 
 class TlsStream:
-    """A byte stream over TLS. Owns the socket under it."""
+    """A `ByteStream` over TLS. Owns the socket under it."""
 
     def __init__(self, stream: _socket.socket, context: ssl.SSLContext, server_name: str) -> None:
         self._socket = stream

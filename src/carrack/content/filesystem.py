@@ -25,7 +25,7 @@ _RESUMABLE = "key-"
 
 
 class FilesystemContent:
-    """The content store of a data-root. `blobs` and `ingest` must be on one file system."""
+    """The `ContentStore` of a data-root. `blobs` and `ingest` must be on one file system."""
 
     def __init__(self, blobs: Path, ingest: Path, *, sync: bool = True) -> None:
         """Make the directories when they are missing. Without `sync`, a power cut may cost what was just committed."""

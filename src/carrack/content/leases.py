@@ -51,6 +51,7 @@ class LeaseBook:
         self._collectors: list[set[Digest]] = []
 
     def add(self, held: set[Digest], digest: Digest) -> None:
+        """Protect a blob by the lease that has `held`."""
         with self._lock:
             if digest in held:
                 return
@@ -60,6 +61,7 @@ class LeaseBook:
                 seen.add(digest)
 
     def end(self, held: set[Digest]) -> None:
+        """Let go of everything that a lease held. Idempotent."""
         with self._lock:
             self._count.subtract(held)
             self._count = +self._count

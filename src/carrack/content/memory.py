@@ -15,7 +15,7 @@ from carrack.oci.digest import Digest
 
 
 class MemoryContent:
-    """A content store that forgets everything with its process."""
+    """A `ContentStore` that forgets everything with its process."""
 
     def __init__(self) -> None:
         self._leases = LeaseBook()

@@ -14,7 +14,6 @@ from carrack.build.cache import BuildCache
 from carrack.build.cache_export import CacheExporter
 from carrack.build.cache_import import CacheImporter, Imported, fetched
 from carrack.build.cache_mounts import CacheMounts
-from carrack.build.cancellation import Cancellation
 from carrack.build.collect import Collector
 from carrack.build.contexts.reception import Reception
 from carrack.build.contexts.slots import Slots
@@ -30,6 +29,7 @@ from carrack.build.workshop import Equipment
 from carrack.content import ContentStore
 from carrack.daemon.build_registry import RegistryCaches
 from carrack.daemon.builder_settings import BuilderSettings
+from carrack.distribution.cancellation import Cancellation
 from carrack.engine.build_steps import BuildSteps
 from carrack.engine.disk_usage import CacheRecord
 from carrack.engine.rooms import Rooms

@@ -34,6 +34,7 @@ class Listener:
     """Of a unix socket that we made, and remove."""
 
     def close(self) -> None:
+        """Stop listening; a unix socket's path goes. Idempotent."""
         self.socket.close()
         if self.path is not None:
             self.path.unlink(missing_ok=True)

@@ -27,13 +27,13 @@ _FIELD_PATH, _FIELD_INTERFACE, _FIELD_MEMBER, _FIELD_ERROR, _FIELD_REPLY, _FIELD
 class Manager:
     """A conversation with systemd. Raises SystemFailure when it cannot be had, or is refused."""
 
-    def __init__(self, path: str = SOCKET) -> None:
+    def __init__(self) -> None:
         self._serial = 0
         self._unread = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(_SECONDS)
         try:
-            self._socket.connect(path)
+            self._socket.connect(SOCKET)
             self._socket.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\nBEGIN\r\n")
             while b"\r\n" not in self._unread:
                 self._more()
@@ -145,10 +145,12 @@ class Writer:
         self.content = bytearray()
 
     def pad(self, alignment: int) -> Writer:
+        """Zeros up to the next multiple of an alignment."""
         self.content += bytes(-len(self.content) % alignment)
         return self
 
     def raw(self, content: bytes) -> Writer:
+        """Bytes as they are."""
         self.content += content
         return self
 
@@ -159,6 +161,7 @@ class Writer:
         return self.pad(8).raw(struct.pack("<Q", value))
 
     def string(self, text: str) -> Writer:
+        """A string: its length, its UTF-8, a zero."""
         content = text.encode()
         return self.number(len(content)).raw(content + b"\0")
 
@@ -166,12 +169,14 @@ class Writer:
         return self.raw(bytes([len(text)]) + text.encode() + b"\0")
 
     def numbers(self, values: list[int]) -> Writer:
+        """An array of uint32."""
         with self.array(4):
             for value in values:
                 self.number(value)
         return self
 
     def strings(self, values: list[str]) -> Writer:
+        """An array of strings."""
         with self.array(4):
             for value in values:
                 self.string(value)
@@ -209,10 +214,12 @@ class Reader:
         self._at += -self._at % alignment
 
     def byte(self) -> int:
+        """The next byte."""
         self._at += 1
         return self._content[self._at - 1]
 
     def number(self) -> int:
+        """The next uint32, at its alignment."""
         self.pad(4)
         self._at += 4
         found: int = struct.unpack_from("<I", self._content, self._at - 4)[0]

@@ -22,7 +22,7 @@ _BESIDE = "start"
 
 
 class SystemdSlices:
-    """By systemd's own socket."""
+    """`Slices` by systemd's own socket."""
 
     def hold(self, slice_name: str, scope: str, directory: str) -> SystemdHold:
         try:
@@ -70,7 +70,7 @@ class SystemdSlices:
 
 
 class SystemdHold:
-    """The holder of one scope."""
+    """`Hold` by a process of ours, which is the first in its scope."""
 
     def __init__(self, holder: subprocess.Popen[bytes]) -> None:
         self._holder: subprocess.Popen[bytes] | None = holder

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urlencode
 
+from carrack.distribution.cancellation import Cancellation
 from carrack.distribution.credentials import ANONYMOUS, Credentials
 from carrack.distribution.endpoints import Endpoint, RegistryOptions
 from carrack.distribution.repository import Repository
@@ -38,13 +39,13 @@ class Registries:
         ask: Callable[[Repository], T],
         *,
         push: bool = False,
-        cancel: threading.Event | None = None,
+        cancel: Cancellation | None = None,
     ) -> tuple[Repository, T]:
         """The first endpoint that answers `ask`, and its answer. A mirror gets no credentials.
 
         Raises what the registry itself answers, once the mirrors were tried in vain.
         """
-        cancel = cancel or threading.Event()
+        cancel = cancel or Cancellation("transfer")
         endpoints = self._endpoints(reference.domain, push=push)
         for position, endpoint in enumerate(endpoints):
             who = ANONYMOUS if endpoint.mirror else credentials

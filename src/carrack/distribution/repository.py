@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import random
 import re
-import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
-from urllib.parse import quote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlunsplit
 
 import msgspec
 
+from carrack.distribution.cancellation import Cancellation
 from carrack.distribution.credentials import Credentials
 from carrack.distribution.endpoints import Endpoint
 from carrack.distribution.tokens import Tokens
-from carrack.distribution.transport import Answer, Body, Transport, TransportFailure
-from carrack.errors import Cancelled, CarrackError, DataCorrupt, Forbidden, InvalidParameter, NotFound, Unauthorized, Unavailable
+from carrack.distribution.transport import Answer, Body, Transport, TransportFailure, joined, split
+from carrack.errors import CarrackError, DataCorrupt, Forbidden, InvalidParameter, NotFound, Unauthorized, Unavailable
 from carrack.oci.descriptor import INDEX_TYPES, MANIFEST_LIMIT_BYTES, MANIFEST_TYPES, Descriptor
 from carrack.oci.digest import Digest
 
@@ -33,7 +33,10 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _AGAIN = frozenset((408, 429, 500, 502, 503, 504))
 _ERROR_LIMIT_BYTES = 64 << 10
 _NEXT_PAGE = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
-_PAGES_LIMIT = 1000
+_LIST_LIMIT_BYTES = 64 << 20
+"""How long the pages of one list may be together: a million tags."""
+_SMALLEST_PAGE_BYTES = 64 << 10
+"""What a page counts for that is smaller: one that names itself as the next has no end."""
 
 
 class _Error(msgspec.Struct):
@@ -63,7 +66,7 @@ class Repository:
     """
 
     def __init__(
-        self, transport: Transport, tokens: Tokens, endpoint: Endpoint, path: str, credentials: Credentials, cancel: threading.Event
+        self, transport: Transport, tokens: Tokens, endpoint: Endpoint, path: str, credentials: Credentials, cancel: Cancellation
     ) -> None:
         self._transport = transport
         self._tokens = tokens
@@ -93,11 +96,11 @@ class Repository:
             answer = self._call("HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
         except NotFound:
             return None
-        _finish(answer)
+        answer.finish()
         digest, length = answer.header("Docker-Content-Digest"), answer.header("Content-Length")
-        if not digest or not length.isdigit():
+        if not digest or _number(length) is None:
             return self.manifest(reference)[0]
-        return Descriptor(answer.header("Content-Type").partition(";")[0].strip(), digest, int(length))
+        return Descriptor(answer.header("Content-Type").partition(";")[0].strip(), digest, _number(length) or 0)
 
     def blob(self, digest: Digest, offset: int = 0) -> tuple[Generator[bytes, None, None], int]:
         """A blob's bytes from an offset on, and where they really begin: a registry without ranges begins at 0."""
@@ -108,7 +111,7 @@ class Repository:
     def has_blob(self, digest: Digest) -> bool:
         """Whether the repository holds a blob."""
         try:
-            _finish(self._call("HEAD", f"blobs/{digest}", {}, actions=PUSH))
+            self._call("HEAD", f"blobs/{digest}", {}, actions=PUSH).finish()
         except NotFound:
             return False
         return True
@@ -122,7 +125,7 @@ class Repository:
         except (Unauthorized, Forbidden, NotFound):
             return False
         location = answer.header("Location")
-        _finish(answer)
+        answer.finish()
         if answer.status == 202 and location:
             self._abandon(location)
         return answer.status == 201
@@ -148,7 +151,7 @@ class Repository:
                 self._pause(attempt, "")
                 location, offset = self._resume_upload(location)
         separator = "&" if "?" in location else "?"
-        _finish(self._send("PUT", f"{location}{separator}digest={quote(str(digest), safe='')}", {}, None, None, accept=(201, 204)))
+        self._send("PUT", f"{location}{separator}digest={quote(str(digest), safe='')}", {}, None, None, accept=(201, 204)).finish()
 
     def put_manifest(self, reference: str, media_type: str, content: bytes) -> Digest:
         """Write a manifest or index under a tag or its digest."""
@@ -156,7 +159,7 @@ class Repository:
             "PUT", f"manifests/{reference}", {"Content-Type": media_type}, body=content, accept=(200, 201, 202), actions=PUSH
         )
         stated = answer.header("Docker-Content-Digest")
-        _finish(answer)
+        answer.finish()
         digest = Digest.of(content)
         if stated and stated != str(digest):
             raise DataCorrupt(f"the registry stored {stated} where {digest} was sent")
@@ -172,17 +175,20 @@ class Repository:
 
     def _pages(self, path: str, kind: type[_Page]) -> Iterator[_Page]:
         """A list that comes page by page (distribution-spec, "Listing Tags")."""
-        asked = path
-        for _ in range(_PAGES_LIMIT):
+        asked, left = path, _LIST_LIMIT_BYTES
+        while left > 0:
             answer = self._call("GET", asked, {})
             more = _NEXT_PAGE.search(answer.header("Link"))
+            content = answer.read(MANIFEST_LIMIT_BYTES)
+            left -= max(len(content), _SMALLEST_PAGE_BYTES)
             try:
-                yield msgspec.json.decode(answer.read(MANIFEST_LIMIT_BYTES), type=kind)
-            except msgspec.DecodeError as error:
+                yield msgspec.json.decode(content, type=kind)
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise Unavailable(f"{self.endpoint.host}: its {path} cannot be read") from error
             if more is None:
                 return
-            asked = f"{path}?{urlsplit(more[1]).query}"
+            asked = f"{path}?{split(more[1]).query}"
+        raise Unavailable(f"{self.endpoint.host}: its {path} has no end")
 
     # ── one call ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,28 +241,27 @@ class Repository:
     def _authorized(
         self, method: str, url: str, headers: dict[str, str], body: Body | None, length: int | None, actions: str, also: str
     ) -> Answer:
-        if self._cancel.is_set():
-            raise Cancelled("the transfer was cancelled")
+        self._cancel.check()
         scope = f"repository:{self._path}:{actions}" if self._path else "registry:catalog:*"
         scope += f" repository:{also}:pull" if also else ""
         trust = self.endpoint.trust
-        same = urlsplit(url)[:2] == urlsplit(self.endpoint.url)[:2]
+        same = split(url)[:2] == split(self.endpoint.url)[:2]
         token = self._tokens.kept(self.endpoint, scope, self._credentials) if same else ""
         fields = headers | ({"Authorization": token} if token else {})
-        answer = self._transport.request(method, url, fields, body=body, length=length, trust=trust)
+        answer = self._transport.request(method, url, fields, body=body, length=length, trust=trust, cancel=self._cancel)
         if answer.status != 401 or not same or not (body is None or isinstance(body, bytes)):
             return answer
         challenges = answer.headers("WWW-Authenticate")
-        _finish(answer)
-        token = self._tokens.answer(self.endpoint, challenges, scope, self._credentials)
-        return self._transport.request(method, url, headers | {"Authorization": token}, body=body, length=length, trust=trust)
+        answer.finish()
+        fields = headers | {"Authorization": self._tokens.answer(self.endpoint, challenges, scope, self._credentials, self._cancel)}
+        return self._transport.request(method, url, fields, body=body, length=length, trust=trust, cancel=self._cancel)
 
     def _failure(self, answer: Answer) -> CarrackError:
         """An answer that refuses, as a kind with the registry's own words."""
         try:
             content = answer.read(_ERROR_LIMIT_BYTES)
             errors = msgspec.json.decode(content, type=_Errors).errors or []
-        except (msgspec.DecodeError, InvalidParameter, TransportFailure):
+        except (msgspec.DecodeError, RecursionError, InvalidParameter, TransportFailure):
             errors = []
         text = "; ".join(
             f"{error.code.lower().replace('_', ' ')}: {error.message}" for error in errors[:3] if error.code or error.message
@@ -277,10 +282,9 @@ class Repository:
     def _pause(self, attempt: int, after: str) -> None:
         """Wait before another attempt, as long as the registry asks for or a little longer each time."""
         seconds = _FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.75, 1.25)
-        if after.isdigit():
-            seconds = float(after)
+        seconds = _number(after) or seconds
         if self._cancel.wait(min(seconds, _LONGEST_PAUSE_SECONDS)):
-            raise Cancelled("the transfer was cancelled")
+            self._cancel.check()
 
     # ── uploads ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -295,13 +299,14 @@ class Repository:
         except (NotFound, InvalidParameter):
             return self._begin_upload(), 0
         have = answer.header("Range").partition("-")[2]
-        return self._next(answer, location), int(have) + 1 if have.isdigit() and have != "0" else 0
+        last = _number(have)
+        return self._next(answer, location), last + 1 if last else 0
 
     def _next(self, answer: Answer, url: str) -> str:
         """Where an upload goes on. Only at the endpoint itself: nobody else gets what we send."""
-        location = urljoin(url, answer.header("Location") or url)
-        _finish(answer)
-        there, here = urlsplit(location), urlsplit(self.endpoint.url)
+        location = joined(url, answer.header("Location") or url)
+        answer.finish()
+        there, here = split(location), split(self.endpoint.url)
         if there.netloc != here.netloc:
             raise Forbidden(f"{self.endpoint.host} wants the upload sent to {there.netloc}: refused")
         # A registry behind a proxy that ends TLS may name itself by http.
@@ -309,18 +314,17 @@ class Repository:
 
     def _abandon(self, location: str) -> None:
         """Cancel an upload that was begun instead of a mount."""
-        url = urljoin(f"{self._base}/blobs/uploads/", location)
-        if urlsplit(url)[:2] == urlsplit(self.endpoint.url)[:2]:
-            try:
-                _finish(self._send("DELETE", url, {}, None, None, accept=(202, 204)))
-            except CarrackError:
-                return  # it expires by itself
+        try:
+            url = joined(f"{self._base}/blobs/uploads/", location)
+            if split(url)[:2] == split(self.endpoint.url)[:2]:
+                self._send("DELETE", url, {}, None, None, accept=(202, 204)).finish()
+        except CarrackError:
+            return  # it expires by itself
 
 
-def _finish(answer: Answer) -> None:
-    """Read what is left of a body that says nothing, so that its connection can be kept."""
-    for _ in answer.pieces():
-        pass
+def _number(text: str) -> int | None:
+    """The number that a header field gives; None for what is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def _digest_of(content: bytes, algorithm: str) -> Digest:

@@ -11,19 +11,21 @@ import re
 import threading
 import time
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
 
+from carrack.distribution.cancellation import Cancellation
 from carrack.distribution.credentials import Credentials
 from carrack.distribution.endpoints import Endpoint, host_name
-from carrack.distribution.transport import Transport
+from carrack.distribution.transport import Transport, split
 from carrack.errors import Unauthorized, Unavailable
 
 _CHALLENGE = re.compile(r"(?P<scheme>[A-Za-z]+)(?:\s+(?P<rest>.*))?", re.DOTALL)
 _PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 _LIFETIME_SECONDS = 60
 """What a token without a stated lifetime is good for."""
+_LONGEST_SECONDS = 86400
 _MARGIN_SECONDS = 10
 _TOKEN_LIMIT_BYTES = 1 << 20
 
@@ -65,12 +67,14 @@ class Tokens:
             value, until = self._kept.get((endpoint.url, scope, credentials), ("", 0.0))
             return value if time.monotonic() < until else ""
 
-    def answer(self, endpoint: Endpoint, challenges: list[str], scope: str, credentials: Credentials) -> str:
-        """The Authorization field that a challenge wants. Raises Unauthorized, Unavailable."""
+    def answer(
+        self, endpoint: Endpoint, challenges: list[str], scope: str, credentials: Credentials, cancel: Cancellation | None = None
+    ) -> str:
+        """The Authorization field that a challenge wants. Raises Unauthorized, Unavailable, Cancelled."""
         parsed = [parse_challenge(text) for text in challenges]
         bearer = next((challenge for challenge in parsed if challenge.scheme == "bearer"), None)
         if bearer is not None:
-            value, seconds = self._bearer(endpoint, bearer, scope, credentials)
+            value, seconds = self._bearer(endpoint, bearer, scope, credentials, cancel)
         elif any(challenge.scheme == "basic" for challenge in parsed):
             if not credentials.username:
                 raise Unauthorized("no basic auth credentials")
@@ -83,35 +87,39 @@ class Tokens:
             self._kept[endpoint.url, scope, credentials] = (value, now + seconds - _MARGIN_SECONDS)
         return value
 
-    def _bearer(self, endpoint: Endpoint, challenge: Challenge, scope: str, credentials: Credentials) -> tuple[str, float]:
+    def _bearer(
+        self, endpoint: Endpoint, challenge: Challenge, scope: str, credentials: Credentials, cancel: Cancellation | None
+    ) -> tuple[str, float]:
         if credentials.registry_token:
             return f"Bearer {credentials.registry_token}", 3600
         realm = challenge.parameters.get("realm", "")
-        if urlsplit(realm).scheme not in ("http", "https"):
+        if split(realm).scheme not in ("http", "https"):
             raise Unauthorized(f"{endpoint.host}: its token server {realm!r} is no http or https URL")
         trusted = may_have_credentials(endpoint, realm)
         if credentials and not trusted:
             raise Unauthorized(
-                f"{endpoint.host} wants its credentials sent to {urlsplit(realm).netloc}, which is not of its domain: refused"
+                f"{endpoint.host} wants its credentials sent to {split(realm).netloc}, which is not of its domain: refused"
             )
         service = challenge.parameters.get("service", "")
         wanted = scope or challenge.parameters.get("scope", "")
-        document = self._ask(endpoint, realm, service, wanted, credentials)
+        document = self._ask(endpoint, realm, service, wanted, credentials, cancel)
         token = document.token or document.access_token
         if not token:
             raise Unauthorized(f"{endpoint.host}: its token server gave no token")
-        return f"Bearer {token}", max(document.expires_in or _LIFETIME_SECONDS, _LIFETIME_SECONDS)
+        return f"Bearer {token}", min(max(document.expires_in or 0, _LIFETIME_SECONDS), _LONGEST_SECONDS)
 
-    def _ask(self, endpoint: Endpoint, realm: str, service: str, scope: str, credentials: Credentials) -> _Token:
+    def _ask(
+        self, endpoint: Endpoint, realm: str, service: str, scope: str, credentials: Credentials, cancel: Cancellation | None
+    ) -> _Token:
         headers: dict[str, str] = {}
         trust = endpoint.trust
-        if urlsplit(realm).netloc != endpoint.host:  # our own certificate is for the registry
+        if split(realm).netloc != endpoint.host:  # our own certificate is for the registry
             trust = msgspec.structs.replace(trust, client_cert="", client_key="")
         if credentials.identity_token:
             form = {"grant_type": "refresh_token", "refresh_token": credentials.identity_token, "client_id": "carrack"}
             body = urlencode({**form, "service": service, "scope": scope}).encode()
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-            answer = self._transport.request("POST", realm, headers, body=body, trust=trust)
+            answer = self._transport.request("POST", realm, headers, body=body, trust=trust, cancel=cancel)
         else:
             if credentials.username:
                 headers["Authorization"] = credentials.basic
@@ -119,7 +127,7 @@ class Tokens:
             if credentials.username:
                 asked.append(f"account={quote(credentials.username, safe='')}")
             url = realm + ("&" if "?" in realm else "?") + "&".join(asked)
-            answer = self._transport.request("GET", url, headers, trust=trust)
+            answer = self._transport.request("GET", url, headers, trust=trust, cancel=cancel)
         content = answer.read(_TOKEN_LIMIT_BYTES)
         if answer.status in (400, 401, 403):
             raise Unauthorized(
@@ -129,13 +137,13 @@ class Tokens:
             raise Unavailable(f"{endpoint.host}: its token server answered with status {answer.status}")
         try:
             return msgspec.json.decode(content, type=_Token)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise Unavailable(f"{endpoint.host}: its token server gave an answer that cannot be read") from error
 
 
 def may_have_credentials(endpoint: Endpoint, realm: str) -> bool:
     """Whether a token server belongs to a registry closely enough to be shown a password."""
-    parts = urlsplit(realm)
+    parts = split(realm)
     here, there = host_name(endpoint.host).lower(), (parts.hostname or "").lower()
     if parts.scheme == "http" and endpoint.scheme != "http":
         return False

@@ -12,9 +12,11 @@ import socket
 import ssl
 import threading
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from carrack import __version__
+from carrack.distribution.cancellation import Cancellation
 from carrack.distribution.hosts import BELIEVING, Trust
 from carrack.distribution.proxies import proxy_for
 from carrack.errors import InvalidParameter, Unavailable
@@ -22,6 +24,8 @@ from carrack.errors import InvalidParameter, Unavailable
 CHUNK_BYTES = 1 << 20
 _TIMEOUT_SECONDS = 60
 _REDIRECTS = 5
+_UNWANTED_BYTES = 64 << 10
+"""How much of a body that says nothing is read, so that its connection can be kept."""
 _IDLE_PER_HOST = 8
 _REDIRECT_STATUSES = frozenset((301, 302, 303, 307, 308))
 _PRODUCT = f"carrack/{__version__}"
@@ -40,12 +44,10 @@ class CertificateRefused(Unavailable):
 class Answer:
     """A response on its way in. Read to the end, or closed, by who asked."""
 
-    def __init__(
-        self, pool: Transport, key: _Key, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, url: str
-    ) -> None:
+    def __init__(self, pool: Transport, key: _Key, exchange: _Exchange, response: http.client.HTTPResponse, url: str) -> None:
         self._pool = pool
         self._key = key
-        self._connection = connection
+        self._exchange = exchange
         self._response = response
         self.url = url
         self.status = response.status
@@ -59,13 +61,14 @@ class Answer:
         return self._response.headers.get_all(name) or []
 
     def pieces(self) -> Generator[bytes, None, None]:
-        """The body as it comes. Raises TransportFailure when it breaks off. Leaving early closes the connection."""
+        """The body as it comes. Raises TransportFailure when it breaks off, Cancelled. Leaving early closes the connection."""
         whole = False
         try:
             while piece := self._response.read1(CHUNK_BYTES):
                 yield piece
             if self._response.length:
                 raise TransportFailure(f"{self.url}: connection closed in the middle of the answer")
+            self._exchange.check()
             whole = True
         except (OSError, http.client.HTTPException) as error:
             raise TransportFailure(f"{self.url}: {_reason(error)}") from error
@@ -73,6 +76,14 @@ class Answer:
             if not whole:
                 self.close()
         self._release()
+
+    def finish(self) -> None:
+        """Have done with an answer whose body says nothing: that of a redirect, say. One without an end is not waited for."""
+        left = _UNWANTED_BYTES
+        for piece in (pieces := self.pieces()):
+            left -= len(piece)
+            if left < 0:
+                pieces.close()
 
     def read(self, limit_bytes: int) -> bytes:
         """A small body. Raises InvalidParameter when it is larger, TransportFailure."""
@@ -87,14 +98,51 @@ class Answer:
     def close(self) -> None:
         """Leave the rest unread. Idempotent."""
         self._response.close()
-        self._connection.close()
+        self._exchange.close()
 
     def _release(self) -> None:
         self._response.close()  # read to its end, but http.client does not notice that of an empty body
         if self._response.will_close:
-            self._connection.close()
+            self._exchange.close()
         else:
-            self._pool.keep(self._key, self._connection)
+            self._exchange.end()
+            self._pool.keep(self._key, self._exchange.connection)
+
+
+class _Exchange:
+    """A connection that is in use. Who takes the work back breaks it, however long the other side would keep us waiting."""
+
+    def __init__(self, connection: http.client.HTTPConnection, cancel: Cancellation | None) -> None:
+        self.connection = connection
+        self._cancel = cancel
+        self._connected: socket.socket | None = None
+        if cancel is not None:
+            cancel.listen(self.interrupt)
+
+    def interrupt(self) -> None:
+        """Have whoever reads or writes hear that the connection is gone; from any thread."""
+        connected = self._connected or self.connection.sock
+        if connected is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)  # not TLS's own, which belongs to the thread that reads
+
+    def sent(self) -> None:
+        """The request is on its way. Raises Cancelled: for a connection that was made only after the cancellation."""
+        self._connected = self.connection.sock  # http.client forgets it when the answer is to be its last
+        self.check()
+
+    def check(self) -> None:
+        """Raises Cancelled: a head or body that we broke ends as one does that has no length."""
+        if self._cancel is not None:
+            self._cancel.check()
+
+    def end(self) -> None:
+        if self._cancel is not None:
+            self._cancel.ignore(self.interrupt)
+
+    def close(self) -> None:
+        self.end()
+        self.connection.close()
 
 
 _Key = tuple[str, str, Trust]
@@ -116,24 +164,28 @@ class Transport:
         body: Body | None = None,
         length: int | None = None,
         trust: Trust = BELIEVING,
+        cancel: Cancellation | None = None,
+        to_plain: bool = False,
     ) -> Answer:
         """Send one request and give the answer's beginning. Redirects of GET and HEAD are followed.
 
-        `body` as an iterator needs its `length`. An Authorization field goes to the host of `url` and no other. Raises
-        TransportFailure, CertificateRefused, InvalidParameter for a redirect that cannot be followed.
+        `body` as an iterator needs its `length`. An Authorization field goes to the host of `url` and no other.
+        `to_plain`: a redirect may lead from https to http. `cancel` breaks the connection, whatever it waits for. Raises
+        TransportFailure, CertificateRefused, Cancelled, InvalidParameter for what is no URL or a redirect that cannot be followed.
         """
         fields = {"User-Agent": _PRODUCT, "Accept-Encoding": "identity", **headers}
-        origin = _origin(url)
+        origin = split(url)[:2]
         for _ in range(_REDIRECTS + 1):
-            answer = self._once(method, url, fields, body, length, trust)
+            answer = self._once(method, url, fields, body, length, trust, cancel)
             if answer.status not in _REDIRECT_STATUSES or method not in ("GET", "HEAD"):
                 return answer
-            target = urljoin(url, answer.header("Location"))
-            for _piece in answer.pieces():
-                pass
-            if urlsplit(target).scheme not in ("http", "https") or (url.startswith("https:") and target.startswith("http:")):
-                raise InvalidParameter(f"{url}: refusing the redirect to {redacted(target)}")
-            if _origin(target) != origin:
+            location = answer.header("Location")
+            answer.finish()
+            target = joined(url, location)
+            downgraded = url.startswith("https:") and target.startswith("http:") and not to_plain
+            if split(target).scheme not in ("http", "https") or downgraded:
+                raise InvalidParameter(f"{redacted(url)}: refusing the redirect to {redacted(target)}")
+            if split(target)[:2] != origin:
                 fields.pop("Authorization", None)
                 trust = BELIEVING  # our own certificate is for the registry, not for where it keeps its blobs
             url = target
@@ -157,9 +209,16 @@ class Transport:
             connection.close()
 
     def _once(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body | None, length: int | None, trust: Trust
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body | None,
+        length: int | None,
+        trust: Trust,
+        cancel: Cancellation | None,
     ) -> Answer:
-        parts = urlsplit(url)
+        parts = split(url)
         key = (parts.scheme, parts.netloc, trust)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         fields = dict(headers)
@@ -174,16 +233,19 @@ class Transport:
         kept = self._take(key)
         if kept is not None and (body is None or isinstance(body, bytes)):
             try:
-                return self._exchange(kept, key, method, url, path, fields, body)
+                return self._exchange(_Exchange(kept, cancel), key, method, url, path, fields, body)
             except TransportFailure:
-                pass  # it had been closed while it lay idle: once more on a new one
+                if cancel is not None:
+                    cancel.check()
+                # it had been closed while it lay idle: once more on a new one
         elif kept is not None:
             kept.close()
-        return self._exchange(_connect(parts.scheme, parts.netloc, trust), key, method, url, path, fields, body)
+        connection = _connect(parts.scheme, parts.netloc, trust)
+        return self._exchange(_Exchange(connection, cancel), key, method, url, path, fields, body)
 
     def _exchange(
         self,
-        connection: http.client.HTTPConnection,
+        exchange: _Exchange,
         key: _Key,
         method: str,
         url: str,
@@ -191,15 +253,25 @@ class Transport:
         fields: Mapping[str, str],
         body: Body | None,
     ) -> Answer:
+        connection = exchange.connection
         try:
             connection.request(method, path, body=body, headers=fields)
-            return Answer(self, key, connection, connection.getresponse(), redacted(url))
+            exchange.sent()
+            response = connection.getresponse()
+            exchange.check()
+            return Answer(self, key, exchange, response, redacted(url))
         except ssl.SSLError as error:
-            connection.close()
+            exchange.close()
             raise CertificateRefused(f"{redacted(url)}: {_reason(error)}{_untrusted(url, error)}") from error
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
+            exchange.close()
             raise TransportFailure(f"{redacted(url)}: {_reason(error)}{_by_way(url, error)}") from error
+        except (ValueError, OverflowError) as error:  # a redirect to port 99999, a token with a line break in it
+            exchange.close()
+            raise InvalidParameter(f"{redacted(url)}: cannot be asked for: {error}") from error
+        except BaseException:
+            exchange.close()
+            raise
 
     def _take(self, key: _Key) -> http.client.HTTPConnection | None:
         with self._lock:
@@ -207,15 +279,33 @@ class Transport:
             return idle.pop() if idle else None
 
 
+def split(url: str) -> SplitResult:
+    """A URL in its parts. Raises InvalidParameter for what is none."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # looks at it
+    except ValueError as error:
+        raise InvalidParameter(f"{url[:200]!r} is no URL: {error}") from error
+    return parts
+
+
+def joined(base: str, location: str) -> str:
+    """Where a relative reference leads. Raises InvalidParameter for what is none."""
+    try:
+        return urljoin(base, location)
+    except ValueError as error:
+        raise InvalidParameter(f"{redacted(base)} leads to {location[:200]!r}, which is no URL: {error}") from error
+
+
 def redacted(url: str) -> str:
     """A URL without its query and its user: either may carry a secret."""
-    parts = urlsplit(url)
+    parts = split(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _by_way(url: str, error: Exception) -> str:
     """For who has to set the proxy right: which one was used, or that none was where nothing could be reached at all."""
-    parts = urlsplit(url)
+    parts = split(url)
     proxy = proxy_for(parts.scheme, _name(parts))
     if proxy is not None:
         return f" (by way of the proxy {proxy.url})"
@@ -227,7 +317,7 @@ def _untrusted(url: str, error: ssl.SSLError) -> str:
     """What to do about a certificate that no authority known here has signed: that of a company's registry, or of its proxy."""
     if not isinstance(error, ssl.SSLCertVerificationError) or error.verify_code not in (18, 19, 20, 21):
         return ""
-    host = _name(urlsplit(url))
+    host = _name(split(url))
     return (
         f" (signed by an authority of your own? put its certificate into /etc/carrack/certs.d/{host}/ca.crt, or "
         "among this system's: update-ca-certificates)"
@@ -237,11 +327,6 @@ def _untrusted(url: str, error: ssl.SSLError) -> str:
 def _name(parts: SplitResult) -> str:
     """Host and port without a user."""
     return parts.netloc.rpartition("@")[2]
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
 
 
 def _connect(scheme: str, host: str, trust: Trust) -> http.client.HTTPConnection:

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from carrack.build.cancellation import Cancellation
 from carrack.build.ports import StepMount, StepOrder
+from carrack.distribution.cancellation import Cancellation
 from carrack.engine import apparmor, cdi, launch, specification
 from carrack.engine.config import ContainerConfig, DeviceRequest, EndpointSettings, HostConfig, LogConfig, Ulimit
 from carrack.engine.container import Container

@@ -207,6 +207,8 @@ class Resources(_Document):
 
 
 class UpdateRequest(Resources):
+    """The body of POST /containers/{id}/update: the limits to change, and the restart policy."""
+
     restart_policy: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
 
 

@@ -136,7 +136,7 @@ class Containers:
             for point in shared.mounts:
                 if point.type in ("bind", "volume"):
                     writable = point.writable and mode != "ro"
-                    found.append(msgspec.structs.replace(point, writable=writable, copy_up=False, anonymous=False))
+                    found.append(msgspec.structs.replace(point, writable=writable, copy_up=False, anonymous=False, mode=""))
         return found
 
     async def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
@@ -189,7 +189,10 @@ class Containers:
         container = self.get(ref)
         if not name or name == "/":
             raise InvalidParameter("Neither old nor new names may be empty")
-        new = names.check(name)
+        try:
+            new = names.check(name)
+        except InvalidParameter as error:
+            raise InvalidParameter(f"Error when allocating new name: {error.message}") from None
         if new == container.name:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         old = container.name
@@ -277,11 +280,14 @@ class Containers:
         async with live.lock:
             live.cancel_restart()
             if container.state.status in LIVE:
-                live.kept = True
+                live.begins_again = True
                 try:
                     await self._life.end(container, live, number, timeout_seconds)
+                except BaseException:
+                    self._life.give_up_restart(container, live)
+                    raise
                 finally:
-                    live.kept = False
+                    live.begins_again = False
                 self._life.tell(container, "stop")
             await live.settled.wait()
             if self._rooms.table.find(container.id) is None:

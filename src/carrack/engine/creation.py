@@ -49,7 +49,6 @@ def check(create: CreateRequest, platform: str, machine: Machine) -> list[str]:
         log_options.check(create.host_config.log_config)
     specification.security(create.host_config.security_opt)
     specification.capability_names(create.host_config)
-    specification.limits(create.host_config)
     for rule in create.host_config.device_cgroup_rules or []:
         specification.parse_rule(rule)
     _check_modes(create, create.host_config)

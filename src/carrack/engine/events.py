@@ -91,6 +91,7 @@ class Subscription:
         self._arrived = asyncio.Event()
 
     def put(self, event: Event) -> None:
+        """Have an event come to this listener."""
         self._queue.append(event)
         self._arrived.set()
 

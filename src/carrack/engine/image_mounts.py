@@ -1,4 +1,4 @@
-"""`--mount type=image`: another image's files in a container, below a writable layer of the container's own.
+"""`--mount type=image`: another image's files in a container, to read.
 
 Each is a snapshot beside the container's, ``<container id>.<number>``, so that the layers stay as long as it does. Blocking.
 """
@@ -61,7 +61,4 @@ def _tree(mount: Mount, point: MountPoint) -> MountTree:
     subpath = next((option.removeprefix("subpath=") for option in point.options if option.startswith("subpath=")), "")
     if not mount.lower:  # the native driver: a copy
         return MountTree((mount.source,), subpath)
-    given = dict(option.partition("=")[::2] for option in mount.options)
-    if not point.writable:
-        return MountTree(mount.lower, subpath)
-    return MountTree(mount.lower, subpath, given["upperdir"], given["workdir"], volatile=False)
+    return MountTree(mount.lower, subpath)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def prepare(container: Container, rooms: Rooms, namespace_of: specification.Plac
     _check_shared_memory(container, rooms)
     try:
         container.link_environment = links.environment(container, rooms.table)
-        _take_addresses(container, rooms, launch)
+        with _networking():
+            _take_addresses(container, rooms, launch)
         places = _write_files(container, rooms, launch.endpoints, namespace_of)
         container.cgroup = places.cgroup
         _hold_scope(container, rooms, launch)
@@ -130,12 +132,22 @@ def forget_foreign(container: Container, rooms: Rooms) -> None:
 
 def plug(rooms: Rooms, launch: Launch, netns_fd: int, pidfd: int) -> None:
     """Join the container's network namespace to its networks and open its ports. `pidfd` is that of its init."""
-    if not launch.endpoints:
-        rooms.networks.loopback(netns_fd)
-    for endpoint in launch.endpoints:
-        rooms.networks.plug(endpoint, netns_fd, pidfd=pidfd)
-    if launch.endpoints and launch.held:
-        rooms.networks.publish(launch.endpoints[0], launch.held, pidfd=pidfd)
+    with _networking():
+        if not launch.endpoints:
+            rooms.networks.loopback(netns_fd)
+        for endpoint in launch.endpoints:
+            rooms.networks.plug(endpoint, netns_fd, pidfd=pidfd)
+        if launch.endpoints and launch.held:
+            rooms.networks.publish(launch.endpoints[0], launch.held, pidfd=pidfd)
+
+
+@contextmanager
+def _networking() -> Iterator[None]:
+    """What fails in here is told to be the networks' part of a start, as Docker tells it."""
+    try:
+        yield
+    except CarrackError as error:
+        raise type(error)(f"failed to set up container networking: {error.message}") from error
 
 
 def release(launch: Launch) -> None:

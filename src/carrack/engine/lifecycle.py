@@ -101,6 +101,7 @@ class Lifecycle:
         return cgroups.open(self.cgroup_path(container))
 
     def cgroup_path(self, container: Container) -> str:
+        """Where a container's cgroup is, below the root of every hierarchy, whether or not it is there yet."""
         parent, slices = container.host_config.cgroup_parent or self.rooms.settings.cgroup_parent, self.rooms.settings.slices
         return container.cgroup or cgroup_places.place(container.id, parent, slices=slices is not None)
 
@@ -289,7 +290,8 @@ class Lifecycle:
         live.cancel_restart()
         self.rooms.table.save(container)
         await self._ask_to_end(container, live, signal, timeout_seconds)
-        self._give_up_restart(container, live)
+        if not live.begins_again:
+            self.give_up_restart(container, live)
 
     async def end_all(self) -> None:
         """End every container because the machine goes down: each by its own signal and time, all at once, and nothing begins any
@@ -355,7 +357,7 @@ class Lifecycle:
             raise SystemFailure(f"tried to kill container {container.id}, but did not receive an exit event") from None
         await live.settled.wait()
         if container.stopped_by_user:
-            self._give_up_restart(container, live)
+            self.give_up_restart(container, live)
 
     async def halted_restart(self, container: Container, live: Live) -> bool:
         """Stop a container between two tries of its restart policy. False when it is not between them: a try that is under way
@@ -363,9 +365,10 @@ class Lifecycle:
         if container.state.status is not Status.RESTARTING:
             return False
         async with live.lock:
-            return self._give_up_restart(container, live)
+            return self.give_up_restart(container, live)
 
-    def _give_up_restart(self, container: Container, live: Live) -> bool:
+    def give_up_restart(self, container: Container, live: Live) -> bool:
+        """Leave a container ended that is between two lives. False when it is not."""
         if container.state.status is not Status.RESTARTING:
             return False
         container.stopped_by_user = True
@@ -486,22 +489,25 @@ class Lifecycle:
             container.reviving = False
             for listener in self.on_ended:
                 listener(container, live)
-            removed = container.host_config.auto_remove and not again and not live.kept
-            if again:
-                restart_policy.plan(container, ran_nanoseconds / 1e9)
-            # before anyone is told: who looks at the container because of the event must not see it run
-            state.status = follow(state.status, Status.RESTARTING if again else Status.EXITED, container.id)
-            self.tell(container, "die", {"execDuration": str(ran_nanoseconds // 10**9), "exitCode": str(exited.exit_code)})
             await self._leave_networks(container)
             self._tell_volumes(container, "unmount")
             launch.clear_endpoints(container)
-            if removed:
+            # Who hears of the death asks at once what became of it (Compose does): the state is there before the event.
+            death = {"execDuration": str(ran_nanoseconds // 10**9), "exitCode": str(exited.exit_code)}
+            if container.host_config.auto_remove and not again and not live.begins_again:
+                container.state.status = follow(state.status, Status.EXITED, container.id)
+                self.tell(container, "die", death)
                 try:
                     await self.take_away(container, live, volumes=True)
                 except CarrackError as error:  # it is dead, and says why
                     log.error("container %s cannot be removed: %s", container.id[:12], error)
                 return
-            await asyncio.wrap_future(self.rooms.table.save(container))
+            if again:
+                restart_policy.plan(container, ran_nanoseconds / 1e9)
+            if live.begins_again:
+                container.stopped_by_user = False  # of a daemon that dies now the next one completes the restart
+            await asyncio.wrap_future(self.become(container, Status.RESTARTING if again or live.begins_again else Status.EXITED))
+            self.tell(container, "die", death)
             self._part(container, live, Forget())
             if again:
                 self.restart_later(container, live)

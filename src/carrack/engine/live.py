@@ -47,8 +47,9 @@ class Live:
         self.restart: asyncio.Task[None] | None = None
         self.health: asyncio.Task[None] | None = None
         self.removing = False
-        self.kept = False
-        """Whether the end that is brought about now removes nothing, because a start follows (`docker restart` of a ``--rm``)."""
+        self.begins_again = False
+        """Whether a start follows the end that is brought about now (`docker restart`): it removes nothing, and the container is
+        restarting in between."""
         self.init_fd = -1
         """The pidfd of the container's init, by which workers join its namespaces; -1: it does not run."""
         self.works: set[Work] = set()
@@ -63,6 +64,7 @@ class Live:
         self.init_fd = pidfd
 
     def drop_init(self) -> None:
+        """Close the descriptor of init. Idempotent."""
         if self.init_fd >= 0:
             os.close(self.init_fd)
             self.init_fd = -1
@@ -77,11 +79,13 @@ class Live:
             await self.idle.wait()
 
     def cancel_restart(self) -> None:
+        """Take back a restart that is planned. Idempotent."""
         if self.restart is not None:
             self.restart.cancel()
             self.restart = None
 
     def cancel_health(self) -> None:
+        """End the health check. Idempotent."""
         if self.health is not None:
             self.health.cancel()
             self.health = None

@@ -50,10 +50,12 @@ class Histogram:
     seconds: float = 0.0
 
     def add(self, seconds: float) -> None:
+        """Count one duration in."""
         self.counts[next((place for place, bound in enumerate(_BUCKETS) if seconds <= bound), len(_BUCKETS))] += 1
         self.seconds += seconds
 
     def lines(self, name: str, labels: Mapping[str, str]) -> Iterator[str]:
+        """The lines of Prometheus' text format, bounds cumulative."""
         total = 0
         for bound, count in zip((*map(str, _BUCKETS), "+Inf"), self.counts, strict=True):
             total += count

@@ -44,12 +44,15 @@ def resolve(
         if point.type == "volume":
             point.driver = host.volume_driver or point.driver
         add(point)
+    temporary = [_tmpfs(_clean(destination, ""), options) for destination, options in (host.tmpfs or {}).items()]
+    for point in temporary:
+        if point.destination in explicit:
+            raise InvalidParameter(f"Duplicate mount point: {point.destination}")
     for request in host.mounts or []:
         add(_from_request(request, exists))
-    for destination, options in (host.tmpfs or {}).items():
-        add(_tmpfs(_clean(destination, ""), options))
+    points |= {point.destination: point for point in temporary}  # covers what --mount asks for at the same place
     for destination in config.volumes or {}:
-        target = _clean(destination, "volume")
+        target = _clean("/" + destination.lstrip("/"), "volume")  # `VOLUME data` means the root's
         if target not in points:
             points[target] = MountPoint(
                 "volume", "", target, driver=host.volume_driver or "local", anonymous=True, copy_up=True, mode=""
@@ -60,21 +63,35 @@ def resolve(
 def parse_bind(text: str) -> MountPoint:
     """One `-v`: ``[source:]destination[:mode]``. Raises InvalidParameter."""
     parts = text.split(":")
-    if len(parts) > 3 or not all(parts):
+    if len(parts) > 3 or not parts[0] or (len(parts) == 2 and valid_mode(parts[1])):
         raise InvalidParameter(f"invalid volume specification: '{text}'")
-    if len(parts) == 1:
-        target = _destination(parts[0], text)
-        return MountPoint("volume", "", target, driver="local", anonymous=True, copy_up=True)
-    source, target = parts[0], _destination(parts[1], text)
-    mode = parts[2] if len(parts) == 3 else ""
-    writable, propagation, copy_up, kept = _parse_mode(mode, text, is_bind=source.startswith("/"))
-    if source.startswith("/"):
+    source, target, mode = ("", parts[0], "") if len(parts) == 1 else (*parts, "")[:3]
+    if not valid_mode(mode):
+        raise InvalidParameter(f"invalid mode: {mode}")
+    words = mode.split(",")
+    kind = "bind" if source.startswith("/") else "volume"
+    propagation = next((word for word in words if word in PROPAGATIONS), "")
+    try:
+        if kind == "volume" and propagation:
+            raise _invalid(kind, "field BindOptions must not be specified")
+        if kind == "bind" and "nocopy" in words:
+            raise _invalid(kind, "field VolumeOptions must not be specified")
+        if not target:
+            raise _invalid(kind, "field Target must not be empty")
+        target = _clean(target, kind)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid volume specification: '{text}': {error.message}") from None
+    writable = "ro" not in words
+    if kind == "bind":
         return MountPoint(
-            "bind", posixpath.normpath(source), target, mode=kept, writable=writable, propagation=propagation or "rprivate"
+            kind, posixpath.normpath(source), target, mode=mode, writable=writable, propagation=propagation or "rprivate"
         )
-    if _VOLUME_NAME.fullmatch(source) is None:
+    if source and _VOLUME_NAME.fullmatch(source) is None:
         raise _no_volume_name(source)
-    return MountPoint("volume", "", target, name=source, driver="local", mode=kept or "z", writable=writable, copy_up=copy_up)
+    copy_up, mode = "nocopy" not in words, mode or ("z" if source else "")
+    return MountPoint(
+        kind, "", target, name=source, driver="local", mode=mode, writable=writable, anonymous=not source, copy_up=copy_up
+    )
 
 
 def _no_volume_name(name: str) -> InvalidParameter:
@@ -84,19 +101,17 @@ def _no_volume_name(name: str) -> InvalidParameter:
     )
 
 
-def _parse_mode(mode: str, text: str, *, is_bind: bool) -> tuple[bool, str, bool, str]:
-    writable, propagation, copy_up = True, "", True
-    seen_access = False
-    for word in mode.split(",") if mode else []:
-        if word in ("ro", "rw") and not seen_access:
-            writable, seen_access = word == "rw", True
-        elif word in PROPAGATIONS and is_bind and not propagation:
-            propagation = word
-        elif word == "nocopy" and not is_bind:
-            copy_up = False
-        elif word not in ("z", "Z", "consistent", "cached", "delegated"):
-            raise InvalidParameter(f"invalid volume specification: '{text}': invalid mode: {mode}")
-    return writable, propagation, copy_up, mode
+def valid_mode(mode: str) -> bool:
+    """Whether a `-v` may end in this: nothing, or words of which no two say the same thing."""
+    words = mode.split(",") if mode else []
+    return all(word in _MODES for word in words) and len({_MODES[word] for word in words}) == len(words)
+
+
+_MODES = {
+    word: number
+    for number, words in enumerate((("ro", "rw"), ("z", "Z"), PROPAGATIONS, ("nocopy",), ("consistent", "cached", "delegated")))
+    for word in words
+}
 
 
 def _from_request(request: MountRequest, exists: Callable[[str], bool]) -> MountPoint:
@@ -181,7 +196,7 @@ def _volume(request: MountRequest, target: str) -> MountPoint:
 
 
 def _image(request: MountRequest, target: str) -> MountPoint:
-    """An image's files; unless it is read-only, with a writable layer that is the container's."""
+    """An image's files, which are read-only."""
     if not request.source:
         raise _invalid("image", "field Source must not be empty")
     if request.bind_options is not None:
@@ -192,7 +207,7 @@ def _image(request: MountRequest, target: str) -> MountPoint:
     if subpath and (posixpath.isabs(subpath) or ".." in subpath.split("/")):
         raise _invalid("image", f"subpath must be a relative path within the image: {subpath!r}")
     options = (f"subpath={subpath}",) if subpath else ()
-    return MountPoint("image", request.source, target, writable=not request.read_only, options=options)
+    return MountPoint("image", request.source, target, writable=False, options=options)
 
 
 def _tmpfs(target: str, options: str, *, writable: bool = True) -> MountPoint:
@@ -204,15 +219,6 @@ def _tmpfs(target: str, options: str, *, writable: bool = True) -> MountPoint:
         ):
             raise InvalidParameter(f"invalid tmpfs option {word!r}")
     return MountPoint("tmpfs", "", target, writable=writable and "ro" not in words, options=words)
-
-
-def _destination(text: str, whole: str) -> str:
-    if not text.startswith("/"):
-        raise InvalidParameter(f"invalid volume specification: '{whole}': invalid mount path: '{text}' mount path must be absolute")
-    cleaned = posixpath.normpath(text)
-    if cleaned in ("/", "//"):
-        raise InvalidParameter(f"invalid volume specification: '{whole}': invalid specification: destination can't be '/'")
-    return cleaned
 
 
 def _clean(target: str, type_name: str) -> str:

@@ -14,6 +14,7 @@ class Trace:
         self._last = time.monotonic_ns()
 
     def mark(self, step: str) -> None:
+        """The step that has just ended, with the time since the one before."""
         now = time.monotonic_ns()
         self.steps.append((step, (now - self._last) // 1000))
         self._last = now
@@ -29,18 +30,21 @@ class Opening:
         self._lose: Callable[[], None] | None = None
 
     def report(self, message: object) -> None:
+        """The conversation's `on_message`."""
         if self._report is None:
             self._messages.append(message)
         else:
             self._report(message)
 
     def lose(self) -> None:
+        """The conversation's `on_end`."""
         if self._lose is None:
             self._lost = True
         else:
             self._lose()
 
     def open(self, report: Callable[[object], None], lose: Callable[[], None]) -> None:
+        """Pass on what was kept, in its order, and from now on everything at once."""
         self._report, self._lose = report, lose
         for message in self._messages:
             report(message)

@@ -51,6 +51,9 @@ def check(request: CreateRequest, machine: Machine) -> list[str]:
     wanted(request, host)
     _check_host(host)
     warnings = resources.check(host, machine)
+    if host.oom_score_adj < machine.least_oom_score:
+        least = machine.least_oom_score
+        warnings.append(f"This machine gives no CAP_SYS_RESOURCE. The OOM score {host.oom_score_adj} is raised to {least}.")
     if host.network_mode == "host" and (host.publish_all_ports or host.port_bindings):
         warnings.append("Published ports are discarded when using host network mode")
     return warnings
@@ -88,6 +91,8 @@ def merge(config: ContainerConfig, image: ExecutionConfig) -> None:
     """Fill in what the request left open from the image's configuration. Raises InvalidParameter when no command results."""
     config.user = config.user or image.user
     config.working_dir = config.working_dir or image.working_dir
+    if config.working_dir:
+        config.working_dir = posixpath.normpath("/" + config.working_dir.lstrip("/"))
     config.stop_signal = config.stop_signal or image.stop_signal
     if image.exposed_ports:
         config.exposed_ports = {**image.exposed_ports, **(config.exposed_ports or {})}
@@ -146,14 +151,13 @@ def parse_signal(text: str) -> int:
     """A signal's number from ``9``, ``KILL`` or ``SIGKILL``. Raises InvalidParameter in Docker's words."""
     word = text.strip().upper()
     if word.isdecimal():
-        number = int(word)
-        if 1 <= number <= 64:
+        if len(word) < 10 and 1 <= (number := int(word)) <= 64:
             return number
         raise InvalidParameter(f"invalid signal: {text}")
     name = word if word.startswith("SIG") else f"SIG{word}"
     if name.startswith(("SIGRTMIN", "SIGRTMAX")):
         start, sign, offset = name[:8], name[8:9], name[9:]
-        if not sign or (sign in "+-" and offset.isdecimal()):
+        if not sign or (sign in "+-" and offset.isdecimal() and len(offset) < 10):
             number = int(getattr(signal, start)) + (int(offset) if sign == "+" else -int(offset) if sign else 0)
             if int(signal.SIGRTMIN) <= number <= int(signal.SIGRTMAX):
                 return number

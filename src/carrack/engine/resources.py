@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from carrack.engine.config import HostConfig, Resources
 from carrack.errors import InvalidParameter
+from carrack.kernel import capabilities
 from carrack.runtime.cgroups.features import Features
 
 MINIMUM_MEMORY_BYTES = 6 * 1024 * 1024
@@ -28,15 +31,28 @@ class Machine:
     memory_nodes: str = "0"
     """As the kernel lists them: ``0-1,3``."""
     features: Features = EVERYTHING
+    least_oom_score: int = -1000
+    """The lowest that a container's oom_score_adj can be."""
+    hard_limits: Mapping[str, int] = field(default_factory=dict)
+    """By the name of a ulimit, what it cannot be raised above; empty where there is CAP_SYS_RESOURCE."""
 
     @classmethod
     def here(cls, features: Features) -> Machine:
+        """This machine, of which cgroups can limit `features`."""
         try:
             with open("/sys/devices/system/node/online", encoding="ascii") as file:
                 nodes = file.read().strip()
         except OSError:
             nodes = "0"
-        return cls(len(os.sched_getaffinity(0)), nodes, features)
+        processors = len(os.sched_getaffinity(0))
+        if capabilities.get()[0] & capabilities.SYS_RESOURCE:
+            return cls(processors, nodes, features)
+        with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+            least = int(file.read())
+        hard = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1] for name in _LIMITS - {"locks"}}
+        return cls(
+            processors, nodes, features, least, {name: most for name, most in hard.items() if most != resource.RLIM_INFINITY}
+        )
 
 
 def check(resources: Resources, machine: Machine) -> list[str]:
@@ -52,6 +68,9 @@ def check(resources: Resources, machine: Machine) -> list[str]:
             raise InvalidParameter(f"invalid ulimit type: {limit.name}")
         if limit.hard != -1 and limit.soft > limit.hard:
             raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}")
+        most = machine.hard_limits.get(limit.name)
+        if most is not None and not 0 <= limit.hard <= most:
+            warnings.append(f"This machine gives no CAP_SYS_RESOURCE. The ulimit {limit.name} is lowered to its hard limit {most}.")
     if resources.io_maximum_bandwidth:
         raise InvalidParameter("invalid QoS settings: linux does not support configuration of maximum bandwidth")
     if resources.io_maximum_iops:
@@ -203,13 +222,13 @@ def _check_block_io(asked: Resources, features: Features) -> list[str]:
     if asked.blkio_weight_device and not features.block_weight_device:
         warnings.append(f"{_NO} Block I/O weight_device {_UNMOUNTED} Weight-device discarded.")
         asked.blkio_weight_device = None
-    for field, what, discarded in _THROTTLES:
-        devices = getattr(asked, field) or []
+    for kind, what, discarded in _THROTTLES:
+        devices = getattr(asked, kind) or []
         if any(device.rate < 0 for device in devices):
-            raise InvalidParameter(f"invalid rate for {field}: it cannot be negative")
+            raise InvalidParameter(f"invalid rate for {kind}: it cannot be negative")
         if devices and not features.block_throttle:
             warnings.append(f"{_NO} {what} {_UNMOUNTED} Block I/O {discarded} limit discarded.")
-            setattr(asked, field, None)
+            setattr(asked, kind, None)
     return warnings
 
 

@@ -18,7 +18,7 @@ from carrack.engine.config import HostConfig, Resources, ThrottleDevice
 from carrack.engine.config import WeightDevice as WantedWeight
 from carrack.engine.container import Container, MountPoint
 from carrack.engine.remapping import Remap
-from carrack.errors import Conflict, InvalidParameter
+from carrack.errors import Conflict, InvalidParameter, SystemFailure
 from carrack.oci.runtime_spec import (
     BlockIOLimits,
     Capabilities,
@@ -42,6 +42,7 @@ from carrack.oci.runtime_spec import Resources as Limits
 from carrack.oci.runtime_spec import ThrottleDevice as Throttle
 from carrack.oci.runtime_spec import WeightDevice as Weight
 from carrack.runtime import capabilities, defaults
+from carrack.runtime.failure import words
 from carrack.runtime.mount_options import SUBPATH
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -245,7 +246,7 @@ def _numbers(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise InvalidParameter(f"cannot use device {path}: {error.strerror}") from error
+        raise SystemFailure(f"stat {path}: {words(error)}") from error
     return os.major(status.st_rdev), os.minor(status.st_rdev)
 
 
@@ -280,7 +281,8 @@ def _mounts(container: Container, places: Places, options: Security) -> list[Spe
     taken = {point.destination for point in container.mounts}
     shm_bytes = host.shm_size or defaults.DEFAULT_SHM_BYTES
     usual = defaults.mounts(shm_bytes=shm_bytes, privileged=host.privileged, writable_cgroups=options.writable_cgroups)
-    mounts = [mount for mount in usual if mount.destination not in taken]
+    own_dev = "/dev" not in taken
+    mounts = [each for each in usual if each.destination not in taken and (own_dev or not each.destination.startswith("/dev/"))]
     if host.ipc_mode in ("host", "none") or host.ipc_mode.startswith("container:"):
         mounts = [mount for mount in mounts if mount.destination != "/dev/shm"]
     if host.ipc_mode == "host" and "/dev/shm" not in taken:
@@ -288,6 +290,11 @@ def _mounts(container: Container, places: Places, options: Security) -> list[Spe
     if host.ipc_mode.startswith("container:") and "/dev/shm" not in taken:
         pid = places.namespace_of(host.ipc_mode.partition(":")[2])
         mounts.append(SpecMount("/dev/shm", "bind", f"/proc/{pid}/root/dev/shm", ("bind", "rprivate")))
+    for point in container.mounts:
+        wanted = _mount(point)
+        if point.type == "image":
+            wanted = SpecMount(point.destination, "bind", "", ("bind", "ro"), tree=places.image_trees[point.destination])
+        mounts.append(_shifted(wanted, places.remap if point.type in ("volume", "image") else None))
     for destination, source in (
         ("/etc/resolv.conf", places.resolv_conf_file),
         ("/etc/hostname", places.hostname_file),
@@ -298,13 +305,8 @@ def _mounts(container: Container, places: Places, options: Security) -> list[Spe
             access = ("ro",) if host.readonly_rootfs or destination == "/sbin/docker-init" else ()
             file = SpecMount(destination, "bind", source, ("rbind", "rprivate", *access))
             mounts.append(file if destination == "/sbin/docker-init" else _shifted(file, places.remap))
-    for point in sorted(container.mounts, key=lambda point: point.destination.count("/")):
-        wanted = _mount(point)
-        if point.type == "image":
-            tree = places.image_trees[point.destination]
-            wanted = SpecMount(point.destination, "bind", "", ("bind", *(() if point.writable else ("ro",))), tree=tree)
-        mounts.append(_shifted(wanted, places.remap if point.type in ("volume", "image") else None))
-    return mounts
+    # a mount on /etc hides neither /etc/hosts nor what was asked for below it: whatever is above comes first
+    return sorted(mounts, key=lambda each: each.destination.count("/"))
 
 
 def _shifted(wanted: SpecMount, remap: Remap | None) -> SpecMount:
@@ -354,7 +356,7 @@ def _host_devices(source: str, target: str) -> list[Device]:
         status = os.stat(source)
     except OSError as error:
         raise InvalidParameter(
-            f'error gathering device information while adding custom device "{source}": {error.strerror}'
+            f'error gathering device information while adding custom device "{source}": {words(error)}'
         ) from error
     if stat.S_ISDIR(status.st_mode):
         found: list[Device] = []

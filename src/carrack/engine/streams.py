@@ -31,6 +31,8 @@ class WaitCondition(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AttachOptions:
+    """What a client asks of an attach."""
+
     stdin: bool = False
     stdout: bool = False
     stderr: bool = False
@@ -56,6 +58,8 @@ class LogOptions:
 
 @dataclass(frozen=True, slots=True)
 class ExecStartOptions:
+    """What a client asks of the start of an exec."""
+
     detach: bool = False
     tty: bool = False
     console_size: tuple[int, int] | None = None

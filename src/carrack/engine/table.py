@@ -24,9 +24,11 @@ _decode = msgspec.json.Decoder(Container).decode
 class Store(Protocol):
     """What the table needs of state.db."""
 
-    def read(self, sql: str, params: tuple[object, ...] = ()) -> list[tuple[object, ...]]: ...
+    def read(self, sql: str, params: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        """The rows of a query, as of now."""
 
-    def write(self, change: Callable[[Connection], T], *, durable: bool = False) -> Future[T]: ...
+    def write(self, change: Callable[[Connection], T], *, durable: bool = False) -> Future[T]:
+        """Queue a change for the writer thread; the future has its result once it is committed (and, `durable`, on disk)."""
 
 
 class Table:

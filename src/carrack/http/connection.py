@@ -54,20 +54,22 @@ class Limits:
 
 
 class Registry(Protocol):
-    """Where a server keeps its connections."""
+    """Where connections are kept, so that a `Server` can count and close them."""
 
     closing: bool
 
     @property
     def connection_count(self) -> int: ...
 
-    def add(self, connection: Connection) -> None: ...
+    def add(self, connection: Connection) -> None:
+        """A connection was accepted."""
 
-    def discard(self, connection: Connection) -> None: ...
+    def discard(self, connection: Connection) -> None:
+        """A connection has ended, or was given away."""
 
 
 class Connection(asyncio.Protocol):
-    """The protocol of one accepted connection."""
+    """The protocol of one accepted connection, and the `Wire` of its requests."""
 
     def __init__(self, handler: Handler, limits: Limits, registry: Registry, observer: Observer | None = None) -> None:
         self._handler = handler

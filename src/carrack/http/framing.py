@@ -143,7 +143,7 @@ class Body(Protocol):
 
 
 class NoBody:
-    """A request without a body."""
+    """The `Body` of a request without one."""
 
     finished = True
     remaining_bytes = 0
@@ -153,7 +153,7 @@ class NoBody:
 
 
 class LengthBody:
-    """A body of a length told in advance."""
+    """A `Body` of a length told in advance."""
 
     __slots__ = ("finished", "remaining_bytes")
 
@@ -169,7 +169,7 @@ class LengthBody:
 
 
 class ChunkedBody:
-    """A body in chunks. Extensions and trailers are read, bounded and dropped."""
+    """A `Body` in chunks. Extensions and trailers are read, bounded and dropped."""
 
     __slots__ = ("_after_chunk", "_in_trailer", "_remaining", "_trailer_bytes", "finished")
 

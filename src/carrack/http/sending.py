@@ -30,10 +30,12 @@ class Outgoing:
         self._paused = True
 
     def resume(self) -> None:
+        """The transport takes data again."""
         self._paused = False
         self._wake()
 
     def lost(self) -> None:
+        """The transport is gone: nobody waits for it any more."""
         self._is_lost = True
         self._wake()
 

@@ -32,10 +32,12 @@ class Server:
         self.closing = False
 
     def add(self, connection: Connection) -> None:
+        """Keep a connection, to be closed with the server."""
         self._connections.add(connection)
         self._all_gone.clear()
 
     def discard(self, connection: Connection) -> None:
+        """Forget a connection that has ended or was given away."""
         self._connections.discard(connection)
         if not self._connections:
             self._all_gone.set()
@@ -46,6 +48,7 @@ class Server:
         return len(self._connections)
 
     async def accept(self, factory: ProtocolFactory, context: ssl.SSLContext | None = None) -> None:
+        """Begin to accept connections; `context` is the loop's own TLS."""
         loop = asyncio.get_running_loop()
         if self._listener.family == socket.AF_UNIX:
             self._accepting = await loop.create_unix_server(factory, sock=self._listener, ssl=context, backlog=BACKLOG)

@@ -152,6 +152,7 @@ class TlsLayer(asyncio.Protocol):
             self.flush()
 
     def flush(self) -> None:
+        """Write what the engine has to say."""
         data = self._outgoing.read()
         if data and not self.below.is_closing():
             self.below.write(data)

@@ -6,7 +6,6 @@ even after a restart of the daemon; an image is listed only when it is whole.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -16,6 +15,7 @@ from dataclasses import replace
 import msgspec
 
 from carrack.content import Lease, Writer
+from carrack.distribution.cancellation import Cancellation
 from carrack.distribution.credentials import Credentials
 from carrack.distribution.registry import Registries
 from carrack.distribution.repository import Repository
@@ -26,7 +26,7 @@ from carrack.images.layers import check_depth
 from carrack.images.oci_layout import ATTESTATION, REFERENCE_DIGEST, REFERENCE_TYPE
 from carrack.images.progress import Progress
 from carrack.images.store import CONFIG_LIMIT_BYTES, ImageStore, NewImage, write_bytes
-from carrack.images.transfer import Tell, check
+from carrack.images.transfer import Tell
 from carrack.oci.descriptor import Descriptor, Index, Manifest, decode_manifest
 from carrack.oci.digest import Digest, chain_id
 from carrack.oci.image_config import ImageConfig
@@ -51,7 +51,7 @@ class Pull:
         platform: Platform | None,
         credentials: Credentials,
         tell: Tell,
-        cancel: threading.Event,
+        cancel: Cancellation,
     ) -> None:
         self._store = store
         self._registries = registries
@@ -243,7 +243,7 @@ class Pull:
                     writer.restart()
                 with closing(pieces):
                     for piece in pieces:
-                        check(self._cancel)
+                        self._cancel.check()
                         writer.write(piece)
                         if writer.offset > layer.size:
                             raise DataCorrupt(f"blob {layer.digest} is larger than the {layer.size} bytes of its descriptor")
@@ -260,7 +260,7 @@ class Pull:
                 if not silent:
                     self._tell(Progress(f"Retrying in {2**failures} seconds", id=layer.name.short))
                 self._cancel.wait(_PAUSE_SECONDS * 2**failures)
-                check(self._cancel)
+                self._cancel.check()
 
     def _note_origins(self, image: NewImage) -> None:
         """Remember where the blobs are, so that a push to the same registry need not send them."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +15,7 @@ from dataclasses import replace
 import msgspec
 
 from carrack.content import Lease
+from carrack.distribution.cancellation import Cancellation
 from carrack.distribution.credentials import Credentials
 from carrack.distribution.registry import Registries
 from carrack.distribution.repository import Repository
@@ -26,7 +26,7 @@ from carrack.images.oci_layout import Candidate, Tree, choose, read_document
 from carrack.images.progress import Progress
 from carrack.images.store import ImageStore, write_document
 from carrack.images.transcode import recompress
-from carrack.images.transfer import Tell, check
+from carrack.images.transfer import Tell
 from carrack.oci.descriptor import (
     DOCKER_LAYER,
     MANIFEST_LIMIT_BYTES,
@@ -55,7 +55,7 @@ class Push:
         platform: Platform | None,
         credentials: Credentials,
         tell: Tell,
-        cancel: threading.Event,
+        cancel: Cancellation,
     ) -> None:
         self._store = store
         self._registries = registries
@@ -147,7 +147,7 @@ class Push:
     def _compress(self, lease: Lease, layer: Descriptor) -> Descriptor:
         if layer.media_type not in (OCI_LAYER, DOCKER_LAYER):
             return layer
-        check(self._cancel)
+        self._cancel.check()
         self._tell(Progress("Compressing", id=layer.name.short))
         fd = self._store.content.open(layer.name)
         try:
@@ -200,7 +200,7 @@ class Push:
         try:
             os.lseek(fd, offset, os.SEEK_SET)
             while piece := os.read(fd, _PIECE_BYTES):
-                check(self._cancel)
+                self._cancel.check()
                 yield piece
                 offset += len(piece)
                 tell(offset)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import DataCorrupt, InvalidParameter, NotFound, Unavailable
 from carrack.images.images import Images
 from carrack.images.index import canonical
@@ -90,7 +91,7 @@ class Puller:
 
         registries = self._open()
 
-        def work(tell: Tell, cancel: threading.Event) -> None:
+        def work(tell: Tell, cancel: Cancellation) -> None:
             Pull(self._images.store, registries, reference, platform, who, tell, cancel).run()
 
         return self._transfers.watch(("pull", str(canonical(reference)), platform, who), work)
@@ -110,7 +111,7 @@ class Puller:
                 raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_repository}")
         registries = self._open()
 
-        def work(each: Reference, tell: Tell, cancel: threading.Event) -> None:
+        def work(each: Reference, tell: Tell, cancel: Cancellation) -> None:
             Push(self._images.store, registries, each, platform, who, tell, cancel).run()
 
         def begin(each: Reference) -> Watching:
@@ -182,7 +183,7 @@ class Puller:
             return [SearchResult(name) for name in registries.catalog(domain, who) if wanted in name][:limit]
         try:
             return msgspec.json.decode(content, type=_SearchAnswer).results
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise Unavailable(f"the search of {domain} gave an answer that cannot be read") from error
 
     @property

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterator
 
-from carrack.errors import Cancelled, CarrackError, SystemFailure
+from carrack.distribution.cancellation import Cancellation
+from carrack.errors import CarrackError, SystemFailure
 from carrack.images.progress import Progress
 
 Tell = Callable[[Progress], None]
-Work = Callable[[Tell, threading.Event], None]
+Work = Callable[[Tell, Cancellation], None]
 """Does the transfer, telling of its progress, until it is done or the event is set."""
 
 
@@ -70,7 +71,7 @@ class _Transfer:
         self._watchers: set[Watching] = set()
         self._done = False
         self._failure: CarrackError | None = None
-        self._cancel = threading.Event()
+        self._cancel = Cancellation("transfer")
         self._started = False
 
     def join(self, watching: Watching) -> bool:
@@ -89,7 +90,7 @@ class _Transfer:
         with self._changed:
             self._watchers.discard(watching)
             if not self._watchers and not self._done:
-                self._cancel.set()
+                self._cancel.cancel()
             self._changed.notify_all()
 
     def line(self, number: int, watching: Watching) -> tuple[int, Progress]:
@@ -134,9 +135,3 @@ class _Transfer:
                 self._done = True
                 self._failure = failure
                 self._changed.notify_all()
-
-
-def check(cancel: threading.Event) -> None:
-    """Raises Cancelled once nobody watches any more."""
-    if cancel.is_set():
-        raise Cancelled("the transfer was cancelled")

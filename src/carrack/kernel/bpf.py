@@ -93,6 +93,7 @@ def device_programs(cgroup_fd: int) -> list[int]:
 
 
 def detach_device_program(cgroup_fd: int, identifier: int) -> None:
+    """Take a device program off a cgroup (bpf(2), BPF_PROG_DETACH). Raises OSError."""
     program_fd = _call(_PROG_GET_FD_BY_ID, _ById(identifier, 0, 0), "open the device program")
     try:
         _call(_PROG_DETACH, _Attach(cgroup_fd, program_fd, _CGROUP_DEVICE, 0, 0), "detach the device program")

@@ -39,6 +39,7 @@ def get() -> tuple[int, int, int]:
 
 
 def set(effective: int, permitted: int, inheritable: int) -> None:
+    """The three sets of this thread, one bit for each capability (capset(2)). Raises OSError."""
     header = _Header(_VERSION_3, 0)
     low = _Sets(effective & 0xFFFFFFFF, permitted & 0xFFFFFFFF, inheritable & 0xFFFFFFFF)
     high = _Sets(effective >> 32, permitted >> 32, inheritable >> 32)

@@ -21,6 +21,8 @@ GONE = select.EPOLLHUP | select.EPOLLERR
 
 
 class Timer:
+    """A callback to come; `cancel` takes it back."""
+
     __slots__ = ("callback",)
 
     def __init__(self, callback: Callable[[], None]) -> None:
@@ -31,6 +33,8 @@ class Timer:
 
 
 class Loop:
+    """One epoll and its callbacks, for one thread."""
+
     def __init__(self) -> None:
         self._epoll = select.epoll(select.EPOLL_CLOEXEC)
         self._callbacks: dict[int, Callable[[int], None]] = {}
@@ -60,6 +64,7 @@ class Loop:
             self._epoll.unregister(fd)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call back in that many seconds, once, unless the timer is cancelled."""
         timer = Timer(callback)
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), timer))
         return timer

@@ -31,7 +31,6 @@ _SIGCHLD = 17
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
-_PR_SET_NAME = 15
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
@@ -220,11 +219,6 @@ def keep_capabilities(keep: bool) -> None:
     check(_prctl(_PR_SET_KEEPCAPS, int(keep), 0, 0, 0), "prctl PR_SET_KEEPCAPS")
 
 
-def set_name(name: str) -> None:
-    buffer = ctypes.create_string_buffer(name.encode()[:15])
-    check(_prctl(_PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0), "prctl PR_SET_NAME")
-
-
 def become_subreaper() -> None:
     check(_prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl PR_SET_CHILD_SUBREAPER")
 
@@ -262,10 +256,12 @@ def set_personality(value: int) -> None:
 
 
 def set_hostname(name: str) -> None:
+    """The host name of this UTS namespace (sethostname(2)). Raises OSError."""
     text = name.encode()
     check(_sethostname(text, len(text)), "sethostname")
 
 
 def set_domainname(name: str) -> None:
+    """The NIS domain name of this UTS namespace (setdomainname(2)). Raises OSError."""
     text = name.encode()
     check(_setdomainname(text, len(text)), "setdomainname")

@@ -105,6 +105,7 @@ class Filter:
         self._library.seccomp_attr_set(self._context, attribute, value)
 
     def add_architecture(self, number: int) -> None:
+        """Filter the calls of one more architecture, an AUDIT_ARCH number (seccomp_arch_add(3)). Raises OSError."""
         result = self._library.seccomp_arch_add(self._context, number)
         if result < 0 and result != -17:  # it is there already
             raise OSError(-result, os.strerror(-result), "seccomp_arch_add")

@@ -23,6 +23,7 @@ def set_size(fd: int, height: int, width: int) -> None:
 
 
 def get_size(fd: int) -> tuple[int, int]:
+    """Rows and columns (TIOCGWINSZ, ioctl_tty(2)). Raises OSError."""
     height, width, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
     return height, width
 

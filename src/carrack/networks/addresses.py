@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from carrack.errors import Forbidden
+from carrack.errors import Forbidden, InvalidParameter
 from carrack.networks.endpoint import Endpoint, EndpointWish
 from carrack.networks.ipam import AddressAllocator, PoolExhausted, allocator_for
 from carrack.networks.network import Network
@@ -49,6 +49,7 @@ class Addresses:
         self._changed = threading.Condition()
 
     def add_network(self, network: Network) -> None:
+        """Keep account of a network's pools."""
         with self._changed:
             for pool in network.pools:
                 allocator = allocator_for(pool)
@@ -64,6 +65,7 @@ class Addresses:
             }
 
     def remove_network(self, network_id: str) -> None:
+        """Forget a network's pools and what is in use of them. Idempotent."""
         with self._changed:
             for version in (4, 6):
                 self._allocators.pop((network_id, version), None)
@@ -91,6 +93,8 @@ class Addresses:
             for version, wished in ((4, wish.ipv4), (6, wish.ipv6)):
                 allocators = self._allocators.get((network.id, version))
                 if not allocators:
+                    if wished:
+                        raise InvalidParameter(f"invalid endpoint settings: no configured subnet contains IP address {wished}")
                     continue
                 if wished:
                     allocator = self._having(network.id, ip_address(wished)) or allocators[0]
@@ -172,6 +176,7 @@ class Addresses:
                 self._free(leaving)
 
     def resting_links(self) -> list[str]:
+        """Interfaces whose addresses rest until the kernel says that they are gone."""
         with self._changed:
             return list(self._resting)
 

@@ -39,10 +39,12 @@ class Book:
         raise NotFound(f"network {ref} not found")
 
     def find(self, network_id: str) -> Network | None:
+        """One network, None when there is none of that id."""
         with self.lock:
             return self.networks.get(network_id)
 
     def all(self) -> Sequence[Network]:
+        """Every network."""
         with self.lock:
             return [*self.networks.values()]
 
@@ -51,16 +53,19 @@ class Book:
         return [network for network in self.all() if network.driver == "bridge" and not network.config_only]
 
     def put(self, network: Network) -> None:
+        """Write a network in, or what it has become."""
         with self.lock:
             self.networks[network.id] = network
 
     def remove(self, network_id: str) -> None:
+        """Strike a network out. Idempotent."""
         with self.lock:
             self.networks.pop(network_id, None)
 
     # ── endpoints ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def endpoints_in(self, network_id: str) -> Sequence[Endpoint]:
+        """Every endpoint of a network."""
         with self.lock:
             return [endpoint for endpoint in self.endpoints.values() if endpoint.network_id == network_id]
 
@@ -90,6 +95,7 @@ class Book:
             self.endpoints[endpoint.id] = endpoint
 
     def mark_plugged(self, endpoint_id: str, plugged: bool) -> None:
+        """Note whether an endpoint's interface is in its container."""
         with self.lock:
             if plugged:
                 self.plugged.add(endpoint_id)

@@ -73,7 +73,7 @@ class AddressAllocator:
         """Mark an address as used; False when it is already. Raises InvalidParameter when it is not a host of the subnet."""
         if address not in self.subnet or int(address) in self._edges:
             raise InvalidParameter(
-                f"no configured subnet or ip-range contain the IP address {address}"
+                f"invalid endpoint settings: no configured subnet contains IP address {address}"
                 if address not in self.subnet
                 else f"invalid address {address}: it is the network or broadcast address of {self.subnet}"
             )

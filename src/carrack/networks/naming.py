@@ -91,6 +91,7 @@ class Naming:
             log.error("names of container %s: %s", container_id, error.message)
 
     def close(self, *, stop: bool) -> None:
+        """Let go of the service; `stop` ends it, otherwise it goes on answering. Idempotent."""
         if self._service is not None:
             self._service.close(stop=stop)
 

@@ -46,11 +46,13 @@ class PortTable:
         return None
 
     def add(self, protocol: Protocol, host_ip: str, port: int, container_id: str) -> None:
+        """A container has a port from now on; who had this address and port before has not."""
         self.remove(protocol, host_ip, port)
         self._owners.setdefault((protocol, port), {})[host_ip] = container_id
         self._held.setdefault(container_id, set()).add((protocol, host_ip, port))
 
     def remove(self, protocol: Protocol, host_ip: str, port: int) -> None:
+        """Nobody has this address and port any more. Idempotent."""
         addresses = self._owners.get((protocol, port), {})
         owner = addresses.pop(host_ip, None)
         if owner is not None:

@@ -20,14 +20,17 @@ class Records:
         self.database = database
 
     def networks(self) -> list[Network]:
+        """Every recorded network."""
         rows = self.database.read("SELECT document FROM networks")
         return [msgspec.json.decode(row[0], type=Network) for row in rows]
 
     def endpoints(self) -> list[Endpoint]:
+        """Every recorded endpoint."""
         rows = self.database.read("SELECT document FROM endpoints")
         return [msgspec.json.decode(row[0], type=Endpoint) for row in rows]
 
     def put_network(self, network: Network) -> None:
+        """Record a network, or what it has become."""
         document = msgspec.json.encode(network)
         self._write(
             lambda connection: connection.execute(

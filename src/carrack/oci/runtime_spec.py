@@ -71,7 +71,8 @@ class IDMapping(_Document, frozen=True):
 class MountTree(_Document, frozen=True):
     """Not part of the specification: a stack of directories, topmost first, of which a place is bound into a build step.
 
-    With `upper` and `work`, directories of the step's own, the stack is writable and what is written stays there.
+    With `upper` and `work`, directories of the step's own, the stack is writable and what is written stays there; it need
+    not outlive a power cut, so that such a stack can be mounted once.
     """
 
     lower: tuple[str, ...]
@@ -79,8 +80,6 @@ class MountTree(_Document, frozen=True):
     """The place inside, looked up without leaving the stack; "": its root."""
     upper: str = ""
     work: str = ""
-    volatile: bool = True
-    """What is written need not outlive a power cut; such a stack can be mounted once."""
 
 
 class SpecMount(_Document, frozen=True):

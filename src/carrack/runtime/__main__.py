@@ -29,6 +29,8 @@ _GLOBAL_FLAGS = (
 
 
 class Command(NamedTuple):
+    """One subcommand: what runs, its flags, its line of help."""
+
     run: Callable[[Store, Arguments], int]
     flags: tuple[Flag, ...]
     summary: str

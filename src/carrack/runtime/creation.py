@@ -188,6 +188,7 @@ def write_maps(pid: int, uids: tuple[IDMapping, ...], gids: tuple[IDMapping, ...
 
 
 def kill_and_reap(pidfd: int) -> None:
+    """End a child of ours, whatever it is doing, and wait for it. Idempotent."""
     try:
         process.send_signal(pidfd, signal.SIGKILL)
     except ProcessLookupError:
@@ -199,6 +200,7 @@ def kill_and_reap(pidfd: int) -> None:
 
 
 def remove_cgroup(cgroup: Cgroup) -> None:
+    """Kill what is in a cgroup and remove it; does not raise."""
     try:
         cgroup.kill()
         cgroup.remove()

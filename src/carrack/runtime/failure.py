@@ -47,7 +47,7 @@ def start_failed(cause: str, *, in_init: bool = True) -> StartFailed:
         "failed to create task for container: failed to create shim task: OCI runtime create failed: "
         f"runc create failed: {where}{cause}: unknown"
     )
-    if "not a directory" in cause:
+    if "not a directory" in cause and "error mounting" in cause:
         text += ": " + _WRONG_TYPE
     return _failed(text, cause)
 

@@ -30,7 +30,7 @@ class MountFileSystem(Step, frozen=True):
 
     def apply(self, room: Room) -> None:
         try:
-            fd = self._new()
+            fd = self._new(room)
         except OSError as error:
             raise self._failed(error) from None
         try:
@@ -42,8 +42,11 @@ class MountFileSystem(Step, frozen=True):
         finally:
             os.close(fd)
 
-    def _new(self) -> int:
-        return mount.new_file_system(self.type, self.options.data, self.options.attributes, self.source)
+    def _new(self, room: Room) -> int:
+        data = self.options.data
+        if self.type == "tmpfs":
+            data = (*_mode_of(room, self.target), *data)  # what was asked for comes later, and counts
+        return mount.new_file_system(self.type, data, self.options.attributes, self.source)
 
     def _attach(self, room: Room, fd: int) -> None:
         target = self._place(room)
@@ -92,6 +95,8 @@ class MountBind(Step, frozen=True):
             target = room.directory(self.target) if is_directory else room.file(self.target)
             try:
                 _refuse_inside_proc(self.target, target, fd)
+                if not is_directory and stat.S_ISDIR(os.fstat(target).st_mode):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))  # move_mount(2) has EINVAL for it
                 mount.attach(fd, target)
             finally:
                 os.close(target)
@@ -259,6 +264,18 @@ class BindUnified(Step, frozen=True):
                 os.close(target)
         finally:
             os.close(fd)
+
+
+def _mode_of(room: Room, target: str) -> tuple[str, ...]:
+    """A tmpfs has the mode of the directory it covers, as runc has it; tmpfs(5)'s own, 1777, where there is none."""
+    try:
+        fd = room.open(target, os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return ()
+    try:
+        return (f"mode={stat.S_IMODE(os.fstat(fd).st_mode):o}",)
+    finally:
+        os.close(fd)
 
 
 def _propagate(fd: int, options: MountOptions) -> None:

@@ -80,7 +80,7 @@ def take_tree(tree: MountTree, options: MountOptions, user_namespace_fd: int = -
     if len(tree.lower) == 1 and not tree.upper:
         root = os.open(tree.lower[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     else:
-        data = (f"upperdir={tree.upper}", f"workdir={tree.work}", *(("volatile",) if tree.volatile else ())) if tree.upper else ()
+        data = (f"upperdir={tree.upper}", f"workdir={tree.work}", "volatile") if tree.upper else ()
         stack = Mount("overlay", "overlay", options=data, lower=tree.lower)
         parsed = parse(data, "overlay")
         root = idmap.overlay(stack, parsed, user_namespace_fd) if shifts else _overlay(stack, parsed)

@@ -29,6 +29,8 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class SetHostname(Step, frozen=True):
+    """The host name in the container's UTS namespace."""
+
     name: str
 
     def describe(self) -> str:
@@ -39,6 +41,8 @@ class SetHostname(Step, frozen=True):
 
 
 class SetDomainname(Step, frozen=True):
+    """The domain name in the container's UTS namespace."""
+
     name: str
 
     def describe(self) -> str:

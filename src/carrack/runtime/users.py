@@ -19,6 +19,8 @@ _MOST_GROUPS = 65536
 
 
 class Account(NamedTuple):
+    """Who a process is to be, in numbers of the container."""
+
     uid: int
     gid: int
     groups: tuple[int, ...]
@@ -54,7 +56,8 @@ def resolve(wish: str, passwd: bytes, group: bytes, *, default_uid: int = 0, def
 
     Raises InvalidParameter (``unable to find user NAME: no matching entries in passwd file``, and so on).
     """
-    user_part, colon, group_part = wish.partition(":")
+    user_part, colon, rest = wish.partition(":")
+    group_part = rest.partition(":")[0]  # Docker reads no further
     uid = parse_id(user_part)
     user = _find_user(passwd, user_part.encode(errors="surrogateescape"), uid, default_uid)
     if user is not None:

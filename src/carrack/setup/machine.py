@@ -70,6 +70,7 @@ def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def has_group(name: str) -> bool:
+    """Whether the machine knows a group of that name."""
     try:
         grp.getgrnam(name)
     except KeyError:

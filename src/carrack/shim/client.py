@@ -46,6 +46,7 @@ class AttachedClient:
 
     @property
     def framed(self) -> bool:
+        """Whether output is framed for it (stdcopy), or raw."""
         if self.options.framing:
             return self.options.framing == "framed"
         return self._streams is None or not self._streams.is_terminal

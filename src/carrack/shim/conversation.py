@@ -48,6 +48,7 @@ class Conversation:
         return bool(self._outbox)
 
     def close(self) -> None:
+        """Close the socket; what is not sent yet is dropped, its descriptors closed. Idempotent."""
         if not self.open:
             return
         self.open = False

@@ -42,15 +42,18 @@ class LogFeed:
         return self._cursor.finished
 
     def appended(self) -> None:
+        """Told by the log: there is more to read."""
         if not self._scheduled and not self._closed:
             self._scheduled = True
             self._loop.call_soon(self.pump)
 
     def rotated(self, file_fd: int) -> None:
+        """Told by the log: there is another file to read, whose descriptor is ours now."""
         self._cursor.add_file(file_fd)
         self.appended()
 
     def pump(self) -> None:
+        """Write as many records as the client takes now."""
         self._scheduled = False
         while not self._closed and self._outgoing.queued_bytes < _AHEAD_BYTES:
             try:
@@ -65,6 +68,7 @@ class LogFeed:
                 self._outgoing.write(chunk(content) if self.chunked else content)
 
     def close(self) -> None:
+        """Stop, and close the files. Idempotent."""
         if not self._closed:
             self._closed = True
             self._log.leave(self)

@@ -14,6 +14,7 @@ import os
 import posixpath
 import select
 import signal
+import stat
 import time
 from collections.abc import Callable
 
@@ -161,7 +162,7 @@ def _reap_all() -> None:
 def call(runtime: ForeignRuntime, *words: str, stdio: Stdio | None = None) -> int:
     """Run the runtime's program to its end; its exit status, 127 when it cannot be executed."""
     program = [runtime.path, *runtime.arguments, "--root", f"{runtime.bundle}/state", "--log", f"{runtime.bundle}/{_LOG}"]
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) if stdio is None else _own_null()
     chosen = [fd if fd >= 0 else null for fd in stdio] if stdio is not None else [null, null, null]
     name, _, value = _PATH.partition("=")
     try:
@@ -178,6 +179,17 @@ def call(runtime: ForeignRuntime, *words: str, stdio: Stdio | None = None) -> in
     finally:
         os.close(null)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _own_null() -> int:
+    """A null device of its own: crun gives the program's standard streams to its user, and the host's would be among them."""
+    tree_fd = mount.new_file_system("tmpfs", source="tmpfs")
+    try:
+        os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3), dir_fd=tree_fd)
+        os.chmod("null", 0o666, dir_fd=tree_fd)
+        return os.open("null", os.O_RDWR | os.O_CLOEXEC, dir_fd=tree_fd)
+    finally:
+        os.close(tree_fd)
 
 
 def forget(runtime: ForeignRuntime, container_id: str) -> None:

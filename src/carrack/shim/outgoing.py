@@ -102,6 +102,7 @@ class Outgoing:
             self._on_gone()
 
     def close(self) -> None:
+        """Close the socket at once; what is queued is dropped. Idempotent."""
         if self.closed:
             return
         self.closed = True

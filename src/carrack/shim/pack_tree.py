@@ -28,12 +28,14 @@ class Output:
         self.bytes = 0
 
     def add(self, piece: bytes) -> None:
+        """Take bytes, to be written with others."""
         self._gathered.append(piece)
         self._gathered_bytes += len(piece)
         if self._gathered_bytes >= _GATHERED_BYTES:
             self.flush()
 
     def flush(self) -> None:
+        """Write what was gathered. Raises SystemFailure when the reader is gone."""
         piece = b"".join(self._gathered) if len(self._gathered) != 1 else self._gathered[0]
         self._gathered.clear()
         self._gathered_bytes = 0

@@ -24,11 +24,13 @@ class Pipes(NamedTuple):
         return tuple(os.fstat(fd).st_ino if fd >= 0 else 0 for fd in ends)
 
     def close_process_ends(self) -> None:
+        """Close what the process has copies of."""
         for fd in self.stdio:
             if fd >= 0:
                 os.close(fd)
 
     def close_own_ends(self) -> None:
+        """Close what we keep: nobody attaches any more."""
         for fd in (self.input_fd, *self.outputs):
             if fd >= 0:
                 os.close(fd)

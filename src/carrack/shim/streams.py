@@ -106,6 +106,7 @@ class Streams:
         self.on_detached()
 
     def client_relieved(self) -> None:
+        """A client took what was queued for it: reading may go on."""
         if self._paused and not self._must_wait():
             self._resume()
 
@@ -116,6 +117,7 @@ class Streams:
         return self._input_bytes >= _INPUT_BYTES
 
     def write_input(self, content: bytes) -> None:
+        """Queue bytes for the process's standard input."""
         if not self.takes_input or not content:
             return
         self._input.append(content)

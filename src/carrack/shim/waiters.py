@@ -15,6 +15,8 @@ REMOVED = "removed"
 
 
 class Waiters:
+    """Everyone who waits for this container."""
+
     def __init__(self, enter: Callable[[int], Outgoing]) -> None:
         """`enter` makes a client's socket an Outgoing."""
         self._enter = enter

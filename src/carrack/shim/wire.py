@@ -1,4 +1,4 @@
-"""How one message of `messages.py` travels: one SOCK_SEQPACKET packet, JSON, descriptors beside it.
+"""How one message of `messages` travels: one SOCK_SEQPACKET packet, JSON, descriptors beside it.
 
 Descriptors that one packet cannot carry wait in a bag: a socket, sent as the last one, whose queue holds them in more packets.
 A message over `PACKET_BYTES` (the kernel refuses packets over about 200 kB), and every one that may hold secrets, travels in a
@@ -69,6 +69,7 @@ class Packet:
         return ancillary(self.fds)
 
     def close(self) -> None:
+        """Close what belongs to the packet alone. Idempotent."""
         close_all(self._own)
         self._own = []
 
@@ -182,6 +183,7 @@ def _decode(content: bytes | mmap.mmap, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def close_all(fds: Sequence[int]) -> None:
+    """Close descriptors; one that is none does not matter."""
     for fd in fds:
         try:
             os.close(fd)

@@ -28,7 +28,7 @@ WORK = "work"
 
 
 class LayerStore:
-    """The layers of a data-root, and the records of the snapshots that stand on them."""
+    """All of `Snapshotter` but `prepare` and `mounts`: the layers of a data-root, and the records of the snapshots on them."""
 
     def __init__(self, layers_root: Path, containers_root: Path, database: Database, trash: Trash) -> None:
         self._root = layers_root

@@ -19,7 +19,7 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Native(LayerStore):
-    """Layers under `layers_root`, snapshots as `rw` in the container's folder under `containers_root`."""
+    """`Snapshotter` by copies: layers under `layers_root`, snapshots as `rw` in the container's folder under `containers_root`."""
 
     name = "vfs"
 

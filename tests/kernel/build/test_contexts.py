@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from carrack.archive.compression import zstd
-from carrack.build.cancellation import Cancellation
 from carrack.build.contexts.reception import Reception
 from carrack.build.contexts.slots import Slots
 from carrack.build.ports import ChecksumOrder
 from carrack.build.remote.sources import Remotes
 from carrack.build.trees import WorkerTrees
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import CarrackError, InvalidParameter
 from tests.kernel.build.trees import tree_of
 from tests.rig.git_server import git_server

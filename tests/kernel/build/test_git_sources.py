@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from carrack.build.cancellation import Cancellation
 from carrack.build.ports import GitSource
 from carrack.build.remote.sources import Remotes
 from carrack.build.trees import WorkerTrees
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import CarrackError, InvalidParameter, NotFound
 from tests.kernel.build.trees import tree_of
 from tests.rig.git_server import GitServer, git_server

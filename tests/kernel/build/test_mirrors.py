@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from carrack.archive.manifest import parse_manifest
-from carrack.build.cancellation import Cancellation
 from carrack.build.contexts.incremental import Mirror
 from carrack.build.contexts.slots import Slots
 from carrack.build.ports import ChecksumOrder
 from carrack.build.trees import WorkerTrees
 from carrack.cli.images.build_folder import BuildFolder
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import CarrackError, InvalidParameter
 from tests.kernel.build.test_contexts import throw
 from tests.kernel.build.trees import Yard, tree_of

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from carrack.archive.compression import zstd
-from carrack.build.cancellation import Cancellation
 from carrack.build.ports import ChecksumOrder, CopyOrder, CopySource, InlineFile, PackOptions
 from carrack.build.trees import WorkerTrees
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import Cancelled, InvalidParameter, NotFound
 from carrack.oci.mount import Mount
 from tests.kernel.build.trees import Yard, bind, tree_of

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from carrack.build.cache_key import Key
-from carrack.build.cancellation import Cancellation
 from carrack.build.graph import ImageOp, Input, RunOp, Selection, Shown, Vertex
 from carrack.build.progress import Event, Tell, VertexCompleted, VertexLog, VertexMiss, VertexStarted
 from carrack.build.solver import Result, Solver, VertexFailed
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import Cancelled, InvalidParameter
 
 BASE = Vertex(ImageOp("base", None), (), Shown("base"))
@@ -137,7 +137,7 @@ def test_a_failure_names_its_step_and_takes_the_others_back(solver: Solver) -> N
             begun.wait(20)
             raise InvalidParameter("no good")
         begun.set()
-        cancel.event.wait(20)
+        cancel.wait(20)
         taken_back.set()
         cancel.check()
 
@@ -205,7 +205,7 @@ def test_the_last_one_who_leaves_ends_the_work(solver: Solver) -> None:
 
     def act(vertex: Vertex, tell: Tell, cancel: Cancellation) -> None:
         heard.set()
-        cancel.event.wait(20)
+        cancel.wait(20)
         ended.set()
         raise Cancelled("taken back")
 

@@ -5,22 +5,23 @@ from collections.abc import Iterator
 
 import pytest
 
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import Cancelled, Unavailable
 from carrack.images.progress import Progress
-from carrack.images.transfer import Tell, Transfers, Work, check
+from carrack.images.transfer import Tell, Transfers, Work
 
 DONE = [Progress("Pulling", id="a"), Progress("Downloading", "a", 3, 3), Progress("Pull complete", id="a")]
 
 
 def work(begin: threading.Event, told: threading.Event, go_on: threading.Event) -> Work:
-    def pull(tell: Tell, cancel: threading.Event) -> None:
+    def pull(tell: Tell, cancel: Cancellation) -> None:
         begin.wait()
         tell(DONE[0])
         for done in (1, 2, 3):
             tell(Progress("Downloading", "a", done, 3))
         told.set()
         go_on.wait()
-        check(cancel)
+        cancel.check()
         tell(DONE[2])
 
     return pull
@@ -52,7 +53,7 @@ def test_one_who_keeps_up_sees_every_step_of_the_way() -> None:
     steps = [Progress("Downloading", "a", done, 3) for done in (1, 2, 3)]
     seen = threading.Semaphore(0)
 
-    def pull(tell: Tell, cancel: threading.Event) -> None:
+    def pull(tell: Tell, cancel: Cancellation) -> None:
         for step in steps:
             tell(step)
             seen.acquire()
@@ -67,10 +68,10 @@ def test_one_who_keeps_up_sees_every_step_of_the_way() -> None:
 def test_the_last_who_leaves_cancels_it_and_a_failure_is_told_to_everyone() -> None:
     left, ended = threading.Event(), threading.Event()
 
-    def wait_for_cancel(_tell: Tell, cancel: threading.Event) -> None:
+    def wait_for_cancel(_tell: Tell, cancel: Cancellation) -> None:
         left.wait()
         try:
-            check(cancel)
+            cancel.check()
         except Cancelled:
             ended.set()
             raise
@@ -80,7 +81,7 @@ def test_the_last_who_leaves_cancels_it_and_a_failure_is_told_to_everyone() -> N
     left.set()
     assert ended.wait(20)
 
-    def fail(_tell: Tell, _cancel: threading.Event) -> None:
+    def fail(_tell: Tell, _cancel: Cancellation) -> None:
         raise Unavailable("no registry")
 
     with pytest.raises(Unavailable, match="no registry"):

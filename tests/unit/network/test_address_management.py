@@ -47,7 +47,7 @@ def test_an_address_is_claimed_once() -> None:
 
 
 def test_an_address_of_another_subnet_cannot_be_claimed() -> None:
-    with pytest.raises(InvalidParameter, match=r"no configured subnet or ip-range contain the IP address 10\.9\.0\.1"):
+    with pytest.raises(InvalidParameter, match=r"no configured subnet contains IP address 10\.9\.0\.1"):
         AddressAllocator(ip_network("10.0.0.0/24")).claim(ip_address("10.9.0.1"))
 
 

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from carrack.build.cancellation import Cancellation
 from carrack.build.dockerfile.ignore import ignore_file_names
 from carrack.build.ports import LocalContext, Tree
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import Cancelled
 
 

@@ -4,7 +4,8 @@
 
 A whole folder becomes a mirror like the one that `carrack build` keeps up to date (`build/contexts/incremental.py`), of which a
 confined worker makes a tree. A file counts as unchanged while kind, mode, size and time of the last write are: the protocol tells
-no more. Nothing that a client says is believed: paths are the manifest's affair, sizes are counted, what nobody asked for is refused.
+no more. Nothing that a client says is believed: paths are the manifest's affair, sizes are counted, and what nobody asked for is
+refused.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from carrack.archive import header
 from carrack.archive.header import Entry
 from carrack.archive.manifest import ENTRIES_LIMIT
 from carrack.archive.writer import END, encode, padding
-from carrack.build.cancellation import Cancellation
 from carrack.build.contexts.incremental import Mirror
 from carrack.build.contexts.reception import Reception
 from carrack.build.ports import LocalContext
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import InvalidParameter, NotFound
 
 _DIFF_COPY = "/moby.filesync.v1.FileSync/DiffCopy"

@@ -26,7 +26,6 @@ from carrack.api.buildkit.session import Agents, Asked, Session, Sessions
 from carrack.api.buildkit.status import StatusFeed
 from carrack.api.buildkit.wire import buildkit_pb2 as wire
 from carrack.build.builder import Builder
-from carrack.build.cancellation import Cancellation
 from carrack.build.collect import Collector
 from carrack.build.contexts.reception import Reception
 from carrack.build.dockerfile.ignore import ignore_file_names, read_ignore_file
@@ -34,6 +33,7 @@ from carrack.build.plan import ImageContext, LocalNamed, NamedContext, RemoteNam
 from carrack.build.ports import LocalContext
 from carrack.build.progress import Answered, Built, Event, VertexCompleted, VertexStarted, VertexStatus
 from carrack.build.request import BuildRequest, CacheReference, Export
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import CarrackError, InvalidParameter, NotFound
 from carrack.images.images import new_name
 from carrack.images.progress import Progress

@@ -11,11 +11,11 @@ import os
 from collections.abc import Callable
 
 from carrack.archive.manifest import missing, parse_manifest
-from carrack.build.cancellation import Cancellation
 from carrack.build.contexts.local import SlotContext
 from carrack.build.contexts.slots import Slot, Slots
 from carrack.build.contexts.tarball import Body, feed
 from carrack.build.trees import WorkerTrees
+from carrack.distribution.cancellation import Cancellation
 from carrack.shim.messages import SyncContext
 
 _PREFIX = "folder:"

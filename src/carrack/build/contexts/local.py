@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from carrack.build.cancellation import Cancellation
 from carrack.build.contexts.slots import Slot, Slots
 from carrack.build.ports import Tree
 from carrack.build.trees import WorkerTrees
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import NotFound
 from carrack.shim.messages import PruneTree, ReadFile
 

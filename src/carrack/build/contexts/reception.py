@@ -8,13 +8,13 @@ from collections.abc import Callable
 from carrack.archive.compression import Compression, detect
 from carrack.archive.header import BLOCK, parse
 from carrack.archive.writer import END, file_header, padding
-from carrack.build.cancellation import Cancellation
 from carrack.build.contexts.local import SlotContext
 from carrack.build.contexts.slots import Slots
 from carrack.build.contexts.tarball import Body, receive_tar
 from carrack.build.ports import GitSource, HttpSource, LocalContext
 from carrack.build.remote.sources import Remotes
 from carrack.build.trees import WorkerTrees
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import InvalidParameter
 
 _TEXT_BYTES = 4096

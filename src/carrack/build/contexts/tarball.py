@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from carrack.build.cancellation import Cancellation
 from carrack.build.contexts.local import SlotContext
 from carrack.build.contexts.slots import Slot, Slots
 from carrack.build.trees import WorkerTrees
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import CarrackError
 from carrack.shim.messages import UnpackContext, WorkerDone
 from carrack.shim.workers import Job

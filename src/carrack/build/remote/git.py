@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from carrack.archive.removal import remove_tree
-from carrack.build.cancellation import Cancellation
 from carrack.build.remote.git_url import GitAddress
 from carrack.build.trees import WorkerTrees
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import InvalidParameter, NotFound, Unavailable
 from carrack.oci.mount import Mount
 from carrack.shim import messages

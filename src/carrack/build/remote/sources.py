@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from carrack.archive.copying import copy_content
-from carrack.build.cancellation import Cancellation
 from carrack.build.ports import GitSource, HttpSource, Pinned, RemoteSource
 from carrack.build.remote.downloads import Downloaded, Downloads, filename_of, without_credentials
 from carrack.build.remote.git import Git, remove_checkout
 from carrack.build.remote.git_url import GitAddress, is_git, parse_git_url
 from carrack.build.trees import WorkerTrees
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import InvalidParameter, SystemFailure
 from carrack.kernel.placement import spread_children
 from carrack.oci.digest import Digest
@@ -39,7 +39,7 @@ class Remotes:
         """See `ports.RemoteSources.is_git`."""
         return is_git(url)
 
-    def pin(self, source: RemoteSource, secrets: Mapping[str, bytes], cancel: Cancellation, known: Sequence[Pinned] = ()) -> Pinned:
+    def pin(self, source: RemoteSource, secrets: Mapping[str, bytes], cancel: Cancellation) -> Pinned:
         """See `ports.RemoteSources.pin`."""
         if isinstance(source, GitSource):
             address = _address(source)

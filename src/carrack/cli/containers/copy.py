@@ -144,6 +144,7 @@ class BodyFile:
         self.count = 0
 
     def read(self, size: int = -1) -> bytes:
+        """The next bytes, as `io.RawIOBase.read` gives them: fewer than asked for only at the end."""
         pieces = [self._kept]
         have = len(self._kept)
         while size < 0 or have < size:

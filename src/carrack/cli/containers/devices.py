@@ -38,6 +38,7 @@ def read_security_options(texts: list[str]) -> tuple[list[str], bool]:
 
 
 def read_devices(texts: list[str], server_os: str) -> tuple[list[dict[str, str]], list[str]]:
+    """`--device` texts as the API's `Devices`, and the names among them that CDI knows. Raises CommandFailure."""
     devices: list[dict[str, str]] = []
     cdi: list[str] = []
     for text in texts:

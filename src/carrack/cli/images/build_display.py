@@ -119,6 +119,7 @@ class PlainDisplay:
         self._named: set[int] = set()
 
     def show(self, state: BuildState, event: dict[str, Any]) -> None:
+        """Take an event into the state, and write the lines that it is worth."""
         vertex = state.take(event)
         match event.get("event"):
             case "completed" if vertex is not None:
@@ -183,6 +184,7 @@ class TerminalDisplay:
         self._last_drawing = 0.0
 
     def show(self, state: BuildState, event: dict[str, Any]) -> None:
+        """Take an event into the state, and redraw when it is time."""
         vertex = state.take(event)
         if event.get("event") == "log" and vertex is not None:
             vertex.take_lines(text_of(event))
@@ -248,6 +250,7 @@ class RawDisplay:
         self._out = out
 
     def show(self, state: BuildState, event: dict[str, Any]) -> None:
+        """Take an event into the state, and write its document."""
         from carrack.client.codec import encode
 
         vertex = state.take(event)
@@ -272,6 +275,7 @@ class QuietDisplay:
         self._out = out
 
     def show(self, state: BuildState, event: dict[str, Any]) -> None:
+        """Take an event into the state."""
         vertex = state.take(event)
         if event.get("event") == "log" and vertex is not None:
             vertex.take_lines(text_of(event))
@@ -280,6 +284,7 @@ class QuietDisplay:
         """Nothing."""
 
     def end(self, state: BuildState) -> None:
+        """Write the failure, when there is one."""
         show_failure(self._out, state)
         self._out.flush()
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import threading
-from binascii import b2a_base64
 
 from carrack.cli.failure import CommandFailure
 from carrack.cli.images.build_display import BuildState, Display
-from carrack.cli.images.build_folder import BuildFolder
 from carrack.cli.images.build_options import Output
+from carrack.cli.images.build_order import BuildOrder
 from carrack.cli.render.units import human_size
-from carrack.client.codec import DocumentReader, encode
+from carrack.client.codec import DocumentReader
 from carrack.client.failure import ApiError, ConnectionFailed
 from carrack.client.http import percent_encode
 
@@ -31,45 +30,14 @@ _SENDING = "carrack:context"
 _MAIN = "."
 
 
-class BuildOrder:
-    """What is to be built: everything that the query cannot say."""
-
-    def __init__(self) -> None:
-        self.folders: dict[str, BuildFolder] = {}
-        """By context, "" for the main one."""
-        self.dockerfile: bytes | None = None
-        self.secrets: dict[str, bytes] = {}
-        self.agents: dict[str, Agent] = {}
-        self.outputs: list[Output] = []
-        self.further: dict[str, Any] = {}
-        """The session's other fields as they are."""
-
-    def encoded(self) -> bytes:
-        """The body of the session's request."""
-        manifests = {name: folder.manifest for name, folder in self.folders.items()}
-        document = {
-            "Contexts": [{"Name": name, "Key": self.folders[name].key, "Bytes": len(manifests[name])} for name in manifests],
-            "Secrets": {name: _base64(value) for name, value in self.secrets.items()},
-            "Agents": list(self.agents),
-            "Outputs": [
-                {"Type": each.type, "Attributes": each.attributes, "ToClient": bool(each.destination)} for each in self.outputs
-            ],
-            **self.further,
-        }
-        if self.dockerfile is not None:
-            document["Dockerfile"] = _base64(self.dockerfile)
-        return b"".join((encode(document).encode(), b"\n", *manifests.values()))
-
-
 def build_in_session(
     session: Session,
     order: BuildOrder,
     query: Mapping[str, str | list[str]],
     headers: Mapping[str, str],
     display: Display,
-    archive: Iterator[bytes] | None = None,
 ) -> BuildState | None:
-    """Build; `archive` is a context that comes whole. None when the daemon knows no sessions.
+    """Build. None when the daemon knows no sessions.
 
     Raises CommandFailure after the display has shown what failed.
     """
@@ -87,8 +55,10 @@ def build_in_session(
     state = BuildState()
     try:
         _send_folders(engine, place, order, made.get("Missing") or {}, state, display)
-        if archive is not None:
-            engine.request("PUT", f"{place}/contexts/{_MAIN}", content=archive, media_type="application/x-tar").read_all()
+        if order.archive is not None:
+            engine.request(
+                "PUT", f"{place}/contexts/{_MAIN}", content=order.archive.pieces, media_type="application/x-tar"
+            ).read_all()
         lenders = [AgentLender(session, f"{place}/agents/{percent_encode(name)}", path) for name, path in order.agents.items()]
         try:
             full = {**query, "remote": f"carrack-session:{made['Id']}", "progress": "events"}
@@ -241,7 +211,3 @@ def _take_output(session: Session, output: Output, response: Response) -> None:
         except OSError:
             pass
         raise CommandFailure(f"open {output.destination}: {(error.strerror or '').lower()}") from None
-
-
-def _base64(content: bytes) -> str:
-    return b2a_base64(content, newline=False).decode()

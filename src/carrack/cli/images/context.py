@@ -31,6 +31,7 @@ class BuildContext:
         self._folder = folder
 
     def close(self) -> None:
+        """Remove what was fetched for it. Idempotent."""
         if self._folder is not None:
             self._folder.cleanup()
 

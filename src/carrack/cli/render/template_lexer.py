@@ -18,6 +18,8 @@ class TemplateError(Exception):
 
 
 class Token:
+    """A piece of an action: its kind, its text, its offset in the source."""
+
     __slots__ = ("kind", "position", "text")
 
     def __init__(self, kind: str, text: str, position: int) -> None:

@@ -28,6 +28,8 @@ class Context:
 
 
 class Positioned:
+    """A part of the tree that error texts point at."""
+
     __slots__ = ("position", "source")
 
     def __init__(self, position: int, source: str) -> None:
@@ -42,6 +44,8 @@ class Operand(Positioned):
 
 
 class Literal(Operand):
+    """A constant: a string, a number, true, false or nil."""
+
     __slots__ = ("value",)
 
     def __init__(self, position: int, source: str, value: Any) -> None:
@@ -50,10 +54,14 @@ class Literal(Operand):
 
 
 class Dot(Operand):
+    """`.`"""
+
     __slots__ = ()
 
 
 class Field(Operand):
+    """`.A.B`, of dot."""
+
     __slots__ = ("names",)
 
     def __init__(self, position: int, source: str, names: list[str]) -> None:
@@ -62,6 +70,8 @@ class Field(Operand):
 
 
 class Variable(Operand):
+    """`$x`, and fields of it."""
+
     __slots__ = ("name", "names")
 
     def __init__(self, position: int, source: str, name: str, names: list[str]) -> None:
@@ -71,6 +81,8 @@ class Variable(Operand):
 
 
 class Word(Operand):
+    """The name of a function."""
+
     __slots__ = ("name",)
 
     def __init__(self, position: int, source: str, name: str) -> None:
@@ -79,6 +91,8 @@ class Word(Operand):
 
 
 class Parenthesis(Operand):
+    """A pipeline in parentheses, as an operand."""
+
     __slots__ = ("pipe",)
 
     def __init__(self, position: int, source: str, pipe: Pipe) -> None:
@@ -87,6 +101,8 @@ class Parenthesis(Operand):
 
 
 class Chain(Operand):
+    """Fields of an operand: `(pipeline).A`."""
+
     __slots__ = ("names", "operand")
 
     def __init__(self, position: int, source: str, operand: Operand, names: list[str]) -> None:
@@ -96,6 +112,8 @@ class Chain(Operand):
 
 
 class Command:
+    """An operand, or a function with its arguments."""
+
     __slots__ = ("words",)
 
     def __init__(self, words: list[Operand]) -> None:
@@ -103,6 +121,8 @@ class Command:
 
 
 class Pipe(Positioned):
+    """Commands joined by `|`, and the variables that take what comes out."""
+
     __slots__ = ("assigns", "commands", "declares")
 
     def __init__(self, position: int, source: str) -> None:
@@ -117,16 +137,22 @@ class Node:
 
 
 class Text(Node):
+    """What is written as it is."""
+
     def __init__(self, text: str) -> None:
         self.text = text
 
 
 class Action(Node):
+    """`{{pipeline}}`: its value is written."""
+
     def __init__(self, pipe: Pipe) -> None:
         self.pipe = pipe
 
 
 class Branch(Node):
+    """A pipeline that decides between two bodies."""
+
     def __init__(self, pipe: Pipe) -> None:
         self.pipe = pipe
         self.then: list[Node] = []
@@ -134,18 +160,20 @@ class Branch(Node):
 
 
 class If(Branch):
-    pass
+    """`{{if}}`: one body or the other."""
 
 
 class With(Branch):
-    pass
+    """`{{with}}`: the first body with the value as dot, when it is not empty."""
 
 
 class Range(Branch):
-    pass
+    """`{{range}}`: the first body for each element, the second when there is none."""
 
 
 class Call(Node, Positioned):
+    """`{{template}}`: another template's body."""
+
     def __init__(self, position: int, name: str, pipe: Pipe | None) -> None:
         Positioned.__init__(self, position, f'{{{{template "{name}"}}}}')
         self.name = name
@@ -153,6 +181,8 @@ class Call(Node, Positioned):
 
 
 class Jump(Node):
+    """`{{break}}` or `{{continue}}`."""
+
     def __init__(self, word: str) -> None:
         self.word = word
 

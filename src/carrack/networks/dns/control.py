@@ -107,6 +107,8 @@ class Done(_Message, frozen=True, tag="done"):
 
 
 class Refused(_Message, frozen=True, tag="refused"):
+    """The order before was not carried out, and why."""
+
     message: str
 
 

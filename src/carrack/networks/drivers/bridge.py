@@ -47,7 +47,7 @@ def gateway_mode(network: Network, version: int) -> str:
 
 
 class BridgeDriver:
-    """Docker's driver `bridge`."""
+    """Docker's `Driver` `bridge`."""
 
     name = "bridge"
     addressed = True

@@ -22,7 +22,7 @@ PARENT = "parent"
 
 
 class ParentDriver:
-    """A driver whose endpoints are children of a parent interface."""
+    """A `Driver` whose endpoints are children of a parent interface."""
 
     name = ""
     addressed = True

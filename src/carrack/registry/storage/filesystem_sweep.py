@@ -16,7 +16,7 @@ from carrack.registry.storage.tree import Tree, data_lease, is_older
 
 
 class SweepFiles(Tree):
-    """The half of the store that only collection and scrub use."""
+    """The half of `Storage` that only collection and scrub use."""
 
     def revisions(self, repository: str) -> Iterator[Leased]:
         return self._links(self.layout.revisions(repository))

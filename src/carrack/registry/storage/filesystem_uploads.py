@@ -36,7 +36,7 @@ _WRITEBACK_BYTES = 32 << 20
 
 
 class UploadFiles(Tree):
-    """The uploads half of the store."""
+    """The uploads of `Storage`."""
 
     def __init__(self, root: str) -> None:
         super().__init__(root)

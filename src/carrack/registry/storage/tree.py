@@ -98,6 +98,7 @@ class Tree:
         return True
 
     def is_linked(self, path: str) -> bool:
+        """Whether a link file is there."""
         try:
             os.stat(path)
         except (FileNotFoundError, NotADirectoryError):

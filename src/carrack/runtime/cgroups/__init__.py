@@ -70,9 +70,11 @@ class Cgroup(Protocol):
     def freeze(self) -> None:
         """Stop everything below the cgroup; returns when it stands still."""
 
-    def thaw(self) -> None: ...
+    def thaw(self) -> None:
+        """Let its processes go on. Idempotent."""
 
-    def frozen(self) -> bool: ...
+    def frozen(self) -> bool:
+        """Whether it is frozen, or about to be."""
 
     def processes(self) -> list[int]:
         """The pids, as this process sees them, of everything below the cgroup."""
@@ -89,7 +91,8 @@ class Cgroup(Protocol):
     def out_of_memory_kills(self) -> int:
         """How many processes the kernel has killed here for want of memory."""
 
-    def statistics(self) -> Statistics: ...
+    def statistics(self) -> Statistics:
+        """What its processes have used, and may use."""
 
 
 def plan(path: str, resources: Resources | None, layout: Layout | None = None) -> CgroupPlan:

@@ -22,6 +22,8 @@ class Hierarchy(NamedTuple):
 
 
 class Layout(NamedTuple):
+    """Where a machine has its cgroup hierarchies (cgroups(7))."""
+
     version: int
     """1 (also when a v2 hierarchy lies beside) or 2."""
     hierarchies: tuple[Hierarchy, ...]

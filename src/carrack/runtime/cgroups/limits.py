@@ -173,6 +173,9 @@ def _cpu_v1(cpu: CpuLimits) -> list[Write]:
     writes: list[Write] = []
     cfs = "Your kernel does not support CPU CFS scheduler. CPU period/quota discarded."
     if cpu.shares:
+        if not 2 <= cpu.shares <= 262144:  # the kernel would take the nearest without a word
+            bound = "minimum allowed cpu-shares is 2" if cpu.shares < 2 else "maximum allowed cpu-shares is 262144"
+            raise InvalidParameter(f"the {bound}")
         writes.append(Write("cpu", "cpu.shares", str(cpu.shares), _discarded("CPU shares")))
     if cpu.period:
         writes.append(Write("cpu", "cpu.cfs_period_us", str(cpu.period), cfs))

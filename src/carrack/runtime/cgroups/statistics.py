@@ -12,6 +12,8 @@ _NO_LIMIT = 1 << 60
 
 
 class BlockIo(msgspec.Struct, frozen=True):
+    """One counter of one device, in bytes or in operations."""
+
     major: int
     minor: int
     operation: str

@@ -47,6 +47,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def example() -> RuntimeSpec:
+    """The configuration that `spec` writes, runc's own."""
     mounts = tuple(
         msgspec.structs.replace(each, options=("nosuid", "noexec", "nodev", "relatime", "ro")) if each.type == "cgroup" else each
         for each in defaults.mounts(shm_bytes=65536 << 10)

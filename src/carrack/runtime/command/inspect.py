@@ -40,12 +40,14 @@ def _state(container: Container) -> dict[str, object]:
 
 
 def state(store: Store, arguments: Arguments) -> int:
+    """`state ID`: the OCI state as JSON."""
     document = _state(store.get(one_identifier(arguments)))
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
     return 0
 
 
 def list_containers(store: Store, arguments: Arguments) -> int:
+    """`list`: every container of the store."""
     documents = [_state(container) for container in store.list()]
     if arguments.on("quiet"):
         sys.stdout.writelines(f"{each['id']}\n" for each in documents)
@@ -100,6 +102,7 @@ def _print_of(lines: list[str], pids: list[int]) -> None:
 
 
 def pause(store: Store, arguments: Arguments) -> int:
+    """`pause ID`. Raises Conflict when it does not run."""
     container = store.get(one_identifier(arguments))
     status = container.status()
     if status not in ("running", "created"):
@@ -109,6 +112,7 @@ def pause(store: Store, arguments: Arguments) -> int:
 
 
 def resume(store: Store, arguments: Arguments) -> int:
+    """`resume ID`. Raises Conflict when it is not paused."""
     container = store.get(one_identifier(arguments))
     if container.status() != "paused":
         raise Conflict("container not paused")

@@ -45,6 +45,7 @@ _KILL_SECONDS = 10.0
 
 
 def one_identifier(arguments: Arguments) -> str:
+    """The container's id among the arguments. Raises UsageError."""
     if not arguments.positional or not arguments.positional[0]:
         raise UsageError("container id cannot be empty")
     return arguments.positional[0]
@@ -114,6 +115,7 @@ def run(store: Store, arguments: Arguments) -> int:
 
 
 def only(arguments: Arguments) -> str:
+    """The container's id, and nothing besides. Raises UsageError."""
     identifier = one_identifier(arguments)
     if len(arguments.positional) > 1:
         raise UsageError('"carrack-oci" requires exactly 1 argument')
@@ -221,6 +223,7 @@ def nothing() -> Record:
 
 
 def look_at_cgroup(path: str) -> None:
+    """Refuse a frozen cgroup (Conflict), warn of one in which something runs."""
     try:
         frozen = cgroups.open(path).frozen()
     except OSError:
@@ -233,6 +236,7 @@ def look_at_cgroup(path: str) -> None:
 
 
 def record(identifier: str, made: Creation | Restoration, spec: RuntimeSpec, bundle: str, root: str, path: str) -> Record:
+    """What the store is to remember of a container that was made."""
     _, started = process_stat(made.pid)
     terminal = spec.process is not None and spec.process.terminal
     descriptors = () if terminal else tuple(os.readlink(f"/proc/self/fd/{place}") for place in range(3))
@@ -268,6 +272,7 @@ def cgroup_path(spec: RuntimeSpec, identifier: str) -> str:
 
 
 def hook_state(container: Container, status: str) -> hooks.State:
+    """What hooks read on their standard input (runtime-spec `runtime.md`, State)."""
     record = container.record
     pid = record.pid if status != "stopped" else 0
     return hooks.State(record.oci_version, record.id, status, pid, record.bundle, record.spec.annotations)

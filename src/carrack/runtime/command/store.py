@@ -62,6 +62,7 @@ class Container:
         return "created" if os.path.exists(self.gate) else "running"
 
     def owns_pid_namespace(self) -> bool:
+        """Whether its end is the end of every process in it (pid_namespaces(7))."""
         linux = self.record.spec.linux
         return linux is not None and any(each.type == "pid" and not each.path for each in linux.namespaces)
 

@@ -41,6 +41,7 @@ _SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p":
 
 
 def update(store: Store, arguments: Arguments) -> int:
+    """`update ID`: other limits for a container that runs, kept for its record. Raises Conflict."""
     container = store.get(one_identifier(arguments))
     if container.status() == "stopped":
         raise Conflict("container not running")

@@ -50,6 +50,7 @@ class Conversation:
         return rpc.answer(packet), fd
 
     def close(self) -> None:
+        """Close both ends. Idempotent."""
         self._sock.close()
         if self.their_fd >= 0:
             self.given()

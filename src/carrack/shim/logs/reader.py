@@ -28,7 +28,7 @@ def read(plan: LogPlan, request: LogRequest) -> Iterator[LogRecord]:
 
     Raises InvalidParameter for a driver that keeps nothing, DataCorrupt, OSError. The iterator may be closed at any time.
     """
-    for batch in read_batches(plan, request):
+    for batch in _read_batches(plan, request):
         for line in batch.lines:
             yield LogRecord(batch.stream, batch.time_nanoseconds, line, batch.attributes)
 
@@ -43,7 +43,7 @@ def read_rendered(plan: LogPlan, request: LogRequest, how: Rendering) -> Iterato
     return iter(render_all(_batches_of(cursor), how))
 
 
-def read_batches(plan: LogPlan, request: LogRequest) -> Iterator[Batch]:
+def _read_batches(plan: LogPlan, request: LogRequest) -> Iterator[Batch]:
     cursor = Cursor(plan, request)
     cursor.open_history()
     yield from _batches_of(cursor)
@@ -96,6 +96,7 @@ class Cursor:
         return None
 
     def close(self) -> None:
+        """Close its files. Idempotent."""
         for file in self._files:
             file.close()
         self._files.clear()

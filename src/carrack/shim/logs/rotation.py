@@ -21,7 +21,9 @@ class Compressor(Protocol):
 class Follower(Protocol):
     """Who is told about a growing log."""
 
-    def appended(self) -> None: ...
+    def appended(self) -> None:
+        """There is more in the file than before."""
+
     def rotated(self, file_fd: int) -> None:
         """`file_fd` is a descriptor of the new file, now the follower's own."""
         ...

@@ -43,8 +43,11 @@ class Log(Protocol):
         """Tell `follower` of everything new from now on; returns a descriptor of the file being written, -1 without one."""
         ...
 
-    def leave(self, follower: Follower) -> None: ...
-    def close(self) -> None: ...
+    def leave(self, follower: Follower) -> None:
+        """A follower wants to hear no more. Idempotent."""
+
+    def close(self) -> None:
+        """Close the files. Idempotent."""
 
 
 def open_log(plan: LogPlan, compressor: Compressor | None) -> Log:
@@ -66,7 +69,7 @@ def open_log(plan: LogPlan, compressor: Compressor | None) -> Log:
 
 
 class NoLog:
-    """Keeps nothing."""
+    """A `Log` that keeps nothing."""
 
     def write(self, stream: int, buffer: mmap, length: int, now_nanoseconds: int) -> None:
         pass

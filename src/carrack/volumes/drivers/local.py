@@ -46,7 +46,7 @@ _PROPAGATION = {
 
 
 class LocalDriver:
-    """Volumes below one directory, `root`, which is 0701: a container's user may pass through, nobody may look."""
+    """The `Driver` of volumes below one directory, `root`, which is 0701: a container's user may pass through, nobody may look."""
 
     name = "local"
 

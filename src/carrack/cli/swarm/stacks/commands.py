@@ -55,7 +55,8 @@ def _objects(session: Session, path: str, name: str) -> list[Document]:
 
 
 def _config(session: Session, parsed: Parsed) -> None:
-    from carrack.cli.swarm.stacks.compose import in_order, load_files
+    from carrack.cli.swarm.stacks.compose import load_files
+    from carrack.cli.swarm.stacks.printed_order import in_order
     from carrack.cli.swarm.stacks.yaml_text import write_yaml
 
     document = load_files(session, parsed.items("compose-file"), interpolate=not parsed.flag("skip-interpolation"))

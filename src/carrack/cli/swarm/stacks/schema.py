@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
     Rule = Any
 
+KINDS = ("services", "networks", "volumes", "secrets", "configs")
+"""What a file declares, each a table by name."""
+RESOURCES = KINDS[1:]
+"""All but the services, which use them."""
+
 TEXT, NUMBER, WHOLE, TRUTH, NOTHING, ANY = "string", "number", "integer", "boolean", "null", "any"
 TEXTS: Rule = [TEXT]
 COMMAND: Rule = (TEXT, TEXTS)
 TEXT_OR_LIST: Rule = (TEXT, TEXTS)
 PAIRS: Rule = ({"*": (TEXT, NUMBER, NOTHING)}, TEXTS)
 EXTERNAL: Rule = (TRUTH, {"name": TEXT})
-SIZE: Rule = (TEXT, WHOLE)
 
 _UPDATE = {
     "parallelism": WHOLE,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig.engine import CommandLine, Engine
-from tests.rig.plugins import plugged_in
+from tests.rig.plugins import install_plugins, remove_plugins
 
 PROJECT = """
 services:
@@ -31,8 +31,9 @@ def project(engine: Engine, tmp_path: Path) -> Iterator[str]:
     (tmp_path / "compose.yaml").write_text(PROJECT)
     (tmp_path / "app/Dockerfile").write_text("FROM busybox\nARG WHO\nCOPY f /\nRUN echo $WHO > /who\n")
     (tmp_path / "app/f").write_text("f\n")
-    with plugged_in(engine):
-        yield str(tmp_path / "compose.yaml")
+    install_plugins(engine.folder / "home", "buildx", "compose")
+    yield str(tmp_path / "compose.yaml")
+    remove_plugins(engine.folder / "home", "buildx")
 
 
 @pytest.mark.observes("POST /grpc", "POST /session")
@@ -54,21 +55,3 @@ def test_a_project_is_built_and_followed_to_its_end(docker_cli: CommandLine, pro
     assert docker_cli.ok("ps", "-aq") == first
     compose("down", "--rmi", "local")
     assert "two-made" not in docker_cli.ok("images")
-
-
-@pytest.mark.observes("GET /events")
-def test_whoever_hears_that_a_container_died_sees_it_dead(engine: Engine) -> None:
-    """Compose looks at once, and took one that was said to run for one that is started again."""
-    docker = engine.docker_py()
-    try:
-        events = docker.events(decode=True, filters={"event": "die"})
-        for words in (["true"], ["sh", "-c", "exit 3"]):
-            container = docker.containers.run("busybox", words, detach=True)
-            told = next(events)
-            assert told["Actor"]["ID"] == container.id
-            container.reload()
-            assert container.attrs["State"]["Status"] == "exited"
-            assert not container.attrs["State"]["Running"]
-        events.close()
-    finally:
-        docker.close()

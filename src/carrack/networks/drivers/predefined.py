@@ -1,4 +1,4 @@
-"""The network `none`: a namespace with nothing but loopback, no kernel object of its own."""
+"""The networks `host` and `none`: there is one of each, with no interface of its own and no kernel object."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def loopback_up(namespace_fd: int) -> None:
         link.set_link(_LOOPBACK, up=True)
 
 
-class NoneDriver:
-    """Docker's driver `null`."""
+class HostDriver:
+    """Docker's `Driver` `host`: the container stands in the host's own network namespace."""
 
-    name = "null"
+    name = "host"
     addressed = False
     has_host_end = False
 
     def complete(self, network: Network) -> Network:
         if not network.predefined:
-            raise Forbidden('only one instance of "null" network is allowed')
+            raise Forbidden(f'only one instance of "{self.name}" network is allowed')
         return network
 
     def create(self, network: Network) -> None:
@@ -36,7 +36,16 @@ class NoneDriver:
         pass
 
     def plug(self, network: Network, endpoint: Endpoint, namespace_fd: int, *, default_route: bool) -> None:
-        loopback_up(namespace_fd)
+        pass
 
     def unplug(self, network: Network, endpoint: Endpoint, namespace_fd: int = -1) -> None:
         pass
+
+
+class NoneDriver(HostDriver):
+    """Docker's driver `null`: a namespace with nothing but loopback."""
+
+    name = "null"
+
+    def plug(self, network: Network, endpoint: Endpoint, namespace_fd: int, *, default_route: bool) -> None:
+        loopback_up(namespace_fd)
