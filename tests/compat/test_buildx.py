@@ -329,13 +329,14 @@ def test_what_is_not_done_here_is_refused_in_one_sentence(cli: CommandLine, fold
 
 
 def test_a_client_that_leaves_takes_its_build_back(cli: CommandLine, engine: Engine, folder: Path) -> None:
-    (folder / "Dockerfile").write_text("FROM busybox\nRUN echo begun; sleep 1000\nCOPY a.txt /\n")
+    own = str(100_000_000 + os.getpid())  # no other test's step sleeps so long
+    (folder / "Dockerfile").write_text(f"FROM busybox\nRUN echo begun; sleep {own}\nCOPY a.txt /\n")
     for number in (signal.SIGINT, signal.SIGKILL):
         running = cli.pipes("buildx", "build", "--progress", "plain", "--no-cache", str(folder))
         running.expect("^#[0-9]+ [0-9.]+ begun")
         running.signal(number)
         running.wait()
-        until(lambda: not _sleepers(), "the step to end with its client")
+        until(lambda: not _sleepers(own), "the step to end with its client")
     assert cli.ok("ps", "-aq") == ""
 
 
@@ -349,14 +350,14 @@ def test_kept_contexts_are_known_and_the_rest_is_gone(cli: CommandLine, engine: 
     assert not list((engine.exec_root / "build").glob("*"))
 
 
-def _sleepers() -> list[str]:
+def _sleepers(seconds: str) -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if words[:2] == [b"sleep", b"1000"]:
+        if words[:2] == [b"sleep", seconds.encode()]:
             found.append(path.parent.name)
     return found
 
