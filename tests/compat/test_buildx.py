@@ -195,7 +195,6 @@ def test_an_ssh_agent_is_lent_to_a_step(cli: CommandLine, engine: Engine, folder
     assert "no SSH key" in build(cli, "--no-cache", str(folder), fails=True)
 
 
-@pytest.mark.observes("docker build --output")
 def test_outputs_go_to_the_client(cli: CommandLine, folder: Path, tmp_path: Path) -> None:
     (folder / "Dockerfile").write_text(
         "FROM busybox AS made\n"
