@@ -217,6 +217,7 @@ class Agents:
         return str(door.path)
 
     async def close(self) -> None:
+        """End every connection, and take the sockets away."""
         for door in self._doors:
             await door.close()
         for relay in list(self._relays):
