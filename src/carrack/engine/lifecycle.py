@@ -346,7 +346,8 @@ class Lifecycle:
             await in_thread(self.cgroup(container).thaw)
             if container.state.paused:  # it may have ended while it was let go on
                 self.become(container, Status.RUNNING)
-                self.tell(container, "unpause")
+                if number != SIGKILL:
+                    self.tell(container, "unpause")
 
     async def kill_now(self, container: Container, live: Live) -> None:
         """End a container by force. Raises SystemFailure when the kernel does not let it end."""
