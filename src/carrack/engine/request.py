@@ -158,7 +158,7 @@ def parse_signal(text: str) -> int:
     name = word if word.startswith("SIG") else f"SIG{word}"
     if name.startswith(("SIGRTMIN", "SIGRTMAX")):
         start, sign, offset = name[:8], name[8:9], name[9:]
-        if not sign or (sign in "+-" and offset.isdecimal()):
+        if not sign or (sign in "+-" and offset.isdecimal() and len(offset) < 10):
             number = int(getattr(signal, start)) + (int(offset) if sign == "+" else -int(offset) if sign else 0)
             if int(signal.SIGRTMIN) <= number <= int(signal.SIGRTMAX):
                 return number
