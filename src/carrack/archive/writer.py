@@ -23,9 +23,9 @@ _SECOND = 1_000_000_000
 _KEPT_ATTRIBUTES = ("security.capability", "user.")
 
 
-def file_header(name: str, size: int, mtime: int = 0, mode: int = 0o644) -> bytes:
-    """The header of a plain file owned by root; its content and `padding` follow."""
-    return encode(Entry(name.encode(), header.REGULAR, mode, 0, 0, size, mtime * _SECOND, real_size=size))
+def file_header(name: str, size: int) -> bytes:
+    """The header of a plain file owned by root, of mode 0644 and without a time; its content and `padding` follow."""
+    return encode(Entry(name.encode(), header.REGULAR, 0o644, 0, 0, size, 0, real_size=size))
 
 
 def directory_header(name: str, mtime: int = 0) -> bytes:

@@ -57,6 +57,7 @@ def test_no_process_of_ours_has_more_than_one_thread(harness: Harness, kind: str
 # ── law 2: an exec shows nothing but the program ───────────────────────────────────────────────────────────────────────
 
 
+# CVE-2016-9962
 @pytest.mark.law(2)
 def test_an_exec_with_ptrace_finds_no_process_but_the_containers_own(harness: Harness) -> None:
     container = harness.container(("/bin/sleep", "1000"), capabilities=ALL)
@@ -93,6 +94,7 @@ def test_the_interpreter_cannot_be_opened_for_writing_through_proc(harness: Harn
         os.open(f"/proc/{pid}/exe", os.O_WRONLY | os.O_TRUNC)
 
 
+# CVE-2019-5736
 @pytest.mark.law(3)
 def test_the_interpreter_cannot_be_written_after_the_process_has_died(harness: Harness) -> None:
     """While it lives, "text file busy" would hide a hole; truncation is refused for the mount's sake before that is asked."""
