@@ -40,9 +40,10 @@ def test_little_is_loaded_before_the_zygote_is_on_its_way() -> None:
 
 def test_the_doors_of_the_builder_are_the_routes_it_serves() -> None:
     from carrack.api.build_sessions import BuildSessions
+    from carrack.api.buildkit.doors import BuildKit
 
     nothing: object = None
-    sessions = object.__new__(BuildSessions)
-    served = build.routes(nothing, nothing, sessions, nothing, nothing)  # type: ignore[arg-type]
+    sessions, buildkit = object.__new__(BuildSessions), object.__new__(BuildKit)
+    served = build.routes(nothing, nothing, sessions, nothing, nothing, buildkit)  # type: ignore[arg-type]
     assert {(route.method, route.pattern, route.since) for route in served} == set(builder_on_demand._DOORS)
     assert all(route.until is None for route in served)

@@ -24,7 +24,7 @@ _CALL, _RETURN, _ERROR = 1, 2, 3
 _FIELD_PATH, _FIELD_INTERFACE, _FIELD_MEMBER, _FIELD_ERROR, _FIELD_REPLY, _FIELD_DESTINATION, _FIELD_SIGNATURE = 1, 2, 3, 4, 5, 6, 8
 
 
-class Manager:
+class SystemdBus:
     """A conversation with systemd. Raises SystemFailure when it cannot be had, or is refused."""
 
     def __init__(self) -> None:
