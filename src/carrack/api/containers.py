@@ -67,7 +67,7 @@ class ContainerBackend(Protocol):
     async def prune(self, filters: Filters, tell: Tell) -> Pruned: ...
     def links(self, container: Container) -> Names | None: ...
     def link_names(self) -> dict[str, Names]: ...
-    def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]: ...
+    def list(self, filters: Filters, *, all: bool, limit: int) -> list[Container]: ...
 
 
 def routes(backend: ContainerBackend) -> list[Route]:
@@ -110,7 +110,7 @@ class Orders:
             if query.get(name) and name not in filters:
                 filters = filters.including(name, query.get(name))
         size = query.flag("size")
-        found = self._backend.list(filters, all=query.flag("all"), limit=query.integer("limit") or 0, size=size)
+        found = self._backend.list(filters, all=query.flag("all"), limit=query.integer("limit") or 0)
         further = self._backend.link_names()
         documents = []
         for container in found:

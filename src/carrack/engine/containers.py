@@ -63,7 +63,7 @@ class Containers:
         """One record. Raises NotFound, InvalidParameter."""
         return self._rooms.table.get(ref)
 
-    def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]:
+    def list(self, filters: Filters, *, all: bool, limit: int) -> list[Container]:
         """The records that match, newest first."""
         return select(self._rooms.table, filters, all=all, limit=limit, images=self._family)
 
@@ -153,7 +153,7 @@ class Containers:
         if live.removing:
             raise Conflict(f"removal of container {ref} is already in progress")
         if container.state.running and not force:
-            raise creation.reference_conflict(container, ref)
+            raise creation.reference_conflict(container)
         live.removing = True
         try:
             if force and container.state.status in LIVE:
@@ -161,7 +161,7 @@ class Containers:
                 await self._life.kill_now(container, live)  # without the lock: a stop that waits must not delay it
             async with live.lock:
                 if container.state.running and not force:
-                    raise creation.reference_conflict(container, ref)
+                    raise creation.reference_conflict(container)
                 container.stopped_by_user = True
                 live.cancel_restart()
                 if container.state.status in LIVE:

@@ -301,7 +301,7 @@ def _check_modes(config: CreateRequest, host: HostConfig) -> None:
         raise InvalidParameter(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
 
 
-def reference_conflict(container: Container, ref: str) -> Conflict:
+def reference_conflict(container: Container) -> Conflict:
     """Docker's refusal to remove what runs."""
     state = "paused" if container.state.paused else "restarting" if container.state.status == "restarting" else "running"
     return Conflict(
