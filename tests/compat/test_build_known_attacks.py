@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Images
+from tests.rig import builds
 from tests.rig.archives import Entry, Recipe, docker_archive, tar
-from tests.rig.engine import CommandLine
+from tests.rig.engine import CommandLine, Engine
 
 pytestmark = pytest.mark.peer_lacks("cache mounts are BuildKit's")
 
@@ -64,3 +65,16 @@ def test_no_step_takes_what_was_not_granted(cli: CommandLine, tmp_path: Path, li
     code, said = build(cli, tmp_path, f"FROM busybox\n{line}\n")
     assert code == 1
     assert f"{named} is not allowed" in said
+
+
+# CVE-2021-3602, CVE-2025-0495
+@pytest.mark.observes("POST /build")
+def test_neither_the_daemons_environment_nor_a_password_reaches_a_step_or_a_record(engine: Engine) -> None:
+    dockerfile = "FROM busybox\nRUN env | cut -d= -f1; tr '\\\\0' '\\\\n' </proc/1/environ | cut -d= -f1\nRUN echo $HTTPS_PROXY\n"
+    built = builds.build(engine, dockerfile, buildargs={"HTTPS_PROXY": "http://me:hush@127.0.0.1:9"})
+    allowed = {"PATH", "HOME", "HOSTNAME", "PWD", "SHLVL", "HTTPS_PROXY", "https_proxy"}
+    shown = {line for line in built.text.splitlines() if line in engine.daemon_env()}
+    assert shown <= allowed
+    assert "PATH" in shown
+    for record in ("history", "json"):
+        assert b"hush" not in engine.api("GET", f"/images/{built.image}/{record}").body

@@ -247,3 +247,64 @@ def test_a_log_file_that_was_replaced_by_a_link_is_not_written_through(cli: Comm
     cli("start", "-a", "c1")
     assert SECRET not in cli("logs", "c1").stdout
     assert untouched(outside)
+
+
+# CVE-2026-30892
+@pytest.mark.observes("docker exec --user")
+@pytest.mark.parametrize("user", ["4294967296", "2147483648", "0x0", "-1", "1:4294967296", "nobody:-1", "\u00b2", "1 0"])
+def test_an_exec_by_a_user_that_is_none_runs_as_nobody_at_all(cli: CommandLine, user: str) -> None:
+    cli.ok("run", "-d", "--name", "c1", "--user", "1234", "busybox", "sleep", "1000")
+    shown = cli("exec", "-u", user, "c1", "id", "-u")
+    assert shown.code != 0
+    assert not [line for line in shown.stdout.splitlines() if line.strip().isdigit()]
+
+
+# CVE-2023-25809
+@pytest.mark.observes("docker run --cgroupns")
+def test_the_hosts_control_groups_are_not_writable_without_a_namespace_of_them(cli: CommandLine) -> None:
+    script = "for d in /sys/fs/cgroup/*/; do mkdir $d/mine && echo made; done 2>/dev/null; cat /proc/self/cgroup"
+    shown = cli.ok("run", "--rm", "--cgroupns", "host", "busybox", "sh", "-c", script)
+    assert "made" not in shown
+    assert shown
+
+
+# CVE-2023-6476, CVE-2024-3154, CVE-2026-53488, CVE-2026-53492, CVE-2026-50195, CVE-2024-8676
+@pytest.mark.peer_lacks("knows no annotations of a container")
+@pytest.mark.observes("POST /containers/create")
+def test_neither_annotations_nor_the_labels_of_an_image_steer_the_host(cli: CommandLine) -> None:
+    """What other engines' runtimes take for orders: devices, limits, groups, hooks, mounts, host paths."""
+    wishes = {
+        "org.systemd.property.DeviceAllow": "[('/dev/mem', 'rwm')]",
+        "org.systemd.property.DevicePolicy": "'auto'",
+        "org.systemd.property.TasksMax": "uint64 1",
+        "run.oci.keep_original_groups": "1",
+        "run.oci.hooks.stderr": "/hooked",
+        "run.oci.mount_context_type": "context",
+        "io.crun.mounts": "/:/host",
+        "io.container.manager.checkpoint": "/etc",
+        "io.kubernetes.cri-o.Devices": "/dev/mem",
+        "io.containerd.image.volumes": "/:/host",
+        "com.docker.network.endpoint.sysctls": "net.ipv4.ip_forward=1",
+        "desktop.docker.io/binds/0/Source": "/",
+        "desktop.docker.io/binds/0/Target": "/host",
+    }
+    cli.ok("create", "--name", "maker", "busybox")
+    words = [word for name, value in wishes.items() for word in ("--change", f'LABEL "{name}"="{value}"')]
+    cli.ok("commit", *words, "maker", "labelled:1")
+    look = (
+        "id -G; cat /sys/fs/cgroup/devices/devices.list /sys/fs/cgroup/pids/pids.max; mknod /m c 1 1; dd if=/m count=1; mount; ls /"
+    )
+    api, seen, records = cli.engine.api, [], []
+    for image, annotations in (("busybox", {}), ("labelled:1", {}), ("busybox", wishes)):
+        body = {"Image": image, "Cmd": ["sh", "-c", look], "HostConfig": {"Annotations": annotations}}
+        made = api("POST", "/containers/create", body).json["Id"]
+        told = api("GET", f"/containers/{made}/json").json
+        records.append((told["Mounts"], {**told["HostConfig"], "Annotations": None}))
+        cli("start", "-a", made)
+        shown = cli("logs", made)
+        seen.append(
+            [line for line in (shown.stdout + shown.stderr).splitlines() if made[:12] not in line and "upperdir" not in line]
+        )
+    assert seen[0] == seen[1] == seen[2]
+    assert any("Operation not permitted" in line for line in seen[0])
+    assert records[0] == records[1] == records[2]

@@ -280,7 +280,7 @@ def _platforms(text: str) -> tuple[Platform, ...]:
 def _document(text: str, type: type[T], name: str) -> T:
     try:
         return msgspec.json.decode(text, type=type)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidParameter(f"error reading build {name}: {error}") from error
 
 
@@ -299,7 +299,7 @@ def _credentials(header: str) -> dict[str, str]:
         return {}
     try:
         accounts = msgspec.json.decode(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)), type=dict[str, _Account])
-    except (ValueError, msgspec.DecodeError):
+    except (ValueError, msgspec.DecodeError, RecursionError):
         return {}  # as Docker does: whoever needs them will say so
     found = {}
     for server, account in accounts.items():

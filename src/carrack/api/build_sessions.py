@@ -125,7 +125,7 @@ class BuildSessions:
         line, _, manifests = body.partition(b"\n")
         try:
             order = msgspec.json.decode(line, type=SessionOrder)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidParameter(f"invalid build session: {error}") from error
         if sum(folder.bytes for folder in order.contexts) != len(manifests):
             raise InvalidParameter("invalid build session: the manifests are not as long as announced")
@@ -169,7 +169,7 @@ class BuildSessions:
     async def give(self, request: Request) -> FileResponse:
         session = self._find(request.params["id"])
         number = request.params["number"]
-        fd = session.outputs.get(int(number)) if number.isdigit() else None
+        fd = session.outputs.get(int(number)) if number.isascii() and number.isdecimal() and len(number) < 10 else None
         if fd is None:
             raise NotFound(f"the build has no output {number}")
         self._rest(session)

@@ -347,5 +347,5 @@ def _decode_platform(text: str) -> Platform:
     """A platform as these routes take it: a JSON document."""
     try:
         return msgspec.json.decode(text, type=PlatformDocument).value()
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidParameter(f"failed to parse platform: {error}") from error

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from carrack.errors import InvalidParameter
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(h|m|s|ms|us|µs|ns))+")
+_DURATION = re.compile(r"(?:\d{1,18}(?:\.\d{1,18})?(?:h|m|s|ms|us|µs|ns)){1,20}")
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
 _UNITS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "µs": 10**3, "ns": 1}
-_EPOCH = re.compile(r"(\d+)(?:\.(\d+))?")
+_EPOCH = re.compile(r"(\d{1,18})(?:\.(\d+))?")
 _FORMS = ("%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H", "%Y-%m-%d")
 
 
@@ -34,5 +34,8 @@ def parse_until(text: str) -> int:
         if zoned:
             zone = UTC if zoned[2] == "Z" else datetime.strptime(zoned[2], "%z").tzinfo
             moment = moment.replace(tzinfo=zone)
-        return int(moment.timestamp() * 10**9)
+        try:
+            return int(moment.timestamp() * 10**9)
+        except (ValueError, OverflowError):  # a day of the year one, before it began in this zone
+            break
     raise InvalidParameter(f"invalid filter 'until=[\"{text}\"]': failed to parse value as a time or a duration")

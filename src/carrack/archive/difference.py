@@ -10,13 +10,12 @@ import errno
 import os
 import stat
 
-from carrack.archive.copying import copy_content, copy_facts
+from carrack.archive.copying import copy_entry, copy_facts
 from carrack.archive.extract import OPAQUE
 from carrack.archive.removal import remove_tree
 from carrack.errors import SystemFailure
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class DifferenceCopy:
@@ -73,29 +72,7 @@ class DifferenceCopy:
             if first != path:
                 os.link(first[1:], base, src_dir_fd=self._target_fd, dst_dir_fd=target_fd, follow_symlinks=False)
                 return
-        if stat.S_ISREG(status.st_mode):
-            self._file(source_fd, target_fd, base, status)
-            return
-        if stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(base, dir_fd=source_fd), base, dir_fd=target_fd)
-        else:
-            os.mknod(base, status.st_mode, status.st_rdev, dir_fd=target_fd)
-        os.chown(base, status.st_uid, status.st_gid, dir_fd=target_fd, follow_symlinks=False)
-        if not stat.S_ISLNK(status.st_mode):
-            os.chmod(base, stat.S_IMODE(status.st_mode), dir_fd=target_fd)
-        os.utime(base, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target_fd, follow_symlinks=False)
-
-    def _file(self, source_fd: int, target_fd: int, base: bytes, status: os.stat_result) -> None:
-        source = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source_fd)
-        try:
-            target = os.open(base, _CREATE, 0o600, dir_fd=target_fd)
-            try:
-                copy_content(source, target, status.st_size)
-                copy_facts(source, target, status)
-            finally:
-                os.close(target)
-        finally:
-            os.close(source)
+        copy_entry(source_fd, target_fd, os.fsdecode(base), status)
 
 
 def _is_opaque(fd: int) -> bool:

@@ -23,9 +23,9 @@ _SECOND = 1_000_000_000
 _KEPT_ATTRIBUTES = ("security.capability", "user.")
 
 
-def file_header(name: str, size: int, mtime: int = 0, mode: int = 0o644) -> bytes:
-    """The header of a plain file owned by root; its content and `padding` follow."""
-    return encode(Entry(name.encode(), header.REGULAR, mode, 0, 0, size, mtime * _SECOND, real_size=size))
+def file_header(name: str, size_bytes: int) -> bytes:
+    """The header of a plain file owned by root, of mode 0644 and without a time; its content and `padding` follow."""
+    return encode(Entry(name.encode(), header.REGULAR, 0o644, 0, 0, size_bytes, 0, real_size=size_bytes))
 
 
 def directory_header(name: str, mtime: int = 0) -> bytes:
@@ -33,9 +33,9 @@ def directory_header(name: str, mtime: int = 0) -> bytes:
     return encode(Entry(name.encode() + b"/", header.DIRECTORY, 0o755, 0, 0, 0, mtime * _SECOND))
 
 
-def padding(size: int) -> bytes:
+def padding(size_bytes: int) -> bytes:
     """What follows content of this size."""
-    return bytes(-size % BLOCK)
+    return bytes(-size_bytes % BLOCK)
 
 
 def encode(entry: Entry) -> bytes:

@@ -108,7 +108,7 @@ def inline_of(config: bytes, diff_ids: tuple[str, ...], layers: tuple[Descriptor
     """The cache in an image's configuration; None without one. Raises InvalidParameter."""
     try:
         fields = msgspec.json.decode(config, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidParameter(f"invalid image configuration: {error}") from error
     raw = fields.get(INLINE)
     if raw is None:

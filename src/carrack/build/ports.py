@@ -200,8 +200,8 @@ class RemoteSources(Protocol):
     def is_git(self, url: str) -> bool:
         """Whether a URL names a Git repository, by Docker's rules."""
 
-    def pin(self, source: RemoteSource, secrets: Mapping[str, bytes], cancel: Cancellation, known: Sequence[Pinned] = ()) -> Pinned:
-        """Settle what a source means now. `known`: what was pinned before, for revalidation. Raises NotFound, InvalidParameter."""
+    def pin(self, source: RemoteSource, secrets: Mapping[str, bytes], cancel: Cancellation) -> Pinned:
+        """Settle what a source means now. Raises NotFound, InvalidParameter."""
 
     def fetch(
         self, pinned: Pinned, into: Path, secrets: Mapping[str, bytes], tell: Callable[[str], None], cancel: Cancellation

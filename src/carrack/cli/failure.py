@@ -35,7 +35,7 @@ def with_help(message: str, command: str) -> str:
     return f"{PROGRAM}: {message}\n\nRun '{PROGRAM} {command} --help' for more information"
 
 
-def run_failure(error: Exception, command: str = "run") -> CommandFailure:
+def run_failure(error: Exception) -> CommandFailure:
     """A failure of `run` with the exit code a shell would have given, had it run the container's command itself."""
     text = str(error)
     if (
@@ -48,4 +48,4 @@ def run_failure(error: Exception, command: str = "run") -> CommandFailure:
         code = 126
     else:
         code = 125
-    return CommandFailure(with_help(text, command), code)
+    return CommandFailure(with_help(text, "run"), code)

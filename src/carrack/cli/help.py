@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from carrack.cli.flags import Flag
 
 NAME_WIDTH = 11
-SHOWN_DEFAULTS = {"map": "map[]", "ulimit": "[]", "uint16": "0", "stringToString": "[]", "ipNetSlice": "[]"}
 
 
 def top_help(_terminal: bool) -> str:

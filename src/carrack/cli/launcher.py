@@ -22,12 +22,12 @@ def launcher_text(source: str, python: str = SYSTEM_PYTHON) -> str:
     )
 
 
-def write_launcher(path: str, *, source: str = "", python: str = "") -> None:
+def write_launcher(path: str, *, source: str = "") -> None:
     """Puts the command at `path`, replacing what is there in one step; the system's Python when it is new enough."""
     from carrack.cli.files import write_atomically
 
     source = source or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    write_atomically(path, launcher_text(source, python or _python()).encode(), mode=0o755)
+    write_atomically(path, launcher_text(source, _python()).encode(), mode=0o755)
     os.chmod(path, 0o755)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from carrack.api.build_sessions import BuildSessions
@@ -88,9 +88,6 @@ def open_builder(
     def start(job: WorkerJob, fds: Sequence[int]) -> Job:
         return Job(zygote_socket, job, fds)
 
-    def reach() -> socket.socket:
-        return zygote_process.reach(zygote_socket)
-
     def unpack(blob: Descriptor, imported: Imported, path: Path, cancel: Cancellation) -> None:
         with rooms.images.store.assembling() as lease:
             fetched(rooms.images, imported, blob, lease, cancel)
@@ -114,7 +111,7 @@ def open_builder(
         files=files,
         stacks=Stacks(snapshots, start, trash.throw, data_root / "containers"),
         remotes=remotes,
-        rooms=RunRoom(BuildSteps(rooms, reach), snapshots, cache.root),
+        rooms=RunRoom(BuildSteps(rooms, partial(zygote_process.order_start, zygote_socket)), snapshots, cache.root),
         mounts=CacheMounts(cache),
         unpack=unpack,
     )

@@ -16,7 +16,7 @@ import time
 
 from carrack.daemon import systemd
 from carrack.daemon.config import DaemonConfig
-from carrack.daemon.manager import Manager
+from carrack.daemon.systemd_bus import SystemdBus
 from carrack.errors import Conflict, SystemFailure
 from carrack.kernel import lineage
 from carrack.runtime import cgroups
@@ -71,8 +71,8 @@ def _join(pid: int, name: str) -> str:
     deadline = time.monotonic() + _SECONDS
     while True:
         try:
-            with Manager() as manager:
-                manager.start_scope(name, pid, "Containers of Carrack, and their supervisors", before="carrackd.service")
+            with SystemdBus() as bus:
+                bus.start_scope(name, pid, "Containers of Carrack, and their supervisors", before="carrackd.service")
         except Conflict:
             # it lives on, with the shims of an earlier zygote; or it is just going away
             leaf = f"{_unified()}/system.slice/{name}/{_LEAF}"

@@ -11,7 +11,7 @@ import subprocess
 import time
 
 from carrack.daemon import systemd
-from carrack.daemon.manager import Manager
+from carrack.daemon.systemd_bus import SystemdBus
 from carrack.errors import Conflict, SystemFailure
 from carrack.runtime import cgroups
 
@@ -56,8 +56,8 @@ class SystemdSlices:
         deadline = time.monotonic() + _SECONDS
         while True:
             try:
-                with Manager() as manager:
-                    manager.start_scope(scope, pid, "A container of Carrack", before="carrackd.service", slice_name=slice_name)
+                with SystemdBus() as bus:
+                    bus.start_scope(scope, pid, "A container of Carrack", before="carrackd.service", slice_name=slice_name)
                 break
             except Conflict:
                 if time.monotonic() > deadline:

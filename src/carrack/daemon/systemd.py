@@ -10,7 +10,7 @@ import os
 import socket
 import time
 
-from carrack.daemon.manager import Manager
+from carrack.daemon.systemd_bus import SystemdBus
 from carrack.errors import CarrackError, InvalidParameter
 
 _FIRST_FD = 3
@@ -85,7 +85,7 @@ def machine_goes_down() -> bool:
     if not is_running():
         return False
     try:
-        with Manager() as manager:
-            return manager.system_state() == "stopping"
+        with SystemdBus() as bus:
+            return bus.system_state() == "stopping"
     except CarrackError:
         return False

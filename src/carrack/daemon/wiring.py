@@ -244,7 +244,7 @@ async def _open_rooms(
         snapshots=snapshots,
         networks=nets,
         volumes=await in_thread(Volumes, database, config.data_root / "volumes", hub.emit, trash.throw),
-        zygote=Zygote(lambda: zygote_process.reach(zygote_path)),
+        zygote=Zygote(partial(zygote_process.order_start, zygote_path)),
         directories=directories,
         settings=of_containers,
         remove_tree=trash.throw,

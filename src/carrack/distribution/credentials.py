@@ -55,6 +55,6 @@ def decode_header(text: str) -> Credentials:
         username, password = document.username or "", document.password or ""
         if document.auth and not username:
             username, _, password = b64decode(document.auth).decode().partition(":")
-    except (Base64Error, ValueError, msgspec.DecodeError) as error:
+    except (Base64Error, ValueError, msgspec.DecodeError, RecursionError) as error:
         raise InvalidParameter("invalid X-Registry-Auth header") from error
     return Credentials(username, password, document.identitytoken or "", document.registrytoken or "")

@@ -61,13 +61,14 @@ class Answer:
         return self._response.headers.get_all(name) or []
 
     def pieces(self) -> Generator[bytes, None, None]:
-        """The body as it comes. Raises TransportFailure when it breaks off. Leaving early closes the connection."""
+        """The body as it comes. Raises TransportFailure when it breaks off, Cancelled. Leaving early closes the connection."""
         whole = False
         try:
             while piece := self._response.read1(CHUNK_BYTES):
                 yield piece
             if self._response.length:
                 raise TransportFailure(f"{self.url}: connection closed in the middle of the answer")
+            self._exchange.check()
             whole = True
         except (OSError, http.client.HTTPException) as error:
             raise TransportFailure(f"{self.url}: {_reason(error)}") from error
@@ -128,6 +129,10 @@ class _Exchange:
     def sent(self) -> None:
         """The request is on its way. Raises Cancelled: for a connection that was made only after the cancellation."""
         self._connected = self.connection.sock  # http.client forgets it when the answer is to be its last
+        self.check()
+
+    def check(self) -> None:
+        """Raises Cancelled: a head or body that we broke ends as one does that has no length."""
         if self._cancel is not None:
             self._cancel.check()
 
@@ -160,10 +165,12 @@ class Transport:
         length: int | None = None,
         trust: Trust = BELIEVING,
         cancel: Cancellation | None = None,
+        to_plain: bool = False,
     ) -> Answer:
         """Send one request and give the answer's beginning. Redirects of GET and HEAD are followed.
 
-        `body` as an iterator needs its `length`. An Authorization field goes to the host of `url` and no other. Raises
+        `body` as an iterator needs its `length`. An Authorization field goes to the host of `url` and no other.
+        `to_plain`: a redirect may lead from https to http. `cancel` breaks the connection, whatever it waits for. Raises
         TransportFailure, CertificateRefused, Cancelled, InvalidParameter for what is no URL or a redirect that cannot be followed.
         """
         fields = {"User-Agent": _PRODUCT, "Accept-Encoding": "identity", **headers}
@@ -175,7 +182,8 @@ class Transport:
             location = answer.header("Location")
             answer.finish()
             target = joined(url, location)
-            if split(target).scheme not in ("http", "https") or (url.startswith("https:") and target.startswith("http:")):
+            downgraded = url.startswith("https:") and target.startswith("http:") and not to_plain
+            if split(target).scheme not in ("http", "https") or downgraded:
                 raise InvalidParameter(f"{redacted(url)}: refusing the redirect to {redacted(target)}")
             if split(target)[:2] != origin:
                 fields.pop("Authorization", None)
@@ -249,7 +257,9 @@ class Transport:
         try:
             connection.request(method, path, body=body, headers=fields)
             exchange.sent()
-            return Answer(self, key, exchange, connection.getresponse(), redacted(url))
+            response = connection.getresponse()
+            exchange.check()
+            return Answer(self, key, exchange, response, redacted(url))
         except ssl.SSLError as error:
             exchange.close()
             raise CertificateRefused(f"{redacted(url)}: {_reason(error)}{_untrusted(url, error)}") from error

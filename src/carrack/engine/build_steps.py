@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from carrack.engine.container import Container
 from carrack.engine.launch import Launch
 from carrack.engine.rooms import Rooms
 from carrack.engine.shims import error_of
-from carrack.errors import Cancelled, InvalidParameter, SystemFailure
+from carrack.errors import Cancelled, InvalidParameter, SystemFailure, Unavailable
 from carrack.oci.mount import Mount
 from carrack.oci.runtime_spec import MountTree, RuntimeSpec, SpecMount
 from carrack.shim import wire
@@ -35,6 +35,7 @@ from carrack.shim.messages import (
     Exited,
     Forget,
     Go,
+    Greeting,
     LogPlan,
     Message,
     Started,
@@ -47,11 +48,11 @@ _READ_BYTES = 256 << 10
 
 
 class BuildSteps:
-    """Runs steps; safe from any thread. `reach` gives a greeted connection to the zygote."""
+    """Runs steps; safe from any thread. `order_start` has a shim forked, as `zygote_process.order_start` does."""
 
-    def __init__(self, rooms: Rooms, reach: Callable[[], socket.socket]) -> None:
+    def __init__(self, rooms: Rooms, order_start: Callable[[StartOrder, Sequence[int]], socket.socket]) -> None:
         self._rooms = rooms
-        self._reach = reach
+        self._order_start = order_start
 
     def run(self, order: StepOrder, output: Callable[[int, bytes], None], cancel: Cancellation) -> int:
         """See `build.ports.RunStep.run`."""
@@ -81,8 +82,8 @@ class BuildSteps:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         with ours, reader:
-            with theirs, writer, self._reach() as zygote:
-                wire.send(zygote, start, (theirs.fileno(), writer.fileno()), sealed=True)
+            with theirs, writer, self._order_start(start, (theirs.fileno(), writer.fileno())) as zygote:
+                _greeted(zygote)
             step = _Step(ours, reader, output)
 
             def end() -> None:
@@ -282,6 +283,16 @@ def _devices(order: StepOrder, rooms: Rooms) -> list[DeviceRequest] | None:
     known = cdi.Devices(rooms.settings.cdi_directories).names if order.devices else []
     wanted = [name.removesuffix("?") for name in order.devices if not name.endswith("?") or name[:-1] in known]
     return [DeviceRequest(driver="cdi", device_ids=wanted)] if wanted else None
+
+
+def _greeted(zygote: socket.socket) -> None:
+    """Wait until the order has been taken: a greeting that nobody reads takes it with it. Raises Unavailable when it cannot be."""
+    try:
+        greeting, _ = wire.receive(zygote)
+    except (OSError, EOFError) as error:
+        raise Unavailable(f"no zygote answers: {error}") from error
+    if isinstance(greeting, Greeting) and greeting.trouble:
+        raise Unavailable(f"the zygote {greeting.trouble}")
 
 
 def _start_order(order: StepOrder, prepared: StartOrder, directory: Path) -> StartOrder:

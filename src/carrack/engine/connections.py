@@ -10,6 +10,7 @@ import msgspec
 from carrack.engine import launch
 from carrack.engine.config import EndpointSettings
 from carrack.engine.container import Container
+from carrack.engine.container_events import tell_network
 from carrack.engine.lifecycle import Lifecycle
 from carrack.engine.open_init import open_init
 from carrack.engine.state import LIVE
@@ -58,7 +59,7 @@ class Connections:
                 endpoint = await in_thread(self._join, record, found, wished)
                 record.networks[found.name] = wished
                 launch.describe_endpoint(record, endpoint)
-                self._life.tell_network(record, "connect", found.id, found.name, found.driver)
+                tell_network(record, "connect", found.id, found.name, found.driver, self._life.rooms)
             else:
                 record.networks[found.name] = wished
             await asyncio.wrap_future(self._rooms.table.save(record))
@@ -76,7 +77,7 @@ class Connections:
                 raise Conflict("container cannot be disconnected from host network or connected to host network")
             if record.state.status in LIVE:
                 await in_thread(self._leave, record, found)
-                self._life.tell_network(record, "disconnect", found.id, found.name, found.driver)
+                tell_network(record, "disconnect", found.id, found.name, found.driver, self._life.rooms)
             del record.networks[found.name]
             await asyncio.wrap_future(self._rooms.table.save(record))
 

@@ -17,13 +17,16 @@ from carrack.engine import checkpoints, creation, links, logs, names, request, r
 from carrack.engine.config import CreateRequest, UpdateRequest
 from carrack.engine.container import Container, Created, Explanation, MountPoint, Processes, Pruned, Sizes
 from carrack.engine.copy_up import copy_up
+from carrack.engine.demolition import demolish
 from carrack.engine.exits import exit_document
 from carrack.engine.filters import Filters
-from carrack.engine.lifecycle import SIGKILL, Lifecycle, stop_signal
+from carrack.engine.lifecycle import Lifecycle
+from carrack.engine.link_upkeep import rewrite_links
 from carrack.engine.listing import select, until_nanoseconds
 from carrack.engine.live import HeldAttach, HeldWait, Live
 from carrack.engine.shims import Shim, SupervisorGone
 from carrack.engine.state import LIVE, Status
+from carrack.engine.stopping import SIGKILL, stop_signal
 from carrack.engine.streams import (
     MULTIPLEXED,
     RAW,
@@ -43,7 +46,8 @@ from carrack.shim.messages import Attach, Resize, Wait
 YOUNG_SECONDS = 0.2
 """How old a container is when its log is read without delay."""
 Mounts = list[MountPoint]
-Warnings = list[str]
+Texts = list[str]
+"""Names for what `list` means no more within the class."""
 
 
 class Containers:
@@ -111,7 +115,7 @@ class Containers:
                 await in_thread(copy_up, container, self._rooms)
                 await asyncio.wrap_future(table.add(container))
             except BaseException:
-                await in_thread(creation.discard, container, self._rooms)
+                await in_thread(lambda: demolish(container, self._rooms, volumes=True))
                 table.remove(container)
                 raise
         except BaseException:
@@ -174,7 +178,7 @@ class Containers:
         async with self._life.live(container).lock:
             container.links.pop(alias, None)
             await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
-            await self._life.rewrite_links(container)
+            await rewrite_links(container, self._rooms)
 
     def lower_directories(self, container: Container) -> Sequence[str]:
         """What lies below a container's own files, topmost first; nothing where they are a full copy, or have gone."""
@@ -183,11 +187,11 @@ class Containers:
         except NotFound:
             return ()
 
-    def links(self, container: Container) -> Warnings | None:
+    def links(self, container: Container) -> Texts | None:
         """A container's links as inspect shows them."""
         return links.described(container, self._rooms.table)
 
-    def link_names(self) -> dict[str, Warnings]:
+    def link_names(self) -> dict[str, Texts]:
         """The further names that links give to containers, by id."""
         return links.names(self._rooms.table)
 
@@ -356,7 +360,7 @@ class Containers:
             await shim.order(lambda number: Resize(number, height, width))
         self._life.tell(container, "resize", {"height": str(height), "width": str(width)})
 
-    async def update(self, ref: str, wanted: UpdateRequest) -> Warnings:
+    async def update(self, ref: str, wanted: UpdateRequest) -> Texts:
         """Change limits and the restart policy. Raises InvalidParameter; nothing is changed then."""
         container = self.get(ref)
         live = self._life.live(container)

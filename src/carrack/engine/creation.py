@@ -26,6 +26,7 @@ from carrack.engine import (
 )
 from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
 from carrack.engine.container import Container, MountPoint
+from carrack.engine.demolition import demolish
 from carrack.engine.health import restarts_wanted
 from carrack.engine.resources import Machine
 from carrack.engine.rooms import Rooms
@@ -133,17 +134,6 @@ def platform_warnings(container: Container, platform: str) -> list[str]:
     return [f"{warning} and no specific platform was requested"]
 
 
-def discard(container: Container, rooms: Rooms) -> None:
-    """Undo `draft`: the writable layer, the directory, and volumes that only this container had. Idempotent."""
-    image_mounts.remove(container, rooms)
-    rooms.snapshots.remove(container.id)
-    rooms.remove_tree(Path(container.directory))
-    rooms.volumes.release(container.id)
-    for point in container.mounts:
-        if point.anonymous and point.name:
-            rooms.volumes.remove(point.name, force=True)
-
-
 def _make(container: Container, image: Image, rooms: Rooms) -> None:
     try:
         for point in container.mounts:
@@ -158,7 +148,7 @@ def _make(container: Container, image: Image, rooms: Rooms) -> None:
         storage_options.limit(container, rooms)
         image_mounts.prepare(container, rooms)
     except BaseException:
-        discard(container, rooms)
+        demolish(container, rooms, volumes=True)
         raise
 
 

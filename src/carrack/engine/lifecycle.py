@@ -12,22 +12,25 @@ import logging
 import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from pathlib import Path
 
 import msgspec
 
-from carrack.engine import cgroup_places, image_mounts, launch, links, request, restart_policy, specification, storage_options
+from carrack.engine import cgroup_places, launch, restart_policy, specification
 from carrack.engine.container import Container, Explanation, Step
+from carrack.engine.container_events import tell_networks, tell_volumes
+from carrack.engine.demolition import demolish
 from carrack.engine.exits import exit_document, read_exit
 from carrack.engine.launch import Launch
+from carrack.engine.link_upkeep import tell_linking
 from carrack.engine.live import Live
-from carrack.engine.opening import Opening, Trace
+from carrack.engine.opening import Opening, StartError, Trace, failure_of
 from carrack.engine.rooms import Rooms
-from carrack.engine.shims import Numbered, Shim, error_of
+from carrack.engine.shims import Numbered, Shim
 from carrack.engine.state import LIVE, Status, follow
+from carrack.engine.stopping import SIGKILL, stop_seconds, stop_signal
 from carrack.engine.streams import WaitCondition, finish, last_chunk
 from carrack.engine.threads import in_thread
-from carrack.errors import CarrackError, Conflict, InvalidParameter, NotFound, SystemFailure, Unavailable
+from carrack.errors import CarrackError, Conflict, NotFound, SystemFailure, Unavailable
 from carrack.runtime import cgroups
 from carrack.shim.messages import (
     Abandon,
@@ -41,19 +44,16 @@ from carrack.shim.messages import (
     OutOfMemory,
     Signal,
     Started,
-    StartFailed,
     Wait,
 )
 from carrack.shim.messages import Created as InitCreated
 
 log = logging.getLogger("carrack.lifecycle")
 
-STOP_SECONDS = 10
 KILL_SECONDS = 10.0
 START_SECONDS = 60.0
 RESTORE_SECONDS = 600.0
 """The memory of a container may have to be read from the disk."""
-SIGTERM, SIGKILL = 15, 9
 WORKS_SECONDS = 10.0
 """How long a copy into a container that has ended may go on before a new start cuts it short."""
 
@@ -164,7 +164,7 @@ class Lifecycle:
             started = await self._answer(shim, Go(), START_SECONDS if checkpoint is None else RESTORE_SECONDS)
             trace.mark("go")
             if not isinstance(started, Started):
-                raise _failure(started)
+                raise failure_of(started)
         except BaseException as error:
             if shim is not None:
                 if not shim.closed:
@@ -206,33 +206,13 @@ class Lifecycle:
         return self.become(container, Status.RUNNING)
 
     def _tell_begin(self, container: Container, live: Live) -> None:
-        self._tell_volumes(container, "mount")
-        self._tell_networks(container, "connect")
+        tell_volumes(container, "mount", self.rooms)
+        tell_networks(container, "connect", self.rooms)
         self.tell(container, "start")
         for listener in self.on_started:
             listener(container, live)
         if any(container.id in other.links.values() for other in self.rooms.table):
-            self.spawn(self._tell_linking(container))
-
-    async def rewrite_hosts(self, container: Container) -> None:
-        """Bring /etc/hosts of a running container in line with its links."""
-        if container.state.status in LIVE and launch.uses_own_network(container):
-            endpoints = await in_thread(self.rooms.networks.endpoints, container.id)
-            await in_thread(launch.write_hosts, container, self.rooms, endpoints)
-
-    async def rewrite_links(self, container: Container) -> None:
-        """Bring what a running container finds and reaches by its links in line with them."""
-        await self.rewrite_hosts(container)
-        await in_thread(self.rooms.networks.relink, container.id, links.reaches(container, self.rooms.table))
-
-    async def _tell_linking(self, container: Container) -> None:
-        """A container has begun, perhaps with another address: those that link to it learn of it."""
-        for other in self.rooms.table:
-            if container.id in other.links.values():
-                try:
-                    await self.rewrite_links(other)
-                except CarrackError as error:
-                    log.warning("hosts of %s: %s", other.id[:12], error)
+            self.spawn(tell_linking(container, self.rooms))
 
     def _hand_latecomers(self, container: Container, live: Live, shim: Shim) -> None:
         """Give the shim those who attached or began to wait while it was starting."""
@@ -250,7 +230,7 @@ class Lifecycle:
         trace.mark("namespaces")
         try:
             if not isinstance(message, InitCreated):
-                raise _failure(message)
+                raise failure_of(message)
             if launch.uses_own_network(container) and len(fds) > 1:
                 await in_thread(launch.plug, self.rooms, prepared, fds[1], fds[0])
             live.hold_init(fds.pop(0))
@@ -308,7 +288,7 @@ class Lifecycle:
 
     async def _ask_to_end(self, container: Container, live: Live, signal: int, timeout_seconds: int | None) -> None:
         if timeout_seconds is None:
-            timeout_seconds = _stop_seconds(container)
+            timeout_seconds = stop_seconds(container)
         await self.signal(container, live, signal or stop_signal(container))
         try:
             await asyncio.wait_for(live.ended.wait(), None if timeout_seconds < 0 else timeout_seconds)
@@ -320,7 +300,7 @@ class Lifecycle:
         """End a container that is unhealthy, as `stop` would; what follows its end begins it again, unless the user stops it."""
         container.reviving = True
         await asyncio.wrap_future(self.rooms.table.save(container))
-        seconds = _stop_seconds(container)
+        seconds = stop_seconds(container)
         try:
             await self.signal(container, live, stop_signal(container))
             await asyncio.wait_for(live.ended.wait(), None if seconds < 0 else seconds)
@@ -385,7 +365,7 @@ class Lifecycle:
         container.state.status = follow(container.state.status, Status.REMOVING, container.id)
         await live.without_works(0)
         try:
-            await in_thread(self._demolish, container, volumes)
+            await in_thread(lambda: demolish(container, self.rooms, volumes=volumes))
         except CarrackError as error:
             container.state.error = str(error)
             self.become(container, Status.DEAD)
@@ -408,20 +388,6 @@ class Lifecycle:
         if live.shim is not None:
             live.shim.dismiss(order)
             live.shim = None
-
-    def _demolish(self, container: Container, volumes: bool) -> None:
-        rooms = self.rooms
-        storage_options.lift(container, rooms)
-        image_mounts.remove(container, rooms)
-        rooms.snapshots.remove(container.id)
-        rooms.remove_tree(Path(container.directory))
-        rooms.volumes.release(container.id)
-        for point in container.mounts if volumes else ():
-            if point.anonymous and point.name:
-                try:
-                    rooms.volumes.remove(point.name, force=True)
-                except (Conflict, NotFound):
-                    pass  # another container uses it by now, or it went before
 
     # ── what shims tell ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -490,7 +456,7 @@ class Lifecycle:
             for listener in self.on_ended:
                 listener(container, live)
             await self._leave_networks(container)
-            self._tell_volumes(container, "unmount")
+            tell_volumes(container, "unmount", self.rooms)
             launch.clear_endpoints(container)
             # Who hears of the death asks at once what became of it (Compose does): the state is there before the event.
             death = {"execDuration": str(ran_nanoseconds // 10**9), "exitCode": str(exited.exit_code)}
@@ -521,7 +487,7 @@ class Lifecycle:
             await in_thread(self.rooms.networks.release, container.id)
         except (CarrackError, OSError) as error:
             log.error("container %s has ended, and not left its networks: %s", container.id[:12], error)
-        self._tell_networks(container, "disconnect")
+        tell_networks(container, "disconnect", self.rooms)
 
     def restart_later(self, container: Container, live: Live) -> None:
         """Begin a container again when that is due, be it that an earlier daemon planned it."""
@@ -550,60 +516,6 @@ class Lifecycle:
         for fd in live.take_waiting(suits):
             finish(fd, last_chunk(exit_document(container)))
 
-    def _tell_networks(self, container: Container, action: str) -> None:
-        """Emit an event for each network that the container is in."""
-        for name, settings in container.networks.items():
-            if settings.endpoint_id:
-                try:
-                    driver = self.rooms.networks.get(settings.network_id).driver
-                except NotFound:  # removed by force
-                    driver = ""
-                self.tell_network(container, action, settings.network_id, name, driver)
-
-    def _tell_volumes(self, container: Container, action: str) -> None:
-        for point in container.mounts:
-            if point.type == "volume":
-                attributes = {"container": container.id, "driver": point.driver or "local"}
-                if action == "mount":
-                    attributes |= {
-                        "destination": point.destination,
-                        "propagation": point.propagation,
-                        "read/write": str(point.writable).lower(),
-                    }
-                self.rooms.events.emit("volume", action, point.name, attributes)
-
-    def tell_network(self, container: Container, action: str, network_id: str, name: str, driver: str) -> None:
-        """Emit an event about a container in a network."""
-        attributes = {"container": container.id, "name": name, "type": driver or "bridge"}
-        self.rooms.events.emit("network", action, network_id, attributes)
-
-
-class StartError(InvalidParameter):
-    """A container could not be started; carries the exit code Docker records."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
 
 def _numbered(order: Attach | Wait) -> Callable[[int], Attach | Wait]:
     return lambda number: msgspec.structs.replace(order, sequence=number)
-
-
-def _stop_seconds(container: Container) -> int:
-    """How long it may take to end when it is asked to; negative: as long as it likes."""
-    configured = container.config.stop_timeout
-    return STOP_SECONDS if configured is None else configured
-
-
-def stop_signal(container: Container) -> int:
-    """The number of the signal that asks this container to end."""
-    return request.parse_signal(container.config.stop_signal) if container.config.stop_signal else SIGTERM
-
-
-def _failure(message: object) -> CarrackError:
-    if not isinstance(message, StartFailed):
-        return SystemFailure(f"the container's supervisor answered {type(message).__name__}")
-    if message.exit_code in (126, 127):
-        return StartError(message.message, message.exit_code)
-    return error_of(message.kind, message.message)

@@ -16,7 +16,7 @@ KNOWN = (
     "ancestor", "before", "since", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name", "network",
     "publish", "status", "volume", "annotation",
 )  # fmt: skip
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_DURATION = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -65,7 +65,7 @@ def parse_time(text: str) -> int:
     if not text or text == "0":
         return 0
     seconds, _, fraction = text.partition(".")
-    if seconds.isdecimal() and (not fraction or fraction.isdecimal()):
+    if seconds.isdecimal() and len(seconds) < 19 and (not fraction or fraction.isdecimal()):
         return int(seconds) * 10**9 + int((fraction + "000000000")[:9])
     if _DURATION.match(text):
         parts = _DURATION.findall(text)
@@ -73,7 +73,7 @@ def parse_time(text: str) -> int:
             return time.time_ns() - int(sum(float(number) * _SECONDS[unit] for number, unit in parts) * 1e9)
     try:
         return int(datetime.fromisoformat(text).astimezone().timestamp() * 10**9)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InvalidParameter(f"failed to parse value as time or duration: {text!r}") from None
 
 

@@ -1,9 +1,13 @@
-"""A start while it is under way: what the shim tells too early, and how long each step takes."""
+"""A start while it is under way: what the shim tells too early, how long each step takes, and why it failed."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+
+from carrack.engine.shims import error_of
+from carrack.errors import CarrackError, InvalidParameter, SystemFailure
+from carrack.shim.messages import StartFailed
 
 
 class Trace:
@@ -50,3 +54,20 @@ class Opening:
             report(message)
         if self._lost:
             lose()
+
+
+class StartError(InvalidParameter):
+    """A container could not be started; carries the exit code Docker records."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def failure_of(message: object) -> CarrackError:
+    """The error to raise for what came instead of Created or Started."""
+    if not isinstance(message, StartFailed):
+        return SystemFailure(f"the container's supervisor answered {type(message).__name__}")
+    if message.exit_code in (126, 127):
+        return StartError(message.message, message.exit_code)
+    return error_of(message.kind, message.message)

@@ -151,14 +151,13 @@ def parse_signal(text: str) -> int:
     """A signal's number from ``9``, ``KILL`` or ``SIGKILL``. Raises InvalidParameter in Docker's words."""
     word = text.strip().upper()
     if word.isdecimal():
-        number = int(word)
-        if 1 <= number <= 64:
+        if len(word) < 10 and 1 <= (number := int(word)) <= 64:
             return number
         raise InvalidParameter(f"invalid signal: {text}")
     name = word if word.startswith("SIG") else f"SIG{word}"
     if name.startswith(("SIGRTMIN", "SIGRTMAX")):
         start, sign, offset = name[:8], name[8:9], name[9:]
-        if not sign or (sign in "+-" and offset.isdecimal()):
+        if not sign or (sign in "+-" and offset.isdecimal() and len(offset) < 10):
             number = int(getattr(signal, start)) + (int(offset) if sign == "+" else -int(offset) if sign else 0)
             if int(signal.SIGRTMIN) <= number <= int(signal.SIGRTMAX):
                 return number

@@ -25,6 +25,7 @@ from carrack.shim.messages import (
     FollowLogs,
     Forget,
     Go,
+    Greeting,
     Inquire,
     Message,
     Refused,
@@ -219,11 +220,11 @@ def error_of(kind: str, message: str) -> CarrackError:
 
 
 class Zygote:
-    """The daemon's standing connection to the process that forks shims."""
+    """Where the daemon has its shims forked."""
 
-    def __init__(self, connect: Callable[[], socket.socket]) -> None:
-        self._connect = connect
-        self._socket: socket.socket | None = None
+    def __init__(self, order_start: Callable[[StartOrder, Sequence[int]], socket.socket]) -> None:
+        self._order_start = order_start
+        self._ungreeted: set[socket.socket] = set()
 
     def start(
         self,
@@ -236,30 +237,36 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         with theirs:
             try:
-                self._order(order, (theirs.fileno(), *fds))
+                connection = self._order_start(order, (theirs.fileno(), *fds))
             except OSError as error:
                 ours.close()
                 raise Unavailable(f"cannot reach the zygote: {error}") from error
             except BaseException:
                 ours.close()
                 raise
+        self._ungreeted.add(connection)
+        asyncio.get_running_loop().add_reader(connection.fileno(), self._greeted, connection)
         return Shim(ours, on_report, on_lost)
 
     def close(self) -> None:
-        """Close the connection; the zygote goes on. Idempotent."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        """Let go of orders that nobody has taken yet; the zygote goes on. Idempotent."""
+        for connection in tuple(self._ungreeted):
+            self._let_go(connection)
 
-    def _order(self, order: StartOrder, fds: tuple[int, ...]) -> None:
-        if self._socket is None:
-            self._socket = self._connect()
+    def _greeted(self, connection: socket.socket) -> None:
+        """The order has been taken, or it cannot be: then the conversation that went with it ends."""
         try:
-            wire.send(self._socket, order, fds, sealed=True)
-        except (BrokenPipeError, ConnectionResetError):
-            self._socket.close()
-            self._socket = self._connect()
-            wire.send(self._socket, order, fds, sealed=True)
+            greeting, _ = wire.receive(connection)
+            if isinstance(greeting, Greeting) and greeting.trouble:
+                log.error("the zygote %s", greeting.trouble)
+        except (OSError, EOFError, SystemFailure):
+            pass  # it has died, and the order with it
+        self._let_go(connection)
+
+    def _let_go(self, connection: socket.socket) -> None:
+        self._ungreeted.discard(connection)
+        asyncio.get_running_loop().remove_reader(connection.fileno())
+        connection.close()
 
 
 class SupervisorGone(Unavailable):

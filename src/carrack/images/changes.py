@@ -114,7 +114,7 @@ def _healthcheck(config: ExecutionConfig, rest: str) -> ExecutionConfig:
         option, _, rest = rest.partition(" ")
         name, _, value = option[2:].partition("=")
         field = name.replace("-", "_")
-        if field == "retries" and value.isdigit():
+        if field == "retries" and value.isascii() and value.isdecimal() and len(value) < 10:
             options[field] = int(value)
         elif field in ("interval", "timeout", "start_period", "start_interval"):
             options[field] = _duration(value)
@@ -168,7 +168,7 @@ def _json_words(rest: str) -> list[str] | None:
         return None
     try:
         return msgspec.json.decode(rest, type=list[str])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

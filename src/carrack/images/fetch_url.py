@@ -6,25 +6,23 @@ from collections.abc import Iterator
 
 from carrack.errors import InvalidParameter, NotFound, Unavailable
 
-_CHUNK_BYTES = 1 << 20
-_TIMEOUT_SECONDS = 60
-
 
 def fetch_url(url: str) -> Iterator[bytes]:
     """What an http or https URL gives, in pieces. Raises InvalidParameter, NotFound, Unavailable."""
-    from urllib.error import HTTPError, URLError  # rare: not worth its memory at every start
-    from urllib.request import urlopen
+    from carrack.distribution.transport import Transport  # rare: not worth its memory at every start
 
     if "://" not in url:
         url = f"http://{url}"
     if not url.startswith(("http://", "https://")):
         raise InvalidParameter(f"unsupported scheme in {url!r}: want http or https")
+    transport = Transport()
     try:
-        with urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
-            while piece := response.read(_CHUNK_BYTES):
-                yield piece
-    except HTTPError as error:
-        error.close()
-        raise NotFound(f"got HTTP status {error.code} from {url}") from None
-    except (URLError, OSError, ValueError) as error:
-        raise Unavailable(f"cannot read {url}: {error}") from error
+        answer = transport.request("GET", url, {}, to_plain=True)
+        if answer.status != 200:
+            answer.close()
+            raise NotFound(f"got HTTP status {answer.status} from {url}")
+        yield from answer.pieces()
+    except Unavailable as error:
+        raise Unavailable(f"cannot read {error.message}") from error
+    finally:
+        transport.close()

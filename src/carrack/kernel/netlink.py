@@ -326,9 +326,7 @@ class Netlink:
         *,
         up: bool | None = None,
         mtu: int = 0,
-        mac: str = "",
         master: int | None = None,
-        name: str = "",
         group: int | None = None,
         hairpin: bool | None = None,
         isolated: bool | None = None,
@@ -337,12 +335,8 @@ class Netlink:
         attributes = b""
         if mtu:
             attributes += _number(_IFLA_MTU, mtu)
-        if mac:
-            attributes += _attribute(_IFLA_ADDRESS, _mac(mac))
         if master is not None:
             attributes += _number(_IFLA_MASTER, master)
-        if name:
-            attributes += _text(_IFLA_NAME, name)
         if group is not None:
             attributes += _number(_IFLA_GROUP, group)
         port = b""
@@ -362,15 +356,15 @@ class Netlink:
 
     # ── addresses ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def add_address(self, index: int, interface: IPv4Interface | IPv6Interface, *, no_dad: bool = True) -> None:
-        """Give an interface an address; giving the same again changes nothing. `no_dad`: IPv6 usable at once (RFC 4862 skipped)."""
+    def add_address(self, index: int, interface: IPv4Interface | IPv6Interface) -> None:
+        """Give an interface an address; giving the same again changes nothing. IPv6 is usable at once (no RFC 4862 DAD)."""
         packed = interface.ip.packed
         attributes = _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
         flags = 0
         if isinstance(interface, IPv4Interface):
             if interface.network.prefixlen < 31:
                 attributes += _attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed)
-        elif no_dad:
+        else:
             flags = _IFA_NO_DAD
         scope = SCOPE_LINK if interface.ip.is_link_local else SCOPE_GLOBAL
         header = _ADDRESS.pack(_family(interface.ip), interface.network.prefixlen, flags, scope, index)
@@ -398,9 +392,9 @@ class Netlink:
 
     # ── routes ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def add_route(self, destination: Prefix, *, gateway: Address | None = None, index: int = 0, priority: int = 0) -> None:
-        """Add a route to the main table, or change the one with the same destination and priority."""
-        self.request(NEW_ROUTE, _CREATE | _REPLACE, _route(destination, gateway, index, priority), str(destination))
+    def add_route(self, destination: Prefix, *, gateway: Address | None = None, index: int = 0) -> None:
+        """Add a route to the main table, or change the one with the same destination."""
+        self.request(NEW_ROUTE, _CREATE | _REPLACE, _route(destination, gateway, index), str(destination))
 
     def routes(self) -> list[Route]:
         """The unicast routes of the main table, IPv4 and IPv6."""
@@ -483,7 +477,7 @@ def _child(parent: int, namespace_fd: int, mac: str, mtu: int) -> list[bytes]:
     return attributes
 
 
-def _route(destination: Prefix, gateway: Address | None, index: int, priority: int) -> bytes:
+def _route(destination: Prefix, gateway: Address | None, index: int) -> bytes:
     scope = SCOPE_LINK if gateway is None and destination.version == 4 else SCOPE_GLOBAL
     family = _family(destination.network_address)
     payload = _ROUTE.pack(family, destination.prefixlen, 0, 0, _TABLE_MAIN, _PROTOCOL_BOOT, scope, _UNICAST, 0)
@@ -493,6 +487,4 @@ def _route(destination: Prefix, gateway: Address | None, index: int, priority: i
         payload += _attribute(_RTA_GATEWAY, gateway.packed)
     if index:
         payload += _number(_RTA_INTERFACE, index)
-    if priority:
-        payload += _number(_RTA_PRIORITY, priority)
     return payload

@@ -28,9 +28,9 @@ _fstatfs = libc["fstatfs"]
 _fstatfs.argtypes = (c_int, c_void_p)
 
 
-def open_in(root_fd: int, path: str, flags: int, *, mode: int = 0, resolve: int = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS) -> int:
+def open_in(root_fd: int, path: str, flags: int, *, resolve: int = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS) -> int:
     """Open `path` as a process chrooted into `root_fd` would, no symbolic link leading out. Close-on-exec."""
-    how = _How(flags | os.O_CLOEXEC, mode, resolve)
+    how = _How(flags | os.O_CLOEXEC, 0, resolve)
     return check(_openat2(root_fd, os.fsencode(path), ctypes.addressof(how), ctypes.sizeof(how)), path)
 
 

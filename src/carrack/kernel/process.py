@@ -31,7 +31,6 @@ _SIGCHLD = 17
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
-_PR_SET_NAME = 15
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
@@ -218,12 +217,6 @@ def set_dumpable(dumpable: bool) -> None:
 def keep_capabilities(keep: bool) -> None:
     """Whether permitted capabilities outlive the change from root to another user."""
     check(_prctl(_PR_SET_KEEPCAPS, int(keep), 0, 0, 0), "prctl PR_SET_KEEPCAPS")
-
-
-def set_name(name: str) -> None:
-    """The name of this thread, of which the kernel keeps 15 bytes (PR_SET_NAME, prctl(2))."""
-    buffer = ctypes.create_string_buffer(name.encode()[:15])
-    check(_prctl(_PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0), "prctl PR_SET_NAME")
 
 
 def become_subreaper() -> None:

@@ -24,10 +24,19 @@ def argument_area() -> tuple[int, int]:
 
 def set_title(area: tuple[int, int], title: str) -> None:
     """Show `title` (cut to the area's length) instead of the arguments, and its beginning as the process's name."""
-    address, length = area
+    show(area[0], fitted(area[1], title))
+
+
+def fitted(length: int, title: str) -> bytes:
+    """`title`, so many bytes long: cut, or with NULs behind it."""
     text = title.encode()[: length - 1]
-    fd = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)  # ctypes would dirty a quarter of a megabyte in each shim
-    os.pwrite(fd, text + bytes(length - len(text)), address)
+    return text + bytes(length - len(text))
+
+
+def show(address: int, text: bytes) -> None:
+    """Write there what `fitted` gave."""
+    fd = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+    os.pwrite(fd, text, address)
     os.close(fd)
     fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
     os.write(fd, text[:_NAME_BYTES])

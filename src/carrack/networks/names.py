@@ -88,7 +88,7 @@ class NameService:
             self._connection = self._connect()
             if self._connection is not None:
                 self._watch(self._connection)
-                self._tell_everything()
+                self._tell_or_reach()
             elif containers or relayed:
                 log.warning("the name server of running containers is gone: starting another")
 
@@ -96,9 +96,7 @@ class NameService:
         """See that the process knows what we know and serves whom it should; start it where it is gone."""
         with self._turn:
             if self._known or self._relayed:
-                if self._connection is None:
-                    self._reach()
-                self._tell_everything()
+                self._tell_or_reach()
 
     def serve(self, container: ContainerNames, namespace_fd: int, pidfd: int) -> None:
         """Answer a container from now on: its names, and its own questions. Again: only its names. Raises SystemFailure."""
@@ -212,6 +210,16 @@ class NameService:
                     raise
         if self._connection is not None:
             self._watch(self._connection)
+
+    def _tell_or_reach(self) -> None:
+        """Tell everything to the process that we speak to; to its spare when it dies meanwhile. Raises SystemFailure."""
+        if self._connection is not None:
+            try:
+                self._tell_everything()
+                return
+            except SystemFailure as error:
+                log.warning("%s", error.message)
+        self._reach()
 
     def _tell_everything(self) -> None:
         """Put every name, and have the process open again what it does not serve though it should."""

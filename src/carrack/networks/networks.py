@@ -19,11 +19,12 @@ from carrack.errors import CarrackError, Forbidden, NotFound
 from carrack.kernel import netns
 from carrack.kernel.conntrack import Conntrack
 from carrack.kernel.netlink import Link, Netlink
-from carrack.networks import creation
 from carrack.networks.addresses import Addresses
 from carrack.networks.allocation import VETH_LENGTH, VETH_PREFIX, check_wish, endpoint_for, free_interface
 from carrack.networks.beside_docker import FILTER_TABLE, BesideDocker
 from carrack.networks.book import Book
+from carrack.networks.creation import NetworkRequest, plan
+from carrack.networks.default_networks import add_predefined
 from carrack.networks.drivers.bridge import ICC, BridgeDriver
 from carrack.networks.drivers.driver import Driver
 from carrack.networks.drivers.interface import add_default_routes
@@ -143,7 +144,7 @@ class Networks:
     def _restore(self) -> None:
         for network in self._records.networks():
             self._book.put(network)
-        creation.add_predefined(self)
+        add_predefined(self)
         links = {link.name: link for link in self._netlink.links()}
         self._restore_endpoints(links)
         self._delete_strays(links)
@@ -218,7 +219,7 @@ class Networks:
             self.release(container_id)
         self._naming.refresh(init_of)
 
-    # ── what planning a network needs (creation.py) ────────────────────────────────────────────────────────────────────
+    # ── what planning a network needs (`KnownNetworks`) ────────────────────────────────────────────────────────────────────
 
     @property
     def kernel(self) -> Netlink:
@@ -264,10 +265,10 @@ class Networks:
         """How many of its addresses are in use, the gateway's included."""
         return self._addresses.used(network.id, version)
 
-    def create(self, request: creation.NetworkRequest) -> Network:
+    def create(self, request: NetworkRequest) -> Network:
         """Make a network. Raises Conflict (name), Forbidden, InvalidParameter, NotFound (no pool), SystemFailure, nothing left."""
         with self._shaping:
-            network = creation.plan(self, request)
+            network = plan(self, request)
             self._add(network)
         self._emit("network", "create", network.id, {"name": network.name, "type": network.driver})
         return network

@@ -62,9 +62,9 @@ def _one(hook: Hook, document: bytes) -> str:
     return f"{reason}, stdout: , stderr: {output.decode(errors='replace').rstrip()}"
 
 
-def _collect(reader: int, timeout: int | None) -> tuple[bytes, bool]:
+def _collect(reader: int, timeout_seconds: int | None) -> tuple[bytes, bool]:
     """What the hook wrote until it closed its output, and whether its time ran out."""
-    deadline = time.monotonic() + timeout if timeout else None
+    deadline = time.monotonic() + timeout_seconds if timeout_seconds else None
     output = b""
     while True:
         left = None if deadline is None else deadline - time.monotonic()

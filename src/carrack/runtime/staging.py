@@ -25,7 +25,6 @@ class Staging:
         """The directory is there, with an empty `rootfs` in it."""
         self._directory = directory
         self._mounted: list[str] = []
-        self._user_namespace_fd = -1
         process.unshare(process.CLONE_NEWNS)
         stop_propagation(self.root)
 

@@ -39,14 +39,14 @@ class Record:
         scratch.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         scratch.replace(RECORD)
 
-    def put_file(self, path: Path, content: str, mode: int = 0o644) -> None:
+    def put_file(self, path: Path, content: str) -> None:
         """Write a file unless it says that already."""
         self.note_file(path)
         if path.is_file() and not path.is_symlink() and path.read_text(encoding="utf-8", errors="replace") == content:
             return
         scratch = path.with_name(f".{path.name}.carrack-new")
         scratch.write_text(content, encoding="utf-8")
-        scratch.chmod(mode)
+        scratch.chmod(0o644)
         scratch.replace(path)
         self.changes += 1
 

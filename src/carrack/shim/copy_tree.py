@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from carrack.archive.copying import copy_content, copy_facts
+from carrack.archive.copying import copy_entry, copy_facts
 
 _DEEPEST = 400
 """Two descriptors are open for each level."""
@@ -49,29 +49,8 @@ class TreeCopy:
         elif status.st_nlink > 1 and (first := self._links.get((status.st_dev, status.st_ino))) is not None:
             os.link(first, name, src_dir_fd=self._root_fd, dst_dir_fd=target_fd, follow_symlinks=False)
         else:
-            self._file(source_fd, target_fd, name, status)
+            copy_entry(source_fd, target_fd, name, status)
+            if stat.S_ISREG(status.st_mode):
+                self.size_bytes += status.st_size
             if status.st_nlink > 1:
                 self._links[status.st_dev, status.st_ino] = path
-
-    def _file(self, source_fd: int, target_fd: int, name: str, status: os.stat_result) -> None:
-        if stat.S_ISREG(status.st_mode):
-            source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source_fd)
-            try:
-                target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target_fd)
-                try:
-                    copy_content(source, target, status.st_size)
-                    copy_facts(source, target, status)
-                finally:
-                    os.close(target)
-            finally:
-                os.close(source)
-            self.size_bytes += status.st_size
-            return
-        if stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(name, dir_fd=source_fd), name, dir_fd=target_fd)
-        else:
-            os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target_fd)
-        os.chown(name, status.st_uid, status.st_gid, dir_fd=target_fd, follow_symlinks=False)
-        if not stat.S_ISLNK(status.st_mode):
-            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target_fd)
-        os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target_fd, follow_symlinks=False)

@@ -1,7 +1,8 @@
 """What lies parked while a shim sleeps: one packet with every descriptor of the container, in the queue of a socket of which its
 sleeper holds both ends.
 
-The sleeper opens nothing of it. What it has to watch is in an epoll that whoever parked has filled.
+The sleeper opens nothing of it. What it has to watch is in an epoll that whoever parked has filled. While the container is being
+made the order lies there, for a sleeper whose maker is killed and that has to undo what was done.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from carrack.errors import SystemFailure
 from carrack.shim import wire
 
 PARKED = 3
@@ -35,6 +37,10 @@ class Berth(NamedTuple):
     @property
     def descriptors(self) -> tuple[int, ...]:
         return (self.queue[0].fileno(), self.queue[1].fileno(), *self.reaped, self.wake.fileno())
+
+
+class Ordered(msgspec.Struct, frozen=True):
+    """A container that is being made: the order and what came with it are this packet's descriptors."""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -64,6 +70,7 @@ class Container(NamedTuple):
     """The same with its descriptors in their places; -1: there is none."""
 
     running: Running
+    order_fd: int
     conversation_fd: int
     listener_fd: int
     pidfd: int
@@ -82,10 +89,31 @@ class Container(NamedTuple):
     @property
     def descriptors(self) -> list[int]:
         """Every descriptor, in the order of a packet."""
-        single = (self.listener_fd, self.pidfd, *self.outputs, self.rootfs_fd, self.tenancy_fd)
+        single = (self.order_fd, self.listener_fd, self.pidfd, *self.outputs, self.rootfs_fd, self.tenancy_fd)
         perhaps = (self.conversation_fd, self.out_of_memory_fd, self.input_fd, self.network_namespace_fd)
         beside = (fd for _, fds in self.early for fd in fds)
         return [fd for fd in (*single, *perhaps, *self.held_ports, *self.attached, *self.waiting, *beside) if fd >= 0]
+
+
+def deposit(berth: Berth, order_fd: int, fds: list[int]) -> None:
+    """Leave an order, sealed, and what came with it, before anything is made. Raises OSError."""
+    _send(berth, Ordered(), [order_fd, *fds])
+
+
+def deposited(berth: Berth) -> tuple[int, list[int]] | None:
+    """Take that: the order and what came with it. None when nothing was left."""
+    try:
+        _, fds = wire.unpack(*wire.receive_packet(berth.queue[0], wait=False))
+    except (OSError, SystemFailure):
+        return None
+    return fds[0], fds[1:]
+
+
+def withdraw(berth: Berth) -> None:
+    """The order that was left is needed no more."""
+    left = deposited(berth)
+    if left is not None:
+        wire.close_all((left[0], *left[1]))
 
 
 def park(berth: Berth, container: Container) -> None:
@@ -97,7 +125,11 @@ def park(berth: Berth, container: Container) -> None:
         berth.wake.register(fd, select.EPOLLIN)
     if container.early or container.attached:
         berth.wake.register(berth.reaped[1], select.EPOLLOUT)  # at once
-    packet = wire.Packet(container.running, container.descriptors)
+    _send(berth, container.running, container.descriptors)
+
+
+def _send(berth: Berth, what: Ordered | Running, fds: list[int]) -> None:
+    packet = wire.Packet(what, fds)
     try:
         berth.queue[1].sendmsg([packet.payload], packet.ancillary, _socket.MSG_NOSIGNAL)
     finally:
@@ -120,7 +152,7 @@ def parked(berth: Berth) -> Container:
     def one(there: bool) -> int:
         return next(rest) if there else -1
 
-    listener_fd, pidfd = some(2)
+    order_fd, listener_fd, pidfd = some(3)
     outputs = some(1 if running.console else 2)
     rootfs_fd, tenancy_fd = some(2)
     conversation_fd = one(running.has_conversation)
@@ -128,6 +160,7 @@ def parked(berth: Berth) -> Container:
     network_namespace_fd = one(running.has_network_namespace)
     return Container(
         running,
+        order_fd,
         conversation_fd,
         listener_fd,
         pidfd,
@@ -142,6 +175,14 @@ def parked(berth: Berth) -> Container:
         waiting=some(len(running.waiting)),
         early=tuple((packet, list(some(count))) for packet, count in running.early),
     )
+
+
+def await_reaping(berth: Berth) -> None:
+    """Until the sleeper has told of one, and take that."""
+    told = select.poll()
+    told.register(berth.reaped[0], select.POLLIN)
+    told.poll()
+    os.read(berth.reaped[0], REAPED.size)
 
 
 def reapings(berth: Berth) -> Iterator[tuple[int, int]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import _socket
 import os
-import struct
 from collections.abc import Callable
 
 from carrack.kernel.loop import READ, Loop
 
-_CREDENTIALS = struct.Struct("iII")
+_SOCKET, _PEER_CREDENTIALS = _socket.SOL_SOCKET, _socket.SO_PEERCRED
+_CREDENTIALS_BYTES, _UID, _ROOT = 12, slice(4, 8), bytes(4)
+"""unix(7), struct ucred: pid, uid and gid, four bytes each."""
 _BACKLOG = 128
 """A burst of orders must not be turned away while one of them is being forked for."""
 
@@ -42,11 +43,16 @@ def accept(listening: _socket.socket) -> _socket.socket | None:
     except OSError:
         return None
     sock = _socket.socket(fileno=fd)
-    raw = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size)
-    if _CREDENTIALS.unpack(raw)[1] != 0:
+    if not is_from_root(sock):
         sock.close()
         return None
     return sock
+
+
+def is_from_root(connection: _socket.socket) -> bool:
+    """Whether a root process has made this connection, as the kernel knows it."""
+    credentials = connection.getsockopt(_SOCKET, _PEER_CREDENTIALS, _CREDENTIALS_BYTES)
+    return credentials[_UID] == _ROOT
 
 
 class Listener:

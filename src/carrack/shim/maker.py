@@ -29,24 +29,26 @@ from carrack.runtime.create import Creation, StartFailed, Stdio, create
 from carrack.runtime.creation import remove_cgroup
 from carrack.runtime.criu.restore import Restoration, Wish
 from carrack.runtime.failure import InitFailed
-from carrack.shim import exit_record, foreign, handover, listener, messages, open_files, tenancy, wire, worker
+from carrack.shim import exit_record, foreign, handover, listener, messages, open_files, tenancy, wire
 from carrack.shim.aside import AsideCompressor
 from carrack.shim.foreign import ForeignCreation
 from carrack.shim.guests import Guests
 from carrack.shim.handover import PARKED, Berth, Container, Running
 from carrack.shim.logs.writer import open_log
-from carrack.shim.messages import Checkpoint, Message, StartOrder, WorkerJob
+from carrack.shim.messages import Checkpoint, Message, StartOrder
 from carrack.shim.pipes import Pipes, make_pipes
 from carrack.shim.shim import Shim
 from carrack.shim.shim_order import ShimOrder, shim_orders
 
 TAKEN_BACK = "the start was taken back"
 TITLE = "carrack-shim "
+TITLE_BYTES = 96
+"""So many are told to the sleeper: enough for TITLE with the id of a container, and to cover the title that the zygote has left."""
 DEATH_SECONDS = 10.0
 RUNS = b"!"
 """The container's program runs: told to the sleeper, once the container is parked or in this hand."""
 INHERITS = b"+"
-"""In front of a container's name: the shim is to adopt the processes that lose their parent."""
+"""Before the title: the shim is to adopt the processes that lose their parent, and to answer."""
 
 
 class TakenBack(Exception):
@@ -57,52 +59,62 @@ class DaemonGone(TakenBack):
     """It has died, or closed the conversation."""
 
 
-def work(
-    order_fd: int, fds: list[int], orderer: _socket.socket, sleeper: _socket.socket, berth: Berth, title_area: tuple[int, int]
-) -> NoReturn:
-    """The maker's whole life; `sleeper` is told whose it is, and that the program runs.
+def work(orderer_fd: int, sleeper_fd: int, berth: Berth, title_address: int) -> NoReturn:
+    """The maker's whole life; its order waits at `orderer_fd`. The sleeper is told its title, and that the program runs.
 
     Exit status 0: the daemon and every client have been told of a start that failed, or the container has been seen to its end.
-
-    A worker's job that was too large for a packet is sealed too, and done here; `orderer` is told.
     """
     code = 1
     try:
-        kernel_process.close_all_but((0, 1, 2, order_fd, orderer.fileno(), sleeper.fileno(), *berth.descriptors, *fds))
+        kernel_process.close_all_but((0, 1, 2, orderer_fd, sleeper_fd, *berth.descriptors))
+        order_fd, fds = _receive(orderer_fd)
         order = wire.read_sealed(order_fd)
-        if isinstance(order, WorkerJob):
-            worker.work(orderer, order, fds)
-        elif isinstance(order, StartOrder):
-            orderer.close()
-            open_files.restore_limit()
-            born_to_sleeper = _introduce(order, sleeper)
-            container = _serve(order, fds)
-            if container is None:
-                code = 0
-            elif born_to_sleeper and container.attached and not container.early:
-                title.set_title(title_area, TITLE + order.container_id)
-                del order  # with its secrets
-                code = _go_on(order_fd, container, sleeper, berth)
-            else:
-                handover.park(berth, container)
-                sleeper.send(RUNS)
-                code = PARKED
+        if not isinstance(order, StartOrder):
+            raise SystemFailure(f"not an order to start a container: {type(order).__name__}")
+        open_files.restore_limit()
+        born_to_sleeper = _introduce(order, sleeper_fd, berth)
+        container = _serve(order, order_fd, fds, berth)
+        if container is None:
+            code = 0
+        elif born_to_sleeper and container.attached and not container.early:
+            title.show(title_address, _title_of(order))
+            del order  # with its secrets
+            code = _go_on(container, sleeper_fd, berth)
         else:
-            raise SystemFailure(f"not an order to a zygote: {type(order).__name__}")
+            handover.park(berth, container)
+            os.write(sleeper_fd, RUNS)
+            handover.withdraw(berth)
+            code = PARKED
+    except (ConnectionError, EOFError):  # who ordered it has gone, or the sleeper
+        pass
     except CarrackError as error:
         os.write(2, f"carrack: {error.message}\n".encode())
+    except Exception as error:  # the process's root: say it, and end  # noqa: BLE001
+        os.write(2, f"carrack: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(code)
 
 
-def _go_on(order_fd: int, container: Container, sleeper: _socket.socket, berth: Berth) -> int:
+def _receive(orderer_fd: int) -> tuple[int, list[int]]:
+    """The order, sealed, and the descriptors that came with it. Raises SystemFailure; EOFError when no order comes."""
+    orderer = _socket.socket(fileno=orderer_fd)
+    if not listener.is_from_root(orderer):
+        raise SystemFailure("an order to start a container comes from another user than root")
+    payload, fds = wire.unpack(*wire.receive_packet(orderer))
+    orderer.close()
+    if not wire.is_sealed(payload, fds):
+        raise SystemFailure("an order to start a container is not sealed")
+    return fds[0], fds[1:]
+
+
+def _go_on(container: Container, sleeper_fd: int, berth: Berth) -> int:
     """Be the shim awake of the container just made. Returns the exit status."""
     die_with_sleeper(berth)
-    sleeper.send(RUNS)
-    sleeper.close()
+    os.write(sleeper_fd, RUNS)
+    os.close(sleeper_fd)
+    handover.withdraw(berth)
     open_files.raise_limit()
-    order = wire.decode_sealed(order_fd, shim_orders)
-    os.close(order_fd)
+    order = wire.decode_sealed(container.order_fd, shim_orders)
     return Shim(order, container, berth).run()
 
 
@@ -113,15 +125,19 @@ def die_with_sleeper(berth: Berth) -> None:
         os._exit(1)
 
 
-def _introduce(order: StartOrder, sleeper: _socket.socket) -> bool:
-    """Tell the sleeper whose it is. Where init will not be its child from birth (False), wait until it is to inherit orphans."""
+def _introduce(order: StartOrder, sleeper_fd: int, berth: Berth) -> bool:
+    """Tell the sleeper its title. Where init will not be its child from birth (False), wait until it is to inherit orphans."""
     namespaces = order.spec.linux.namespaces if order.spec.linux else ()
-    if order.runtime is None and not any(each.type == "user" and each.path for each in namespaces):
-        sleeper.send(order.container_id.encode())
-        return True
-    sleeper.send(INHERITS + order.container_id.encode())
-    sleeper.recv(1)
-    return False
+    born_to_sleeper = order.runtime is None and not any(each.type == "user" and each.path for each in namespaces)
+    if not born_to_sleeper:
+        os.write(sleeper_fd, INHERITS)
+        handover.await_reaping(berth)
+    os.write(sleeper_fd, _title_of(order))
+    return born_to_sleeper
+
+
+def _title_of(order: StartOrder) -> bytes:
+    return title.fitted(TITLE_BYTES, TITLE + order.container_id)
 
 
 def _after_start(order: StartOrder, pid: int) -> None:
@@ -151,14 +167,15 @@ def bury(order_fd: int, fds: list[int]) -> None:
     _tell_failure(order, fds, _failed("the process that makes the container died", SystemFailure.__name__))
 
 
-def _serve(order: StartOrder, fds: list[int]) -> Container | None:
+def _serve(order: StartOrder, order_fd: int, fds: list[int], berth: Berth) -> Container | None:
     """The container that runs now; None: it does not, and everyone has been told."""
     if order.version > messages.VERSION:
         reason = f"the zygote speaks protocol version {messages.VERSION}, the order {order.version}"
         _tell_failure(order, fds, StartFailed(reason, cause=reason, exit_code=128, kind="Unavailable"))
         return None
-    making = _Making(order, fds[0])
+    making = _Making(order, order_fd, fds[0], berth.sleeper_pid)
     try:
+        handover.deposit(berth, order_fd, fds)
         return making.make(fds)
     except TakenBack as taken_back:
         making.undo()
@@ -182,8 +199,10 @@ def _serve(order: StartOrder, fds: list[int]) -> Container | None:
 class _Making:
     """One start under way: what exists so far, and how to take it back."""
 
-    def __init__(self, order: StartOrder, conversation_fd: int) -> None:
+    def __init__(self, order: StartOrder, order_fd: int, conversation_fd: int, sleeper_pid: int) -> None:
         self._order = order
+        self._order_fd = order_fd
+        self._sleeper_pid = sleeper_pid
         self._daemon = _socket.socket(fileno=os.dup(conversation_fd))
         self._early: list[tuple[bytes, list[int]]] = []
         self._told_to_go = False
@@ -214,6 +233,8 @@ class _Making:
             raise
         memory_fd = creation.cgroup.watch_out_of_memory()
         self._wait_for_go()
+        if os.getppid() != self._sleeper_pid:  # init dies with it from here on; before, it may not yet have asked to
+            raise SystemFailure("the container's supervisor died")
         creation.go()
         _after_start(order, creation.pid)
         started_at = time.time_ns()
@@ -339,6 +360,7 @@ class _Making:
         os.close(self._init_fd)
         return Container(
             running,
+            self._order_fd,
             fds[0],
             listening.detach(),
             creation.pidfd,

@@ -385,7 +385,10 @@ class Shim:
         wire.close_all(container.held_ports)
         if self._order.runtime is not None:
             foreign.forget(self._order.runtime, self._order.container_id)
-        self._cgroup.remove()
+        try:
+            self._cgroup.remove()
+        except OSError as error:  # a process that does not die keeps it: the next daemon, or fsck, removes what is left
+            _say(f"the cgroup of {self._order.container_id} stays: {error.strerror}")
         self._listener.close()
         self._after_the_end()
         fds = (

@@ -18,78 +18,80 @@ import select
 from typing import NoReturn
 
 from carrack.errors import CarrackError
-from carrack.kernel import process, title
+from carrack.kernel import process
 from carrack.shim import handover, maker, wire
 from carrack.shim.handover import PARKED, REAPED, Berth
 from carrack.shim.shim import Shim
 from carrack.shim.shim_order import shim_orders
 
-_NAME_BYTES = 400
-_REHEARSALS = 20
-# Not looked up each time, and the berth is kept in names of its own: each object that is touched is a page of every shim.
-_PACKETS = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
-_QUIET = os.O_CLOEXEC | os.O_NONBLOCK
+_INHERITS, _TITLE_BYTES = maker.INHERITS, maker.TITLE_BYTES
 _PARKED = PARKED << 8
 """That exit status, as wait(2) gives it."""
+# Each object that is touched is a page of every shim: so nothing is looked up by its name in a module or a type.
+_pair, _pipe, _epoll, _sleep = _socket.socketpair, os.pipe2, select.epoll, select.epoll.poll
+_fork, _getpid, _wait = os.fork, os.getpid, os.waitpid
+_open, _close, _read, _write, _pwrite = os.open, os.close, os.read, os.write, os.pwrite
+_UNIX, _PACKETS = _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+_CLOSED, _QUIET, _WRITING = os.O_CLOEXEC, os.O_CLOEXEC | os.O_NONBLOCK, os.O_CLOEXEC | os.O_WRONLY
 
 
-def serve(order_fd: int, fds: list[int], orderer: _socket.socket, title_area: tuple[int, int]) -> int:
-    """Live through one container, ordered by the StartOrder in `order_fd`; `fds` as it describes them. Returns the exit status."""
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _PACKETS)
-    queue = _socket.socketpair(_socket.AF_UNIX, _PACKETS)
-    reaped = os.pipe2(_QUIET)
-    wake = select.epoll()
-    me = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        maker.work(order_fd, fds, orderer, theirs, Berth(me, queue, reaped, wake), title_area)
-    theirs.close()
-    orderer.close()
-    container_id = ours.recv(_NAME_BYTES)
-    if container_id.startswith(maker.INHERITS):
+def serve(orderer_fd: int, title_address: int) -> int:
+    """Live through one container, ordered by the StartOrder that waits at `orderer_fd`. Returns the exit status."""
+    queue = _pair(_UNIX, _PACKETS)
+    reaped = _pipe(_QUIET)
+    told, telling = _pipe(_CLOSED)
+    wake = _epoll()
+    me = _getpid()
+    hand = _fork()
+    if not hand:
+        maker.work(orderer_fd, telling, Berth(me, queue, reaped, wake), title_address)
+    _close(telling)
+    _close(orderer_fd)
+    name = _read(told, _TITLE_BYTES)
+    if name == _INHERITS:
         process.become_subreaper()
-        container_id = container_id.removeprefix(maker.INHERITS)
-        ours.send(b"1")
-    if container_id:
-        title.set_title(title_area, maker.TITLE + container_id.decode())
-    if not ours.recv(1):
-        return _nothing_runs(pid, order_fd, fds)
-    ours.close()
-    for fd in fds:
-        os.close(fd)  # they are the hand's, and then parked
+        _tell(reaped[1], 0, 0)
+        name = _read(told, _TITLE_BYTES)
+    if name:
+        fd = _open(b"/proc/self/mem", _WRITING)
+        _pwrite(fd, name, title_address)
+        _close(fd)
+        fd = _open(b"/proc/self/comm", _WRITING)
+        _write(fd, b"carrack-shim")
+        _close(fd)
+    if not _read(told, 1):
+        return _nothing_runs(hand, Berth(me, queue, reaped, wake))
+    _close(told)
     while True:
-        status = _attend(pid, reaped)
-        if status != _PARKED:
+        ended, status = _wait(-1, 0)
+        if ended != hand:
+            _tell(reaped[1], ended, status)
+        elif status != _PARKED:
             return os.waitstatus_to_exitcode(status)
-        wake.poll(-1, 1)
-        wake.close()
-        wake = select.epoll()
-        pid = os.fork()
-        if pid == 0:
-            _be_hand(order_fd, Berth(me, queue, reaped, wake))
+        else:
+            _sleep(wake, -1, 1)
+            wake = _epoll()
+            hand = _fork()
+            if not hand:
+                _be_hand(Berth(me, queue, reaped, wake))
 
 
-def _attend(hand: int, reaped: tuple[int, int]) -> int:
-    """Until the hand has ended, reap who else does, and tell it. Returns its status, as wait(2) gives it."""
-    while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == hand:
-            return status
-        try:
-            os.write(reaped[1], REAPED.pack(pid, status))
-        except BlockingIOError:
-            pass  # thousands of orphans that nobody has asked for
+def _tell(reaped_fd: int, pid: int, status: int) -> None:
+    """The hand, of a process that was reaped."""
+    try:
+        os.write(reaped_fd, REAPED.pack(pid, status))
+    except BlockingIOError:
+        pass  # thousands of orphans that nobody has asked for
 
 
-def _be_hand(order_fd: int, berth: Berth) -> NoReturn:
+def _be_hand(berth: Berth) -> NoReturn:
     """A hand's whole life, for a container that was parked."""
     code = 1
     try:
         maker.die_with_sleeper(berth)
-        order = wire.decode_sealed(order_fd, shim_orders)
-        os.close(order_fd)
-        code = Shim(order, handover.parked(berth), berth).run()
+        container = handover.parked(berth)
+        order = wire.decode_sealed(container.order_fd, shim_orders)
+        code = Shim(order, container, berth).run()
     except CarrackError as error:
         os.write(2, f"carrack: {error.message}\n".encode())
     except Exception as error:  # the process's root: say it, and end  # noqa: BLE001
@@ -98,32 +100,16 @@ def _be_hand(order_fd: int, berth: Berth) -> NoReturn:
         os._exit(code)
 
 
-def _nothing_runs(pid: int, order_fd: int, fds: list[int]) -> int:
+def _nothing_runs(pid: int, berth: Berth) -> int:
     """The maker has told everyone why, or it was killed before it could."""
     _, status = os.waitpid(pid, 0)
     if status != 0:
-        maker.bury(order_fd, fds)
+        left = handover.deposited(berth)
+        if left is not None:
+            maker.bury(*left)
         return 1  # init, if it still is, dies with this process
     try:
         while True:
             os.waitpid(-1, 0)  # init, which has been killed
     except ChildProcessError:
         return 0
-
-
-def rehearse(area: tuple[int, int], name: str) -> None:
-    """In the zygote, before its first fork: what is done for the first time writes to more memory than what is done again."""
-    for _ in range(_REHEARSALS):
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _PACKETS)
-        reaped = os.pipe2(_QUIET)
-        wake = select.epoll()
-        wake.register(ours.fileno(), select.EPOLLOUT)
-        theirs.send(name.encode())
-        title.set_title(area, ours.recv(_NAME_BYTES).decode())
-        wake.poll(-1, 1)
-        wake.close()
-        theirs.close()
-        ours.recv(1)
-        ours.close()
-        for fd in reaped:
-            os.close(fd)

@@ -1,94 +1,34 @@
 """The zygote: a ready interpreter that forks shims and workers, in about a millisecond each.
 
-It imports everything that any of them can ever need, then takes away its own means to import (law 1), and serves `zygote.sock`:
-a Greeting to whoever connects, then orders. It never reads an order: the packet is opened in the forked child, so that no
-container's environment or secret stays in this process. It has one thread, is not dumpable, and outlives the carrackd that made it.
+    zygote.sock ── accept ──▶ zygote ── fork, one child for each connection ──▶ child: a Greeting, then one order (`errand.py`)
+                                 ▲───────────── kill, when the order is to Leave ────────┘
+
+It imports everything that any of them can ever need, then takes away its own means to import (law 1), and then does nothing but
+accept and fork. For each page that it writes after a fork, the child keeps the old one to itself until it dies: so whatever can be
+done in the child is done there. It never sees an order, and no container's environment or secret comes near it. It has one thread,
+is not dumpable, and outlives the carrackd that made it.
 """
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import _socket
 import gc
 import os
+import select
 import signal
 import sys
 from typing import NoReturn
 
-from carrack.errors import SystemFailure
 from carrack.kernel import memory, title
 from carrack.kernel import process as kernel_process
-from carrack.kernel.loop import READ, Loop
-from carrack.shim import everything, open_files, sleeper, wire
-from carrack.shim.errand import serve_order
-from carrack.shim.listener import Listener
-from carrack.shim.messages import Greeting, Leave
+from carrack.shim import everything, listener, open_files, wire
+from carrack.shim.errand import Child, be_child
+from carrack.shim.messages import Greeting
 
 READY = b"+"
 _NAME = "carrack-zygote"
-_LEAVE = wire.encode(Leave())
-
-
-class Zygote:
-    def __init__(self, socket_path: str, build: str) -> None:
-        self._loop = Loop()
-        self._title_area = title.argument_area()
-        self._greeting = Greeting(os.getpid(), build)
-        self._connections: dict[int, _socket.socket] = {}
-        self._listener = Listener(self._loop, socket_path, self._connected)
-        self._own_fds = (self._listener.fd, self._loop.fd)
-        sleeper.rehearse(self._title_area, _NAME)
-
-    def run(self) -> None:
-        """Serve until told to leave."""
-        self._loop.run()
-        self._listener.close()
-
-    def _connected(self, sock: _socket.socket) -> None:
-        sock.setblocking(False)
-        try:
-            wire.send(sock, self._greeting)
-        except OSError:
-            sock.close()
-            return
-        fd = sock.fileno()
-        self._connections[fd] = sock
-        self._loop.watch(fd, READ, lambda _: self._receive(fd))
-
-    def _receive(self, fd: int) -> None:
-        sock = self._connections[fd]
-        try:
-            payload, fds = wire.receive_packet(sock, wait=False)
-        except BlockingIOError:
-            return
-        except (OSError, EOFError, SystemFailure):
-            self._loop.forget(fd)
-            del self._connections[fd]
-            sock.close()
-            return
-        if payload == _LEAVE:
-            self._loop.stop()
-        elif os.fork() == 0:
-            self._become_child(sock, payload, fds)
-        wire.close_all(fds)
-
-    def _become_child(self, sock: _socket.socket, payload: bytes, fds: list[int]) -> NoReturn:
-        """Never returns: the child ends here."""
-        code = 70
-        try:
-            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # not by its enumerations: this is every shim's memory
-            os.setsid()
-            ordered_by = sock.fileno()
-            for fd in self._connections:
-                if fd != ordered_by:
-                    os.close(fd)
-            for fd in self._own_fds:
-                os.close(fd)
-            code = serve_order(sock, payload, fds, self._title_area)
-        except Exception as error:  # the process's root: say it, and end  # noqa: BLE001
-            os.write(2, f"carrack: {type(error).__name__}: {error}\n".encode())
-        finally:
-            os._exit(code)
+_PAUSE_MILLISECONDS = 20
+"""Between two connections that could not be served; without, a machine that is full would be kept busy as well."""
 
 
 def main(socket_path: str, build: str, ready_fd: int) -> None:
@@ -103,14 +43,53 @@ def main(socket_path: str, build: str, ready_fd: int) -> None:
     open_files.raise_limit()
     everything.warm_up()
     forbid_imports()
-    zygote = Zygote(socket_path, build)
+    listening = listener.bind(socket_path)
+    listening.setblocking(True)
+    me = os.getpid()
+    greeting = wire.encode(Greeting(me, build))
+    title_area = title.argument_area()
+    title.set_title(title_area, _NAME)
     gc.collect()
     memory.give_back_free()
+    memory.gather_locks()
     gc.freeze()
     gc.enable()
     os.write(ready_fd, READY)
     os.close(ready_fd)
-    zygote.run()
+    _fork_for_each(listening, Child(greeting, listening.fileno(), *title_area, me, socket_path), build)
+
+
+def _fork_for_each(listening: _socket.socket, child: Child, build: str) -> NoReturn:
+    """Accept and fork, for ever."""
+    accept, fork, close = listening._accept, os.fork, os.close  # type: ignore[attr-defined]  # what socket.accept is made of
+    fd = -1
+    while True:
+        try:
+            fd, _ = accept()
+            if not fork():
+                be_child(fd, child)
+            close(fd)
+        except OSError as error:
+            _turn_away(fd, build, error)
+        fd = -1
+
+
+def _turn_away(fd: int, build: str, error: OSError) -> None:
+    """Say why there is no child to take an order, so that nobody thinks the zygote dead; and wait a little."""
+    poll = select.poll()
+    if fd < 0:
+        poll.poll(_PAUSE_MILLISECONDS)
+        return
+    sock = _socket.socket(fileno=fd)
+    poll.register(fd, select.POLLIN)
+    try:
+        sock.send(wire.encode(Greeting(os.getpid(), build, trouble=f"cannot fork: {error.strerror}")))
+        poll.poll(_PAUSE_MILLISECONDS)
+        while sock.recv(wire.PACKET_BYTES, _socket.MSG_DONTWAIT):
+            pass  # what lies here unread would take the greeting with it
+    except OSError:
+        pass  # that was all, or it has gone
+    sock.close()
 
 
 def forbid_imports() -> None:

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -90,18 +91,34 @@ def spawn_zygote(exec_root: str) -> Zygote:
 
 
 def connect(path: str) -> socket.socket:
-    """A connection to the zygote, greeted. Raises Unavailable when none answers."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """A connection to the zygote for one job, greeted. Raises Unavailable when none answers."""
     try:
-        _dial(sock, path)
+        sock = _call(path, messages.JOB)
+    except OSError as error:
+        raise Unavailable(f"no zygote answers on {path}: {error}") from None
+    try:
         greeting, _ = wire.receive(sock)
         if not isinstance(greeting, Greeting):
             raise Unavailable(f"{path} is not a zygote's socket")
+        if greeting.trouble:
+            raise Unavailable(f"the zygote on {path} {greeting.trouble}")
         _set_patience(sock, 0)
         return sock
     except (OSError, EOFError, SystemFailure) as error:
         sock.close()
         raise Unavailable(f"no zygote answers on {path}: {error}") from None
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _call(path: str, word: bytes) -> socket.socket:
+    """A connection on which `word` has been said and the greeting is yet to come. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        _dial(sock, path)
+        sock.send(word)
+        return sock
     except BaseException:
         sock.close()
         raise
@@ -129,9 +146,13 @@ def reach(path: str) -> socket.socket:
     try:
         return connect(path)
     except Unavailable:
-        with _reviving:
-            spawn_zygote(os.path.dirname(path))
+        _revive(path)
         return connect(path)
+
+
+def _revive(path: str) -> None:
+    with _reviving:
+        spawn_zygote(os.path.dirname(path))
 
 
 def greet(path: str) -> Greeting | None:
@@ -157,13 +178,31 @@ def dismiss_zygote(path: str) -> None:
             return
 
 
-def order_start(path: str, order: StartOrder, fds: tuple[int, ...]) -> None:
-    """Have a shim forked. `fds` as StartOrder says; they stay open here. Its answers come by the conversation's socket.
+def order_start(path: str, order: StartOrder, fds: Sequence[int]) -> socket.socket:
+    """Have a shim forked; its answers come by the conversation's socket. `fds` as StartOrder says; they stay open here.
 
-    Raises Unavailable when no zygote answers.
+    Waits for nobody, unless the zygote has died and another must come up. Close the socket that is returned when it can be read,
+    and not before: a greeting that nobody has read when its reader closes takes what was sent with it. Raises Unavailable, and
+    SystemFailure when no zygote comes up.
     """
-    with connect(path) as sock:
+    try:
+        return _order_start(path, order, fds)
+    except (ConnectionError, FileNotFoundError):
+        _revive(path)
+    try:
+        return _order_start(path, order, fds)
+    except ConnectionError as error:
+        raise Unavailable(f"no zygote answers on {path}: {error}") from None
+
+
+def _order_start(path: str, order: StartOrder, fds: Sequence[int]) -> socket.socket:
+    sock = _call(path, messages.START)
+    try:
         wire.send(sock, order, fds, sealed=True)
+        return sock
+    except BaseException:
+        sock.close()
+        raise
 
 
 def order_names(path: str, socket_path: str, listener_fd: int, conversation_fd: int) -> None:

@@ -62,6 +62,7 @@ EVERY_ROUTE = [
 ]
 
 
+# CVE-2022-31668, CVE-2024-22278, CVE-2020-29662
 def test_no_route_is_open_without_credentials(start: Start, tmp_path: Path) -> None:
     registry = start("--htpasswd", str(htpasswd(tmp_path / "users", ann="secret")))
     for method, path in EVERY_ROUTE:
@@ -120,12 +121,14 @@ def test_weak_or_broken_password_files_are_refused_at_the_start(tmp_path: Path, 
         LiveRegistry(tmp_path / "root", "--htpasswd", str(tmp_path / "users"))
 
 
+# CVE-2026-4404
 def test_there_is_no_default_user(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="No such file"):
         LiveRegistry(tmp_path / "root", "--htpasswd", str(tmp_path / "absent"))
     assert not (tmp_path / "absent").exists()
 
 
+# CVE-2019-16097
 def test_rules_grant_what_they_say_and_nothing_else(start: Start, tmp_path: Path) -> None:
     users = htpasswd(tmp_path / "users", ann="a", bob="b", eve="e")
     rules = write_rules(

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carrack.oci.digest import Digest
@@ -94,7 +94,7 @@ def seen(store: Storage) -> object:
     return bytes_stored, {name: what for name, what in held.items() if any(what)}  # emptied ones vanish when tidied
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(st.lists(ORDERS, min_size=3, max_size=20))
 def test_both_stores_answer_the_same(orders: list[tuple[str, Order]]) -> None:
     with tempfile.TemporaryDirectory(prefix="carrack-stores-") as root:

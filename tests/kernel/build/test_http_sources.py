@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from carrack.build.ports import HttpSource
 from carrack.build.remote.sources import Remotes
 from carrack.build.trees import WorkerTrees
 from carrack.distribution.cancellation import Cancellation
-from carrack.errors import CarrackError, InvalidParameter, NotFound, Unavailable
+from carrack.errors import Cancelled, CarrackError, InvalidParameter, NotFound, Unavailable
+from tests.rig.hostile_server import Answer, drip, drip_body, hostile
 from tests.rig.web_server import Page, WebServer, web_server
 
 pytestmark = pytest.mark.root
@@ -115,6 +118,45 @@ def test_what_a_server_does_not_give_is_an_error_of_its_kind(
         web.pages["/file"] = page
     with pytest.raises(error):
         remotes.pin(HttpSource(web.url("/file")), {}, Cancellation())
+
+
+# the class of CVE-2020-15157
+def test_a_password_follows_no_redirect_to_another_server(remotes: Remotes, web: WebServer) -> None:
+    with web_server() as other:
+        other.pages["/file"] = Page(b"content")
+        web.pages["/here"] = Page(b"", {"Location": "/there"}, status=302)
+        web.pages["/there"] = Page(b"", {"Location": other.url("/file")}, status=307)
+        remotes.pin(HttpSource(web.url("/here", "user:hush@")), {}, Cancellation())
+        assert ["Authorization" in headers for _, headers in web.asked] == [True, True]
+        assert ["Authorization" in headers for _, headers in other.asked] == [False]
+
+
+@pytest.mark.parametrize("place", ["ftp://127.0.0.1:9/x", "file:///etc/passwd", "http://[", "http://127.0.0.1:99999/"])
+def test_a_redirect_leads_to_the_web_or_nowhere(remotes: Remotes, web: WebServer, place: str) -> None:
+    web.pages["/file"] = Page(b"", {"Location": place}, status=302)
+    with pytest.raises(InvalidParameter):
+        remotes.pin(HttpSource(web.url("/file")), {}, Cancellation())
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("answer", [drip, drip_body])
+def test_a_download_that_never_ends_can_be_taken_back_without_waiting(remotes: Remotes, answer: Answer) -> None:
+    """By the thread of the event loop: it must not wait for a lock that the reader holds."""
+    cancel = Cancellation()
+    ended = threading.Event()
+
+    def get() -> None:
+        with pytest.raises(Cancelled):
+            remotes.pin(HttpSource(f"http://{host}/file"), {}, cancel)
+        ended.set()
+
+    with hostile(answer) as host:
+        threading.Thread(target=get, daemon=True).start()
+        assert not ended.wait(0.3)
+        begun = time.monotonic()
+        cancel.cancel()
+        assert time.monotonic() - begun < 1
+        assert ended.wait(5)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/x", "http://"])

@@ -113,6 +113,7 @@ def test_a_container_that_routes_127_0_0_1_out_cannot_reach_a_port_published_the
 # ── a flushed ruleset ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+# CVE-2025-54388, CVE-2025-54410
 def test_a_flushed_ruleset_is_back_at_once_and_ports_answer(lab: Lab) -> None:
     networks = lab.open()
     web = lab.start(networks, "web", ports=(PortBinding(80, "tcp", "", "8080"),))
@@ -173,6 +174,7 @@ def test_an_unpublished_port_is_unreachable_from_outside_even_by_the_containers_
     assert silent([(lab.outside, web.endpoint.ipv4, port, "tcp") for port in (80, 81)])
 
 
+# CVE-2025-67499
 def test_a_published_port_catches_only_what_is_for_this_machine(lab: Lab) -> None:
     networks = lab.open()
     web = lab.start(networks, "web", ports=(PortBinding(80, "tcp", "", "8080"),))

@@ -87,6 +87,7 @@ def test_a_container_reaches_the_outside_as_the_machine(lab: Lab, client: Box) -
     assert reach(client.place, OUTSIDE4, 9000) == MACHINE4
 
 
+# CVE-2021-20199
 @pytest.mark.parametrize(("port", "kind"), [(8080, "tcp"), (5353, "udp")])
 def test_a_published_port_answers_outside_and_sees_who_asks(lab: Lab, web: Box, port: int, kind: str) -> None:
     assert reach(lab.outside, MACHINE4, port, kind) == OUTSIDE4

@@ -161,11 +161,17 @@ def eventually(happened: Callable[[], bool], seconds: float = 15.0) -> bool:
 
 
 def names_process(lab: Lab) -> int:
-    """The process that listens at names-2.sock, by the credentials of its socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.connect(str(lab._directory / "names-2.sock"))
-        pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(pid)
+    """The process that listens at names-2.sock, by the credentials of its socket; not us, who made it for one that is about to."""
+    found: list[int] = []
+
+    def taken() -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(lab._directory / "names-2.sock"))
+            found[:] = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[:1]
+        return found != [os.getpid()]
+
+    assert eventually(taken)
+    return found[0]
 
 
 def children(process: int) -> list[int]:
@@ -357,6 +363,43 @@ def test_many_questions_of_which_some_are_new_are_all_answered(pair: tuple[Box, 
 
 
 # ── its process ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_container_that_asks_without_end_keeps_no_other_from_asking(lab: Lab, networks: Networks, upstream: Upstream) -> None:
+    """Its server says nothing, so that each question waits to be given up: their number has a bound for each container."""
+    client = lab.start(networks, "client", "red", wish=wish("client"))
+    floods = lab.start(networks, "floods", "red", wish=EndpointWish(container_name="floods", upstreams=("127.0.0.9",)))
+    mute = netns.inside(floods.place, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    mute.bind(("127.0.0.9", 53))
+    with mute, netns.inside(floods.place, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as asker:
+        asker.connect((RESOLVER, 53))
+        asker.settimeout(15)
+        refused = 0
+        for number in range(6000):
+            asker.send(question(f"n{number}.example.org", A, number))
+            if number % 100 == 99:  # as fast as they are taken
+                while select.select([asker], [], [], 0.001)[0]:
+                    refused += read_answer(asker.recv(512))[0] == 2
+        assert refused or read_answer(asker.recv(512))[0] == 2, "its own bound is met"
+        assert ask(client.place, "example.org", patience=5) == (0, ["192.0.2.1"])
+
+
+def test_questions_with_something_behind_them_do_not_fill_the_memory(lab: Lab, pair: tuple[Box, Box]) -> None:
+    """A known name, and another tail each time: what is answered is not remembered with all of it."""
+    _, client = pair
+
+    def memory() -> int:
+        rows = Path(f"/proc/{names_process(lab)}/smaps_rollup").read_text().splitlines()
+        return next(int(row.split()[1]) for row in rows if row.startswith("Anonymous:"))
+
+    with netns.inside(client.place, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as asker:
+        asker.settimeout(15)
+        asker.connect((RESOLVER, 53))
+        before = memory()
+        for number in range(4000):
+            asker.send(question("web", A, number) + struct.pack(">I", number) * 900)
+            asker.recv(512)
+        assert memory() < before + 4000
 
 
 def test_without_a_user_defined_network_there_is_no_process(lab: Lab, tmp_path: Path) -> None:
@@ -600,6 +643,25 @@ def test_when_both_die_under_a_daemon_it_starts_another_and_opens_the_sockets_ag
             return False
 
     assert eventually(answered)
+
+
+def test_a_look_meets_a_process_that_has_died_and_speaks_to_its_spare(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carrack.networks.names.NameService._watch", lambda *_: None)  # nobody tells us of its death first
+    networks = lab.open(NetworkOptions(run_directory=tmp_path))
+    networks.create(NetworkRequest(name="red"))
+    web = lab.start(networks, "web", "red")
+    service = networks._naming._service
+    assert service is not None
+    primary = names_process(lab)
+    with_end = os.pidfd_open(primary)
+    os.kill(primary, signal.SIGKILL)
+    assert select.select([with_end], [], [], 10)[0]
+    os.close(with_end)
+    service.refresh()
+    assert ask(web.place, "web") == (0, [web.endpoint.ipv4])
+    assert names_process(lab) != primary
 
 
 def test_a_look_now_and_then_finds_what_no_report_told(lab: Lab, networks: Networks, pair: tuple[Box, Box]) -> None:

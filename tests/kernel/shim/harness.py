@@ -157,7 +157,8 @@ class Container:
         self.conversation.settimeout(SECONDS)
         clients = [each for _, each in (*self.attached, *self.waiting)]
         handed = (theirs, *self.held, *clients)
-        order_start(self.harness.zygote.socket_path, self.order(), tuple(each.fileno() for each in handed))
+        with order_start(self.harness.zygote.socket_path, self.order(), tuple(each.fileno() for each in handed)) as zygote:
+            zygote.recv(1000)
         for each in handed:
             each.close()
 
@@ -315,14 +316,14 @@ def unchunk(content: bytes) -> bytes:
             return b"".join(pieces)
 
 
-def wait_for_death(pid: int) -> None:
+def wait_for_death(pid: int, seconds: float = SECONDS) -> None:
     """Block until the process is gone."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        ready, _, _ = select.select([pidfd], [], [], SECONDS)
+        ready, _, _ = select.select([pidfd], [], [], seconds)
         assert ready, f"process {pid} lives on"
     finally:
         os.close(pidfd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,15 +11,27 @@ from pathlib import Path
 import pytest
 
 from carrack.shim import messages as m
+from carrack.shim import wire
 from carrack.shim.logs.reader import read
 from carrack.shim.logs.record import LogRequest
-from tests.kernel.shim.harness import Container, Harness, end_process, pair, read_until, unchunk, unframe, wait_for_death
+from tests.kernel.shim.harness import (
+    SECONDS,
+    Container,
+    Harness,
+    children_of,
+    end_process,
+    pair,
+    read_until,
+    unchunk,
+    unframe,
+    wait_for_death,
+)
 from tests.rig.waiting import until
 
 pytestmark = pytest.mark.root
 
-IDLE_KILOBYTES = 1000
-"""About 700 are measured; one that is awake has 2500."""
+IDLE_KILOBYTES = 300
+"""About 240 are measured; one that is awake has 2500."""
 
 
 def own_kilobytes(pid: int) -> int:
@@ -52,6 +65,41 @@ def test_a_maker_that_is_killed_takes_the_start_with_it(harness: Harness) -> Non
     os.kill(maker, signal.SIGKILL)
     failed = container.expect(m.StartFailed)
     assert "died" in failed.message
+    assert not Path(container.socket_path).exists()
+
+
+def test_a_shim_that_is_killed_while_its_container_is_made_takes_the_start_with_it(harness: Harness) -> None:
+    container = harness.container(("/bin/sleep", "1000"))
+    container.create()
+    end_process(container.shim_pid)
+    container.send(m.Go())
+    assert "supervisor died" in container.expect(m.StartFailed).message
+    wait_for_death(container.pid)
+    assert not Path(container.socket_path).exists()
+
+
+@pytest.mark.parametrize("which", ["the maker", "the sleeper"])
+def test_one_that_is_killed_before_its_order_comes_leaves_nothing(harness: Harness, which: str) -> None:
+    """Whoever gave the order learns it: by the end of the conversation that came with it, or because nobody takes it any more."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as zygote:
+        zygote.settimeout(SECONDS)
+        before = children_of(harness.zygote.pid)
+        zygote.connect(harness.zygote.socket_path)
+        zygote.send(m.START)
+        zygote.recv(1000)
+        (sleeper,) = children_of(harness.zygote.pid) - before
+        until(lambda: children_of(sleeper), "the maker to be there")
+        (maker,) = children_of(sleeper)
+        end_process(maker if which == "the maker" else sleeper)
+        wait_for_death(sleeper)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        container = harness.container(("/bin/sleep", "1000"))
+        with contextlib.suppress(ConnectionError):
+            wire.send(zygote, container.order(), (theirs.fileno(),), sealed=True)
+        theirs.close()
+        with ours, pytest.raises(EOFError):
+            wire.receive(ours)
+    wait_for_death(maker)
     assert not Path(container.socket_path).exists()
 
 

@@ -202,7 +202,7 @@ def test_an_archive_beyond_its_limit_is_refused() -> None:
 
 
 @given(st.binary(max_size=2048))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_garbage_is_refused_and_never_breaks_the_reader(garbage: bytes) -> None:
     try:
         read(garbage)
@@ -211,7 +211,7 @@ def test_garbage_is_refused_and_never_breaks_the_reader(garbage: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_damaged_archive_is_read_or_refused(data: st.DataObject) -> None:
     content = bytearray(tar(directory("d"), entry(LONG, b"x" * 700), symlink("s", LONG), entry("y", pax_headers={"mtime": "1.5"})))
     for position in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
@@ -228,7 +228,7 @@ def test_a_damaged_archive_is_read_or_refused(data: st.DataObject) -> None:
     owner=st.integers(0, 2**32 - 2),
     mtime=st.integers(0, 2**62),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_written_is_read_back(name: str, size: int, owner: int, mtime: int) -> None:
     wanted = Entry(name.encode(), header.SYMBOLIC_LINK, 0o777, owner, owner, 0, mtime, link=name.encode())
     (found, _), *_ = read(encode(wanted) + END)

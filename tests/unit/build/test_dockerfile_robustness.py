@@ -101,6 +101,7 @@ def test_a_mutated_dockerfile_is_read_or_refused(text: str) -> None:
 
 @settings(max_examples=150, deadline=1000)
 @given(st.binary(max_size=200))
+# the class of CVE-2024-23650
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     read(content)
 

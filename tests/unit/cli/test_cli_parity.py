@@ -10,9 +10,10 @@ import pytest
 
 from carrack.cli.catalogue import ALIASES, GROUPS, HIDDEN, TOP, load
 from carrack.cli.flags import Flag, parse_table
-from carrack.cli.help import SHOWN_DEFAULTS
 from carrack.cli.session import GLOBAL_FLAGS
 
+SHOWN_DEFAULTS = {"map": "map[]", "ulimit": "[]", "uint16": "0", "stringToString": "[]", "ipNetSlice": "[]"}
+"""What Docker's help shows for a flag without a value, by its kind."""
 ROOT = Path(__file__).resolve().parents[3]
 DIFFERENCES = Path(__file__).with_name("differences.tsv")
 OUR_OWN = {("run", "explain"), ("start", "explain"), ("container run", "explain"), ("container start", "explain")}

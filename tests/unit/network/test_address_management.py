@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from carrack.errors import InvalidParameter, NotFound
@@ -51,7 +51,6 @@ def test_an_address_of_another_subnet_cannot_be_claimed() -> None:
         AddressAllocator(ip_network("10.0.0.0/24")).claim(ip_address("10.9.0.1"))
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.just("take"), st.integers(0, 13)), max_size=60))
 def test_no_address_is_ever_had_twice(steps: list[str | int]) -> None:
     """Taking and giving back in any order; the model is a set."""

@@ -131,6 +131,7 @@ def test_a_devices_limit_of_nothing_is_none() -> None:
 # ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+# GHSA-g54h-m393-cpwq
 def test_devices_are_denied_before_any_is_allowed() -> None:
     rules = limits.devices_of(Resources(devices=(DeviceRule(allow=True, type="c", major=10, minor=200, access="rwm"),)))
     assert rules[0] == (False, "a *:* rwm")

@@ -14,7 +14,7 @@ from carrack.errors import InvalidParameter
 from carrack.path_patterns import PathRules
 
 
-def read_ignore_file(content: bytes | str, file: str = ".dockerignore") -> PathRules:
+def read_ignore_file(content: bytes | str) -> PathRules:
     """Read an ignore file. Raises DockerfileError for a malformed pattern and for a lone `!`."""
     text = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
     lines = tuple(text.removeprefix("\ufeff").split("\n"))
@@ -27,7 +27,7 @@ def read_ignore_file(content: bytes | str, file: str = ".dockerignore") -> PathR
             rules.add(pattern)
         except InvalidParameter as error:
             fault = Fault(error.message, pattern.removeprefix("!").strip(SPACES) or pattern)
-            raise locate(fault, file, lines, Position(number, number)) from None
+            raise locate(fault, ".dockerignore", lines, Position(number, number)) from None
     return rules
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
@@ -24,9 +25,10 @@ from carrack import __version__
 from carrack.distribution.cancellation import Cancellation
 from carrack.errors import InvalidParameter, NotFound, SystemFailure, Unavailable
 
+if TYPE_CHECKING:
+    from carrack.distribution.transport import Answer
+
 KEPT_BYTES = 2 << 30
-_PIECE_BYTES = 1 << 18
-_TIMEOUT_SECONDS = 60
 _UNFINISHED = "new-"
 
 
@@ -111,38 +113,33 @@ class Downloads:
         return sum(path.stat().st_size for path in self._root.iterdir())
 
     def _fetch(self, url: str, headers: dict[str, str], known: _Facts | None, cancel: Cancellation, *, keep: bool) -> Downloaded:
-        from urllib.error import HTTPError, URLError  # rare: not worth its memory at every start
-        from urllib.request import Request, urlopen
+        from carrack.distribution.transport import Transport  # rare: not worth its memory at every start
 
+        transport = Transport()
         try:
-            with urlopen(Request(url, headers=headers), timeout=_TIMEOUT_SECONDS) as response, cancel.calling(response.close):
-                return self._store(url, response.headers, response, cancel, keep=keep)
-        except HTTPError as error:
-            error.close()
-            if error.code == http.client.NOT_MODIFIED and known is not None:
-                return self._again(known)
-            kind = NotFound if error.code in (404, 410) else Unavailable
-            raise kind(f"invalid response status {error.code} for {url}") from None
-        except (URLError, OSError, ValueError, http.client.HTTPException) as error:
+            answer = transport.request("GET", url, headers, cancel=cancel, to_plain=True)
+            if answer.status == http.client.OK:
+                return self._store(url, answer, cancel, keep=keep)
+        except Unavailable as error:
             cancel.check()
-            raise Unavailable(f"cannot read {url}: {error}") from error
+            raise Unavailable(f"cannot read {error.message}") from error
+        finally:
+            transport.close()
+        answer.close()
+        if answer.status == http.client.NOT_MODIFIED and known is not None:
+            return self._again(known)
+        kind = NotFound if answer.status in (404, 410) else Unavailable
+        raise kind(f"invalid response status {answer.status} for {url}")
 
-    def _store(
-        self, url: str, headers: Message, response: http.client.HTTPResponse, cancel: Cancellation, *, keep: bool
-    ) -> Downloaded:
+    def _store(self, url: str, answer: Answer, cancel: Cancellation, *, keep: bool) -> Downloaded:
         summing = hashlib.sha256()
         temporary = self._root / f"{_UNFINISHED}{os.urandom(8).hex()}"
-        size = 0
         try:
             with temporary.open("xb") as file:
-                while piece := response.read(_PIECE_BYTES):
+                for piece in answer.pieces():
                     cancel.check()
                     summing.update(piece)
                     file.write(piece)
-                    size += len(piece)
-            length = headers.get("Content-Length")
-            if length is not None and length.isdigit() and int(length) != size and not headers.get("Content-Encoding"):
-                raise Unavailable(f"cannot read {url}: it ended after {size} of {length} bytes")
             path = self._root / summing.hexdigest()
             temporary.rename(path)
         except BaseException:
@@ -151,9 +148,9 @@ class Downloads:
         facts = _Facts(
             url,
             f"sha256:{summing.hexdigest()}",
-            filename_of(url, headers.get("Content-Disposition") or ""),
-            headers.get("ETag") or "",
-            headers.get("Last-Modified") or "",
+            filename_of(url, answer.header("Content-Disposition")),
+            answer.header("ETag"),
+            answer.header("Last-Modified"),
         )
         if keep and (facts.etag or facts.last_modified):
             self._facts_path(url).write_bytes(msgspec.json.encode(facts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from carrack.errors import InvalidParameter
 
@@ -52,8 +52,18 @@ def is_git(url: str) -> bool:
     if url.startswith(("git://", "ssh://", "github.com/")):
         return True
     if url.startswith(("http://", "https://")):
-        return urlsplit(url).path.endswith(".git")
+        return _split(url).path.endswith(".git")
     return _SCP.fullmatch(url.partition("#")[0]) is not None
+
+
+def _split(url: str) -> SplitResult:
+    """Raises InvalidParameter for what is no URL."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # looks at it
+    except ValueError as error:
+        raise InvalidParameter(f"{url!r} is no URL: {error}") from error
+    return parts
 
 
 def parse_git_url(url: str) -> GitAddress:
@@ -66,7 +76,7 @@ def parse_git_url(url: str) -> GitAddress:
     reference, _, directory = fragment.partition(":")
     fields: dict[str, str] = {}
     if "://" in bare:
-        parts = urlsplit(bare)
+        parts = _split(bare)
         fields = _query(parts.query, url)
         if fields and fragment:
             raise InvalidParameter(f"{url!r}: a reference stands both behind # and in the query")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Remotes:
         """See `ports.RemoteSources.is_git`."""
         return is_git(url)
 
-    def pin(self, source: RemoteSource, secrets: Mapping[str, bytes], cancel: Cancellation, known: Sequence[Pinned] = ()) -> Pinned:
+    def pin(self, source: RemoteSource, secrets: Mapping[str, bytes], cancel: Cancellation) -> Pinned:
         """See `ports.RemoteSources.pin`."""
         if isinstance(source, GitSource):
             address = _address(source)

@@ -16,9 +16,12 @@ from carrack.kernel.loop import READ, WRITE, Loop, Timer
 
 _TRY_SECONDS = 2.0
 _RESOLV_CONF = "/etc/resolv.conf"
+_PORT = 53
 _SERVER_FAILURE = 2
-PENDING_LIMIT = 1024
-"""Questions on their way at once: more are refused, so that no container can make us open sockets without end."""
+PENDING_LIMIT = 4096
+"""Questions on their way at once: more are refused, so that containers cannot make us open sockets without end."""
+ASKER_LIMIT = 512
+"""Those of one container: more are refused, so that it cannot keep the others from asking."""
 
 Answered = Callable[[bytes | None], None]
 """Gets the answer, with the asker's identifier; None when no server has given one in time."""
@@ -34,18 +37,17 @@ def host_socket(family: int, kind: int) -> socket.socket:
 class HostServers:
     """The nameservers of the host's resolv.conf, read again when the file changes."""
 
-    def __init__(self, path: str = _RESOLV_CONF) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._stamp: tuple[int, int] | None = None
         self._servers: tuple[str, ...] = ()
 
     def get(self) -> tuple[str, ...]:
         """The addresses as of now; none when the file cannot be read."""
         try:
-            status = os.stat(self._path)
+            status = os.stat(_RESOLV_CONF)
             stamp = (status.st_mtime_ns, status.st_ino)
             if stamp != self._stamp:
-                with open(self._path, encoding="utf-8", errors="replace") as lines:
+                with open(_RESOLV_CONF, encoding="utf-8", errors="replace") as lines:
                     self._servers = tuple(
                         words[1] for words in map(str.split, lines) if len(words) > 1 and words[0] == "nameserver"
                     )
@@ -58,10 +60,10 @@ class HostServers:
 class Forwarder:
     """Asks other servers."""
 
-    def __init__(self, loop: Loop, port: int = 53) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._port = port
-        self._pending = 0
+        self._pending: dict[str, int] = {}
+        self._all_pending = 0
 
     def ask(
         self,
@@ -70,6 +72,7 @@ class Forwarder:
         servers: tuple[str, ...],
         answered: Answered,
         *,
+        asker: str = "",
         make_socket: MakeSocket = host_socket,
         by_stream: bool = False,
     ) -> None:
@@ -77,10 +80,10 @@ class Forwarder:
 
         `answered` may be called before this returns.
         """
-        if self._pending >= PENDING_LIMIT:
+        if self._pending.get(asker, 0) >= ASKER_LIMIT or self._all_pending >= PENDING_LIMIT:
             answered(None)
             return
-        self._pending += 1
+        self._count(asker, 1)
         failure: bytes | None = None
         left = list(servers)
 
@@ -94,16 +97,22 @@ class Forwarder:
                     return
                 except OSError:
                     continue
-            self._pending -= 1
+            self._count(asker, -1)
             answer = answer or failure
             answered(query[:2] + answer[2:] if answer is not None else None)
 
         try_next(None)
 
+    def _count(self, asker: str, change: int) -> None:
+        self._all_pending += change
+        own = self._pending.pop(asker, 0) + change
+        if own:
+            self._pending[asker] = own
+
     def _begin(self, server: str, query: bytes, question: bytes, make_socket: MakeSocket, by_stream: bool, done: Answered) -> None:
         """Ask one server. Raises OSError when it cannot be asked."""
         kind = socket.SOCK_STREAM if by_stream else socket.SOCK_DGRAM
-        family, address = _address(server, self._port)
+        family, address = _address(server, _PORT)
         asker = make_socket(family, kind)
         try:
             asker.setblocking(False)

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 A, PTR, AAAA, ANY = 1, 12, 28, 255
 OPT = 41
 IN = 1
-NO_ERROR, FORMAT_ERROR, SERVER_FAILURE, NAME_ERROR, NOT_IMPLEMENTED = 0, 1, 2, 3, 4
+NO_ERROR, FORMAT_ERROR, SERVER_FAILURE, NOT_IMPLEMENTED = 0, 1, 2, 4
 
 _HEADER = struct.Struct(">HHHHHH")
 _RESPONSE, _AUTHORITATIVE, _TRUNCATED, _RECURSION_DESIRED, _RECURSION_AVAILABLE = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080
@@ -92,10 +92,11 @@ def encode_name(name: str) -> bytes:
     return b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
 
 
-def respond(
-    query: Query, code: int, records: Sequence[tuple[int, bytes]] = (), *, seconds: int = 0, limit: int | None = None
-) -> bytes:
-    """An answer with records of (type, data), all of the question's name; cut and marked so when longer than `limit`."""
+def respond(query: Query, code: int, records: Sequence[tuple[int, bytes]] = (), *, limit: int | None = None) -> bytes:
+    """An answer with records of (type, data), all of the question's name; cut and marked so when longer than `limit`.
+
+    Nobody is to keep it (a time to live of 0): a container may come back with another address.
+    """
     limit = query.limit if limit is None else limit
     flags = _RESPONSE | _RECURSION_AVAILABLE | (query.flags & (_RECURSION_DESIRED | _OPCODE)) | code
     if code == NO_ERROR:
@@ -103,7 +104,7 @@ def respond(
     body = b""
     count = 0
     for kind, data in records:
-        record = struct.pack(">HHHIH", 0xC000 | _HEADER.size, kind, IN, seconds, len(data)) + data
+        record = struct.pack(">HHHIH", 0xC000 | _HEADER.size, kind, IN, 0, len(data)) + data
         if _HEADER.size + len(query.question) + len(body) + len(record) > limit:
             flags |= _TRUNCATED
             break

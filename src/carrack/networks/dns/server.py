@@ -27,6 +27,9 @@ _DATAGRAM_BYTES = 4096
 _IDENTIFIER_BYTES = 2
 _REMEMBERED = 4096
 """Questions of a container whose answers are remembered."""
+_REMEMBERED_BYTES = 320
+"""How long such a question may be: a name of any length fits, with the options that resolvers send. What is longer was written to
+fill our memory."""
 _STREAM_IDLE_SECONDS = 10.0
 _STREAM_LIMIT = 32
 """TCP conversations of one container at once."""
@@ -148,7 +151,7 @@ class NameServer:
             send(message.respond(query, message.SERVER_FAILURE))
         elif (found := self._found(asker, query)) is not None:
             answer = message.respond(query, message.NO_ERROR, found, limit=limit)
-            if len(found) <= 1 and limit is None:  # several take turns
+            if len(found) <= 1 and limit is None and len(data) <= _REMEMBERED_BYTES:  # several take turns
                 place.answers[data[2:]] = answer[2:]
             send(answer)
         else:
@@ -169,6 +172,7 @@ class NameServer:
             query.question,
             servers,
             lambda answer: send(answer or failure),
+            asker=place.container_id,
             make_socket=make_socket,
             by_stream=by_stream,
         )

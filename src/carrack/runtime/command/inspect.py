@@ -138,14 +138,14 @@ def events(store: Store, arguments: Arguments) -> int:
     return 0
 
 
-def _follow(container: Container, interval: float) -> None:
+def _follow(container: Container, interval_seconds: float) -> None:
     watch = container.cgroup().watch_out_of_memory()
     pidfd = os.pidfd_open(container.record.pid)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     if watch >= 0:
         poll.register(watch, select.POLLIN)
-    due = time.monotonic() + interval
+    due = time.monotonic() + interval_seconds
     while True:
         ready = dict(poll.poll(max(0.0, due - time.monotonic()) * 1000))
         if watch in ready:
@@ -156,7 +156,7 @@ def _follow(container: Container, interval: float) -> None:
             return
         if time.monotonic() >= due:
             _event(container, "stats", statistics_document(container.cgroup().statistics()))
-            due += interval
+            due += interval_seconds
 
 
 def _event(container: Container, kind: str, document: object) -> None:

@@ -79,7 +79,7 @@ class Restoration:
         """
         self.cgroup: Cgroup = cgroups.open(cgroup.path)
         self.pid, self.pidfd = 0, -1
-        self.criu_pid, self._criu_fd = 0, -1
+        self._criu_fd = -1
         self.network_namespace_fd = self.rootfs_fd = self.console_fd = -1
         self.warnings: list[str] = []
         self.trace: list[tuple[str, int]] = []
@@ -194,7 +194,6 @@ class Restoration:
         flags = process.CLONE_PARENT if self._wish.sibling else 0
         pid, self._criu_fd = process.fork_into(flags, cgroup_fd=cgroup_fd)
         if pid:
-            self.criu_pid = pid
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
             return

@@ -12,6 +12,8 @@ from carrack.shim.framing import STDERR, STDOUT, frame_header
 PARTIAL_BYTES = 16 * 1024
 """A line that reaches this length without an end is logged in parts, as Docker does."""
 
+_BLOCK_BYTES = 65536
+
 
 class LogRecord(NamedTuple):
     """One line, or one part of an overlong one (then without its line feed)."""
@@ -81,7 +83,7 @@ def render(batch: Batch, how: Rendering) -> bytes:
     return b"".join([frame_header(stream, len(line)) + line for line in lines])
 
 
-def render_all(batches: Iterable[Batch], how: Rendering, block_bytes: int = 65536) -> Iterable[bytes]:
+def render_all(batches: Iterable[Batch], how: Rendering) -> Iterable[bytes]:
     """Rendered batches gathered into blocks worth a write."""
     gathered: list[bytes] = []
     size = 0
@@ -89,7 +91,7 @@ def render_all(batches: Iterable[Batch], how: Rendering, block_bytes: int = 6553
         rendered = render(batch, how)
         gathered.append(rendered)
         size += len(rendered)
-        if size >= block_bytes:
+        if size >= _BLOCK_BYTES:
             yield b"".join(gathered)
             gathered, size = [], 0
     if gathered:

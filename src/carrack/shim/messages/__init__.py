@@ -57,9 +57,11 @@ from carrack.shim.messages.running import (
     Status,
 )
 from carrack.shim.messages.start import Abandon, Checkpoint, Created, ForeignRuntime, Go, LogPlan, Started, StartFailed, StartOrder
-from carrack.shim.messages.zygote import Greeting, Leave, ServeNames
+from carrack.shim.messages.zygote import JOB, START, Greeting, Leave, ServeNames
 
 __all__ = [
+    "JOB",
+    "START",
     "VERSION",
     "Abandon",
     "Attach",

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from carrack.shim.messages.protocol import VERSION, ProtocolMessage
 
+START = b"start"
+JOB = b"job"
+"""The first packet of a connection to a zygote: whether a StartOrder comes next, or something for a worker or the names process.
+Instead of it a daemon of any version may send Leave."""
+
 
 class Greeting(ProtocolMessage, frozen=True, tag="greeting"):
     """The first message on every connection to a zygote, from it."""
@@ -12,6 +17,8 @@ class Greeting(ProtocolMessage, frozen=True, tag="greeting"):
     build: str
     """Which code it holds; a daemon of another build replaces it."""
     version: int = VERSION
+    trouble: str = ""
+    """Why it cannot take an order by this connection, which it closes."""
 
 
 class Leave(ProtocolMessage, frozen=True, tag="leave"):

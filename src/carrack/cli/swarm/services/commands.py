@@ -32,8 +32,8 @@ def service_path(name: str, action: str = "") -> str:
     return f"/services/{percent_encode(name)}{action}"
 
 
-def _get(session: Session, name: str, *, defaults: bool = False) -> Document:
-    found: Document = session.engine.json("GET", service_path(name), {"insertDefaults": "true" if defaults else "false"})
+def _get(session: Session, name: str) -> Document:
+    found: Document = session.engine.json("GET", service_path(name), {"insertDefaults": "false"})
     return found
 
 

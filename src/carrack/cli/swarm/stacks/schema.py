@@ -25,7 +25,6 @@ COMMAND: Rule = (TEXT, TEXTS)
 TEXT_OR_LIST: Rule = (TEXT, TEXTS)
 PAIRS: Rule = ({"*": (TEXT, NUMBER, NOTHING)}, TEXTS)
 EXTERNAL: Rule = (TRUTH, {"name": TEXT})
-SIZE: Rule = (TEXT, WHOLE)
 
 _UPDATE = {
     "parallelism": WHOLE,

@@ -24,16 +24,16 @@ _CALL, _RETURN, _ERROR = 1, 2, 3
 _FIELD_PATH, _FIELD_INTERFACE, _FIELD_MEMBER, _FIELD_ERROR, _FIELD_REPLY, _FIELD_DESTINATION, _FIELD_SIGNATURE = 1, 2, 3, 4, 5, 6, 8
 
 
-class Manager:
+class SystemdBus:
     """A conversation with systemd. Raises SystemFailure when it cannot be had, or is refused."""
 
-    def __init__(self, path: str = SOCKET) -> None:
+    def __init__(self) -> None:
         self._serial = 0
         self._unread = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(_SECONDS)
         try:
-            self._socket.connect(path)
+            self._socket.connect(SOCKET)
             self._socket.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\nBEGIN\r\n")
             while b"\r\n" not in self._unread:
                 self._more()
