@@ -68,7 +68,7 @@ class ContainerBackend(Protocol):
     def links(self, container: Container) -> Names | None: ...
     def lower_directories(self, container: Container) -> Sequence[str]: ...
     def link_names(self) -> dict[str, Names]: ...
-    def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]: ...
+    def list(self, filters: Filters, *, all: bool, limit: int) -> list[Container]: ...
 
 
 def routes(backend: ContainerBackend) -> list[Route]:
@@ -111,7 +111,7 @@ class Orders:
             if query.get(name) and name not in filters:
                 filters = filters.including(name, query.get(name))
         size = query.flag("size")
-        found = self._backend.list(filters, all=query.flag("all"), limit=query.integer("limit") or 0, size=size)
+        found = self._backend.list(filters, all=query.flag("all"), limit=query.integer("limit") or 0)
         further = self._backend.link_names()
         documents = []
         for container in found:

@@ -296,7 +296,7 @@ class FakeEngine:
         return {}
 
     # last, for inside a class that has it the word `list` means this
-    def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]:
+    def list(self, filters: Filters, *, all: bool, limit: int) -> list[Container]:
         return select(self.containers.values(), filters, all=all, limit=limit)
 
 
