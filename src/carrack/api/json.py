@@ -139,7 +139,9 @@ def _fit_for(info: inspect.Type, lists: frozenset[str]) -> tuple[_Fit, object]:
     if isinstance(info, inspect.TupleType):
         zeros = [_fit_for(item, lists)[1] for item in info.item_types]
         return _fit_tuple(zeros), zeros
-    zeros_by_kind: dict[type, object] = {inspect.StrType: "", inspect.IntType: 0, inspect.BoolType: False, inspect.FloatType: 0.0}
+    if isinstance(info, inspect.IntType):
+        return _within_int64, 0
+    zeros_by_kind: dict[type, object] = {inspect.StrType: "", inspect.BoolType: False, inspect.FloatType: 0.0}
     return _as_it_is, zeros_by_kind.get(info.__class__)
 
 
@@ -195,6 +197,12 @@ def _fit_tuple(zeros: list[object]) -> _Fit:
         return [zero if item is None else item for item, zero in zip((*value, *zeros[len(value) :]), zeros, strict=False)]
 
     return fit
+
+
+def _within_int64(value: object) -> object:
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise InvalidParameter(f"invalid JSON: json: cannot unmarshal number {value} into Go value of type int64")
+    return value
 
 
 def _as_it_is(value: object) -> object:

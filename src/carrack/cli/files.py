@@ -33,6 +33,8 @@ def read_key_values(path: str, lookup: Callable[[str], str | None] | None) -> li
     """
     try:
         content = read_file(path)
+    except IsADirectoryError:
+        raise ValueError(f"invalid env file ({path}): read {path}: is a directory") from None
     except OSError as error:
         raise ValueError(os_error_text(error)) from None
     lines: list[str] = []

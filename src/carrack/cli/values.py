@@ -115,8 +115,8 @@ def read_bytes(text: str) -> int:
         factor = _BINARY_UNITS.get(unit[0])
         if factor is None or unit[1:] not in ("", "b", "ib"):
             raise ValueError(f"invalid suffix: '{suffix}'")
-        return int(size * factor)
-    return int(size)
+        size *= factor
+    return int(size) if size < 1 << 63 else -(1 << 63)  # what Go makes of too large a number
 
 
 def read_swap_bytes(text: str) -> int:
@@ -235,8 +235,8 @@ def read_ulimit(text: str) -> dict[str, Any]:
     numbers = limits.split(":")
     if len(numbers) > 2:
         raise ValueError(f"too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`")
+    hard = read_int(numbers[-1])
     soft = read_int(numbers[0])
-    hard = read_int(numbers[1]) if len(numbers) == 2 else soft
     if hard != -1 and (soft == -1 or soft > hard):
         shown = "-1 (unlimited)" if soft == -1 else str(soft)
         raise ValueError(f"ulimit soft limit must be less than or equal to hard limit: {shown} > {hard}")

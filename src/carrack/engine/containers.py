@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import msgspec
 
-from carrack.engine import checkpoints, creation, links, logs, names, request, top, updating
+from carrack.engine import checkpoints, creation, links, logs, names, request, roots, top, updating
 from carrack.engine.config import CreateRequest, UpdateRequest
 from carrack.engine.container import Container, Created, Explanation, MountPoint, Processes, Pruned, Sizes
 from carrack.engine.copy_up import copy_up
@@ -40,7 +40,7 @@ from carrack.engine.streams import (
     parse_detach_keys,
 )
 from carrack.engine.threads import in_thread
-from carrack.errors import CarrackError, Conflict, InvalidParameter, NotFound, NotImplementedHere, NotModified
+from carrack.errors import CarrackError, Conflict, InvalidParameter, NotFound, NotImplementedHere, NotModified, SystemFailure
 from carrack.shim.messages import Attach, Resize, Wait
 
 YOUNG_SECONDS = 0.2
@@ -63,7 +63,7 @@ class Containers:
         """One record. Raises NotFound, InvalidParameter."""
         return self._rooms.table.get(ref)
 
-    def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]:
+    def list(self, filters: Filters, *, all: bool, limit: int) -> list[Container]:
         """The records that match, newest first."""
         return select(self._rooms.table, filters, all=all, limit=limit, images=self._family)
 
@@ -153,7 +153,7 @@ class Containers:
         if live.removing:
             raise Conflict(f"removal of container {ref} is already in progress")
         if container.state.running and not force:
-            raise creation.reference_conflict(container, ref)
+            raise creation.reference_conflict(container)
         live.removing = True
         try:
             if force and container.state.status in LIVE:
@@ -161,7 +161,7 @@ class Containers:
                 await self._life.kill_now(container, live)  # without the lock: a stop that waits must not delay it
             async with live.lock:
                 if container.state.running and not force:
-                    raise creation.reference_conflict(container, ref)
+                    raise creation.reference_conflict(container)
                 container.stopped_by_user = True
                 live.cancel_restart()
                 if container.state.status in LIVE:
@@ -180,6 +180,13 @@ class Containers:
             await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
             await rewrite_links(container, self._rooms)
 
+    def lower_directories(self, container: Container) -> Sequence[str]:
+        """What lies below a container's own files, topmost first; nothing where they are a full copy, or have gone."""
+        try:
+            return roots.root_of(container, self._rooms)[0].lower
+        except NotFound:
+            return ()
+
     def links(self, container: Container) -> Texts | None:
         """A container's links as inspect shows them."""
         return links.described(container, self._rooms.table)
@@ -190,9 +197,10 @@ class Containers:
 
     async def rename(self, ref: str, name: str) -> None:
         """Give a container another name. Raises Conflict, InvalidParameter."""
-        container = self.get(ref)
-        if not name or name == "/":
+        name = name.strip()
+        if name in ("", "/"):
             raise InvalidParameter("Neither old nor new names may be empty")
+        container = self.get(ref)
         try:
             new = names.check(name)
         except InvalidParameter as error:
@@ -297,13 +305,19 @@ class Containers:
             if self._rooms.table.find(container.id) is None:
                 raise NotFound(f"No such container: {ref}")
             container.stopped_by_user = False
-            await self._life.begin(container, live)
+            try:
+                await self._life.begin(container, live)
+            except CarrackError as error:  # of whatever kind, to Docker it is the system's
+                raise SystemFailure(f"Cannot restart container {ref}: {error.message}") from error
         self._life.tell(container, "restart")
 
     async def kill(self, ref: str, signal: str) -> None:
         """Send a signal to the container's init. Raises Conflict when it does not run, InvalidParameter for the signal."""
+        try:
+            number = request.parse_signal(signal or "KILL")
+        except InvalidParameter as error:
+            raise InvalidParameter(f"cannot kill container: {ref}: {error.message}") from None
         container = self.get(ref)
-        number = request.parse_signal(signal or "KILL")
         live = self._life.live(container)
         if number in (SIGKILL, stop_signal(container)) and await self._life.halted_restart(container, live):
             return
@@ -339,7 +353,7 @@ class Containers:
         live = self._life.live(container)
         async with live.lock:
             if not container.state.paused:
-                raise Conflict(f"container {container.id} is not paused")
+                raise Conflict(f"Container {container.id} is not paused")
             await in_thread(self._life.cgroup(container).thaw)
             if container.state.paused:  # one that was killed while it stood still ends at this moment
                 await asyncio.wrap_future(self._life.become(container, Status.RUNNING))

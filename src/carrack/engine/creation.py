@@ -6,6 +6,7 @@ making and no snapshot.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ from carrack.engine import (
     specification,
     storage_options,
 )
-from carrack.engine.config import ContainerConfig, CreateRequest, EndpointSettings, HostConfig
+from carrack.engine.config import AddressConfig, ContainerConfig, CreateRequest, EndpointSettings, HostConfig
 from carrack.engine.container import Container, MountPoint
 from carrack.engine.demolition import demolish
 from carrack.engine.health import restarts_wanted
@@ -114,6 +115,7 @@ def draft(
         networks=_networks(create, rooms),
         links=linked,
         log_driver=host.log_config.type,
+        storage_driver=rooms.snapshots.name,
         directory=str(directory),
         mounts=points,
     )
@@ -206,7 +208,11 @@ def _networks(create: CreateRequest, rooms: Rooms) -> dict[str, EndpointSettings
     mode = create.host_config.network_mode
     if mode.startswith("container:") or create.network_disabled:
         return {}  # one that is not there is the start's error, as with dockerd
-    asked = {name: settings or EndpointSettings() for name, settings in (create.networking_config.endpoints_config or {}).items()}
+    asked: dict[str, EndpointSettings] = {}
+    for name, settings in (create.networking_config.endpoints_config or {}).items():
+        if settings is None:
+            raise InvalidParameter(f"invalid config for network {name}: EndpointsConfig is nil")
+        asked[name] = settings
     if mode in ("host", "none") and len(asked) > (mode in asked):
         raise InvalidParameter("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
     if "default" in asked:
@@ -216,19 +222,30 @@ def _networks(create: CreateRequest, rooms: Rooms) -> dict[str, EndpointSettings
     chosen: dict[str, EndpointSettings] = {}
     for name, settings in asked.items():
         network = _find_network(name, rooms)
-        addresses = settings.ipam_config
-        if (
-            network is not None
-            and network.predefined
-            and addresses is not None
-            and (addresses.ipv4_address or addresses.ipv6_address)
-        ):
-            raise InvalidParameter(
-                f"invalid config for network {network.name}: invalid endpoint settings: "
-                "user specified IP address is supported on user defined networks only"
-            )
+        if network is not None and settings.ipam_config is not None:
+            try:
+                _check_addresses(network, settings.ipam_config)
+            except InvalidParameter as error:
+                raise InvalidParameter(f"invalid config for network {name}: invalid endpoint settings:\n{error.message}") from None
         chosen[network.name if network is not None else name] = msgspec.structs.replace(settings)
     return chosen
+
+
+def _check_addresses(network: Network, wanted: AddressConfig) -> None:
+    """That the network has subnets of which the addresses are. Raises InvalidParameter."""
+    for version, text in ((4, wanted.ipv4_address), (6, wanted.ipv6_address)):
+        if not text:
+            continue
+        if network.predefined:
+            raise InvalidParameter("user-specified IP address is supported on user-defined networks only")
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            address = None
+        if address is None or address.version != version or address.is_unspecified:
+            raise InvalidParameter(f"invalid IPv{version} address: {text}")
+        if not any(address in ipaddress.ip_network(pool.subnet) for pool in network.pools):
+            raise InvalidParameter(f"no configured subnet contains IP address {address}")
 
 
 def _find_network(name: str, rooms: Rooms) -> Network | None:
@@ -285,7 +302,7 @@ def _check_modes(config: CreateRequest, host: HostConfig) -> None:
         raise InvalidParameter(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
 
 
-def reference_conflict(container: Container, ref: str) -> Conflict:
+def reference_conflict(container: Container) -> Conflict:
     """Docker's refusal to remove what runs."""
     state = "paused" if container.state.paused else "restarting" if container.state.status == "restarting" else "running"
     return Conflict(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 
 from carrack.engine import names, specification
 from carrack.engine.config import ExecConfig
@@ -55,18 +56,21 @@ class Execs:
         container = self._life.rooms.table.get(ref)
         if not config.cmd:
             raise InvalidParameter("No exec command specified")
-        parse_detach_keys(config.detach_keys)
+        check_running(container)
+        try:
+            parse_detach_keys(config.detach_keys)
+        except InvalidParameter:
+            raise InvalidParameter(f"Invalid escape keys ({config.detach_keys}) provided") from None
         for variable in config.env or []:
             if not variable or variable.startswith("=") or "\0" in variable:
                 raise InvalidParameter(f"invalid environment variable: {variable}")
         if config.working_dir and not config.working_dir.startswith("/"):
             raise InvalidParameter("working directory must be an absolute path")
-        check_running(container)
         self._forget_old()
         session = ExecSession(names.new_id(), container.id, config)
         self._sessions[session.id] = session
         container.exec_ids.append(session.id)
-        self._life.tell(container, f"exec_create: {' '.join(config.cmd)}", {"execID": session.id})
+        self._life.tell(container, f"exec_create: {_told(config.cmd)}", {"execID": session.id})
         return session.id
 
     async def start_exec(self, exec_id: str, options: ExecStartOptions) -> Session | None:
@@ -117,15 +121,15 @@ class Execs:
                 end_of_input=eof,
                 framing="raw" if options.tty else "framed",
             )
-        self._life.tell(container, f"exec_start: {' '.join(config.cmd or [])}", {"execID": session.id})
+        self._life.tell(container, f"exec_start: {_told(config.cmd or [''])}", {"execID": session.id})
         process = _process(container, config, options)
         try:
             done = await shim.order(lambda number: Exec(number, session.id, process, attach, config.privileged), fds)
         except RefusedExec as refused:
-            self._end(container, session, refused.exit_code)
+            self._end(container, session, refused.exit_code, began=False)
             raise
         except BaseException:
-            self._end(container, session, 126)
+            self._end(container, session, 126, began=False)
             raise
         session.pid = done.pid
 
@@ -186,7 +190,7 @@ class Execs:
                 self._end(container, session, 137)
         container.exec_ids = []
 
-    def _end(self, container: Container, session: ExecSession, exit_code: int) -> None:
+    def _end(self, container: Container, session: ExecSession, exit_code: int, *, began: bool = True) -> None:
         session.running, session.exit_code, session.pid = False, exit_code, 0
         self._over[session.id] = time.monotonic()
         if session.id in container.exec_ids:
@@ -194,7 +198,8 @@ class Execs:
         event = self._ended.pop(session.id, None)
         if event is not None:
             event.set()
-        self._life.tell(container, "exec_die", {"execID": session.id, "exitCode": str(exit_code)})
+        if began:
+            self._life.tell(container, "exec_die", {"execID": session.id, "exitCode": str(exit_code)})
 
     def _forget_old(self) -> None:
         now = time.monotonic()
@@ -212,11 +217,16 @@ class Execs:
 def check_running(container: Container) -> None:
     """Raises Conflict in Docker's words unless a process can be put into the container."""
     if container.state.paused:
-        raise Conflict(f"container {container.name} is paused, unpause the container before exec")
+        raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
     if container.state.status is Status.RESTARTING:
         raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if container.state.status is not Status.RUNNING:
         raise Conflict(f"container {container.id} is not running")
+
+
+def _told(command: Sequence[str]) -> str:
+    """A command as events have it: Docker sets a blank after the program, also where nothing follows."""
+    return f"{command[0]} {' '.join(command[1:])}"
 
 
 def _process(container: Container, config: ExecConfig, options: ExecStartOptions) -> Process:

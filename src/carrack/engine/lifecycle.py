@@ -310,7 +310,7 @@ class Lifecycle:
             pass  # it has ended meanwhile
 
     async def signal(self, container: Container, live: Live, number: int, *, everyone: bool = False) -> None:
-        """Send a signal to the container's init; a paused container is let go on to receive a deadly one."""
+        """Send a signal to the container's init; a paused container is let go on to receive one that may end it."""
         if live.shim is None:
             if live.ended.is_set():
                 return
@@ -322,10 +322,12 @@ class Lifecycle:
             if not live.ended.is_set():
                 raise
             return
-        if container.state.paused and number in (SIGKILL, stop_signal(container)):
+        if container.state.paused and (number in (SIGKILL, stop_signal(container)) or not container.config.stop_signal):
             await in_thread(self.cgroup(container).thaw)
             if container.state.paused:  # it may have ended while it was let go on
                 self.become(container, Status.RUNNING)
+                if number != SIGKILL:
+                    self.tell(container, "unpause")
 
     async def kill_now(self, container: Container, live: Live) -> None:
         """End a container by force. Raises SystemFailure when the kernel does not let it end."""

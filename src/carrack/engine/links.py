@@ -31,6 +31,10 @@ def resolve(texts: Iterable[str], host: HostConfig, table: Table) -> dict[str, s
     """The links a create asks for, alias → id. Raises InvalidParameter when one leads nowhere, or the network has none."""
     found: dict[str, str] = {}
     for text in texts:
+        if not text:
+            raise InvalidParameter("empty string specified for links")
+        if text.count(":") > 1:
+            raise InvalidParameter(f"bad format for links: {text}")
         name, _, alias = text.partition(":")
         alias = alias.rpartition("/")[2] or name.strip("/")
         if not name or not alias:
@@ -137,6 +141,7 @@ def find(path: str, table: Table) -> tuple[Container, str]:
     """(the container that has the link, its alias) of ``parent/alias``. Raises NotFound, Conflict for a plain name."""
     parent, slash, alias = path.strip("/").rpartition("/")
     if not slash:
+        table.get(path)
         raise Conflict("Conflict, cannot remove the default link name of the container")
     container = table.get(parent)
     if alias not in container.links:

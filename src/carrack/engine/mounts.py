@@ -115,8 +115,16 @@ _MODES = {
 
 
 def _from_request(request: MountRequest, exists: Callable[[str], bool]) -> MountPoint:
+    for kind, options in (
+        ("bind", request.bind_options),
+        ("volume", request.volume_options),
+        ("image", request.image_options),
+        ("tmpfs", request.tmpfs_options),
+    ):
+        if options is not None and request.type != kind:
+            raise _invalid(request.type, f"field {kind.capitalize()}Options must not be specified")
     if not request.target:
-        raise _invalid(request.type, "field Target must not be empty")
+        raise InvalidParameter(f'invalid mount config for type "{request.type}": field Target must not be empty')
     target = _clean(request.target, request.type)
     if request.type == "bind":
         return _bind(request, target, exists)
@@ -144,8 +152,6 @@ def _bind(request: MountRequest, target: str, exists: Callable[[str], bool]) -> 
         raise _invalid("bind", "field Source must not be empty")
     if not request.source.startswith("/"):
         raise _invalid("bind", f"invalid mount path: '{request.source}' mount path must be absolute")
-    if request.volume_options is not None:
-        raise _invalid("bind", "field VolumeOptions must not be specified")
     propagation = options.propagation if options is not None else ""
     if propagation and propagation not in PROPAGATIONS:
         raise _invalid("bind", f"invalid propagation mode: {propagation}")
@@ -173,8 +179,6 @@ def _bind(request: MountRequest, target: str, exists: Callable[[str], bool]) -> 
 
 def _volume(request: MountRequest, target: str) -> MountPoint:
     options = request.volume_options
-    if request.bind_options is not None:
-        raise _invalid("volume", "field BindOptions must not be specified")
     if request.source and _VOLUME_NAME.fullmatch(request.source) is None:
         raise _no_volume_name(request.source)
     subpath = options.subpath if options is not None else ""
@@ -199,10 +203,6 @@ def _image(request: MountRequest, target: str) -> MountPoint:
     """An image's files, which are read-only."""
     if not request.source:
         raise _invalid("image", "field Source must not be empty")
-    if request.bind_options is not None:
-        raise _invalid("image", "field BindOptions must not be specified")
-    if request.volume_options is not None:
-        raise _invalid("image", "field VolumeOptions must not be specified")
     subpath = request.image_options.subpath if request.image_options is not None else ""
     if subpath and (posixpath.isabs(subpath) or ".." in subpath.split("/")):
         raise _invalid("image", f"subpath must be a relative path within the image: {subpath!r}")

@@ -150,10 +150,11 @@ def settle(
 def parse_signal(text: str) -> int:
     """A signal's number from ``9``, ``KILL`` or ``SIGKILL``. Raises InvalidParameter in Docker's words."""
     word = text.strip().upper()
-    if word.isdecimal():
-        if len(word) < 10 and 1 <= (number := int(word)) <= 64:
+    if word.removeprefix("-").isdecimal() and len(word) < 19 and int(word):
+        number = int(word)
+        if 1 <= number < 32 or signal.SIGRTMIN <= number <= signal.SIGRTMAX:  # those between are the C library's own
             return number
-        raise InvalidParameter(f"invalid signal: {text}")
+        raise InvalidParameter(f"the linux daemon does not support signal {number}")
     name = word if word.startswith("SIG") else f"SIG{word}"
     if name.startswith(("SIGRTMIN", "SIGRTMAX")):
         start, sign, offset = name[:8], name[8:9], name[9:]

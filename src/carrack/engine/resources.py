@@ -55,9 +55,12 @@ class Machine:
         )
 
 
-def check(resources: Resources, machine: Machine) -> list[str]:
-    """Raise InvalidParameter for what cannot be meant; discard what cannot be done, and return a warning for each."""
-    warnings = _check_memory(resources, machine.features)
+def check(resources: Resources, machine: Machine, *, update: bool = False) -> list[str]:
+    """Raise InvalidParameter for what cannot be meant; discard what cannot be done, and return a warning for each.
+
+    `update`: what is not said stays as it is, so that a limit of swap may come without one of memory.
+    """
+    warnings = _check_memory(resources, machine.features, update=update)
     warnings += _check_processors(resources, machine)
     warnings += _check_block_io(resources, machine.features)
     if resources.pids_limit is not None and resources.pids_limit > 0 and not machine.features.pids:
@@ -83,7 +86,7 @@ _LIMITS = frozenset(
 )
 
 
-def _check_memory(asked: Resources, features: Features) -> list[str]:
+def _check_memory(asked: Resources, features: Features, *, update: bool) -> list[str]:
     warnings: list[str] = []
     if asked.memory and asked.memory < MINIMUM_MEMORY_BYTES:
         raise InvalidParameter("Minimum memory limit allowed is 6MB")
@@ -95,7 +98,7 @@ def _check_memory(asked: Resources, features: Features) -> list[str]:
         asked.memory_swap = -1
     if asked.memory > 0 and 0 < asked.memory_swap < asked.memory:
         raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if asked.memory == 0 and asked.memory_swap > 0:
+    if asked.memory == 0 and asked.memory_swap > 0 and not update:
         raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
     swappiness = asked.memory_swappiness
     if swappiness is not None and swappiness != -1:

@@ -60,7 +60,7 @@ def _by_program(pids: set[int], arguments: list[str]) -> Processes:
     except subprocess.TimeoutExpired:
         raise SystemFailure("ps did not answer") from None
     if done.returncode != 0:
-        raise InvalidParameter(f"ps: {done.stderr.decode(errors='replace').strip()}")
+        raise InvalidParameter(f"ps: {done.stderr.decode(errors='replace').strip().partition(chr(10))[0]}")
     lines = done.stdout.decode(errors="replace").splitlines()
     titles = lines[0].split() if lines else []
     if "PID" not in titles:

@@ -24,7 +24,7 @@ _OF_DEVICES = (
 
 def changed(host: HostConfig, wanted: UpdateRequest, machine: Machine) -> tuple[HostConfig, list[str]]:
     """The configuration after the update, and warnings. Raises InvalidParameter; `host` stays as it is."""
-    warnings = resources.check(wanted, machine)
+    warnings = resources.check(wanted, machine, update=True)
     resources.check_change(host, wanted)
     after = msgspec.structs.replace(host)
     for field in UpdateRequest.__struct_fields__:

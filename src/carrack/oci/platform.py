@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from carrack.errors import InvalidParameter
 
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
+_KNOWN = frozenset("386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x wasm".split())
 _ARCHITECTURES = {
     "x86_64": ("amd64", ""),
     "x86-64": ("amd64", ""),
@@ -36,14 +37,21 @@ class Platform:
     def parse(cls, text: str) -> Platform:
         """Read ``linux/arm64/v8``, ``linux/amd64``, or a bare ``arm64``. Raises InvalidParameter."""
         parts = text.strip().split("/")
-        if not 1 <= len(parts) <= 3 or not all(_PART.fullmatch(part) for part in parts):
-            raise InvalidParameter(f"{text!r} is an invalid platform: must be os[/architecture[/variant]]")
+        for part in parts:
+            if _PART.fullmatch(part) is None:
+                rule = f'platform specifier component must match "^{_PART.pattern}$"'
+                raise InvalidParameter(f'"{part}" is an invalid component of "{text}": {rule}: invalid argument')
+        if len(parts) > 3:
+            raise InvalidParameter(f'"{text}": cannot parse platform specifier: invalid argument')
         if len(parts) == 1:
             word = parts[0].lower()
             if word in ("linux", "windows", "darwin", "freebsd"):
                 here = machine()
                 return cls(word, here.architecture, here.variant)
-            return cls("linux", *_normal(word, ""))
+            architecture, variant = _normal(word, "")
+            if architecture not in _KNOWN:
+                raise InvalidParameter(f'"{text}": unknown operating system or architecture: invalid argument')
+            return cls("linux", architecture, variant)
         return cls(parts[0].lower(), *_normal(parts[1], parts[2] if len(parts) == 3 else ""))
 
     def matches(self, offered: Platform) -> bool:

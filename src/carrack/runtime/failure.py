@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-_NOT_FOUND = ("executable file not found", "no such file or directory", "system cannot find the file")
-_NOT_EXECUTABLE = ("permission denied", "not a directory", "is a directory")
+_NOT_EXECUTABLE = ("permission denied", "is a directory")
+_NOT_FOUND = ("not a directory", "executable file not found", "no such file or directory", "system cannot find the file")
 _WRONG_TYPE = (
     "Are you trying to mount a directory onto a file (or vice-versa)? "
     "Check if the specified host path exists and is the expected type"
@@ -35,9 +35,9 @@ class InitFailed(Exception):
 
 def exit_code_of(cause: str) -> int:
     """127, 126 or 128, by the rule that dockerd applies to the text."""
-    if any(text in cause for text in _NOT_FOUND):
-        return 127
-    return 126 if any(text in cause for text in _NOT_EXECUTABLE) else 128
+    if any(text in cause for text in _NOT_EXECUTABLE):
+        return 126
+    return 127 if any(text in cause for text in _NOT_FOUND) else 128
 
 
 def start_failed(cause: str, *, in_init: bool = True) -> StartFailed:
@@ -64,6 +64,8 @@ def exec_failed(cause: str) -> StartFailed:
 
 def _failed(text: str, cause: str) -> StartFailed:
     code = exit_code_of(cause)
+    if "is a directory" in cause:
+        text += ": permission denied"  # by which Docker's clients before 28 tell that their exit code is 126
     return StartFailed(text, cause=cause, exit_code=code, kind="InvalidParameter" if code != 128 else "SystemFailure")
 
 

@@ -264,7 +264,7 @@ def plan_rename(
         return path, source_base, ""
     if exists and source_is_folder:
         raise CommandFailure("cannot copy directory")
-    if not exists and not source_is_folder and (path.endswith("/") or os.path.basename(path) == "."):
+    if not exists and not source_is_folder and (not path or path.endswith("/") or os.path.basename(path) == "."):
         raise CommandFailure("no such directory")
     return folder, source_base, base
 

@@ -16,6 +16,8 @@ _OPTION_BLOCKS = {"volume": "VolumeOptions", "image": "ImageOptions", "bind": "B
 def read_mount(text: str) -> dict[str, Any]:
     """One --mount as the API's Mount. Raises ValueError with Docker's text."""
     mount: dict[str, Any] = {"Type": "volume"}
+    if not text:
+        raise ValueError("EOF")
     for field in split_csv(text):
         key, equals, value = field.partition("=")
         _set_mount_field(mount, key.lower(), value if equals else None, field)

@@ -30,6 +30,10 @@ def normal_platform(text: str) -> str:
         if systems.get(parts[0], parts[0]) in known:
             machine = os.uname().machine
             return f"{systems.get(parts[0], parts[0])}/{machines.get(machine, machine)}"
+        if machines.get(parts[0], parts[0]).partition("/")[0] not in _ARCHITECTURES:
+            raise CommandFailure(
+                f'error parsing specified platform: "{text}": unknown operating system or architecture: invalid argument'
+            )
         return f"linux/{machines.get(parts[0], parts[0])}"
     system, machine = systems.get(parts[0], parts[0]), machines.get(parts[1], parts[1])
     variant = parts[2] if len(parts) == 3 else ""
@@ -38,6 +42,9 @@ def normal_platform(text: str) -> str:
     if machine == "arm" and not variant:
         variant = "v7"
     return "/".join([part for part in (system, machine, variant) if part])
+
+
+_ARCHITECTURES = frozenset("386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x wasm".split())
 
 
 def platform_document(text: str) -> str:
