@@ -262,9 +262,29 @@ def test_a_cache_travels_by_a_registry(cli: CommandLine, folder: Path, registry:
     shown = build(cli, "--cache-from", f"type=registry,ref={registry}/cache:1", str(folder))
     assert "hello world" not in shown
     assert "gha" not in build(cli, "--cache-to", "type=gha", str(folder))  # buildx asks whether we have it, and leaves it
-    assert "type=local is not supported by this way" in build(
-        cli, "--cache-to", "type=local,dest=/tmp/none", str(folder), fails=True
-    )
+
+
+def test_caches_and_images_in_folders_of_the_client(cli: CommandLine, folder: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "cache"
+    build(cli, "--no-cache", "--cache-to", f"type=local,dest={kept},mode=max", str(folder))
+    build(cli, "--cache-to", f"type=local,dest={kept},mode=max", str(folder))  # what is there already is not sent
+    buildx(cli, "prune", "-af")
+    assert "hello world" not in build(cli, "--cache-from", f"type=local,src={kept}", str(folder))
+    for blob in (kept / "blobs/sha256").iterdir():
+        blob.chmod(0o644)
+        blob.write_bytes(b"x" + blob.read_bytes())
+    buildx(cli, "prune", "-af")
+    shown = build(cli, "--cache-from", f"type=local,src={kept}", str(folder))
+    assert "cannot use the cache" in shown
+    assert "hello world" in shown
+    layout = tmp_path / "layout"
+    build(cli, "-t", "base:1", "-o", f"type=oci,dest={tmp_path}/layout.tar", str(folder))
+    layout.mkdir()
+    subprocess.run(["tar", "-C", str(layout), "-xf", str(tmp_path / "layout.tar")], check=True)
+    (folder / "Dockerfile").write_text("FROM base\nRUN cat /hello\n")
+    before = cli.ok("images", "-aq").split()
+    assert "hello world" in build(cli, "--no-cache", "--build-context", f"base=oci-layout://{layout}", "-t", "bx:15", str(folder))
+    assert len(set(cli.ok("images", "-aq").split()) - set(before)) == 1
 
 
 def test_contexts_from_elsewhere(cli: CommandLine, folder: Path, tmp_path: Path) -> None:
