@@ -12,8 +12,10 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import bcrypt
 import pytest
 
+from tests.contract.registry.live_registry import LiveRegistry
 from tests.rig.engine import CommandLine, Engine
 from tests.rig.plugins import install_plugins, remove_plugins
 from tests.rig.waiting import until
@@ -45,6 +47,16 @@ def folder(tmp_path: Path) -> Path:
     (place / "a.txt").write_text("a\n")
     (place / "sub" / "b.txt").write_text("b\n")
     return place
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[str]:
+    """The host of a registry that knows `me` with the password `secret`."""
+    users = tmp_path / "users"
+    users.write_bytes(b"me:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)) + b"\n")
+    running = LiveRegistry(tmp_path / "guarded", "--htpasswd", str(users))
+    yield f"localhost:{running.ports[0]}"
+    running.close()
 
 
 def buildx(cli: CommandLine, *words: str, stdin: bytes | str = b"", fails: bool = False) -> str:
@@ -231,15 +243,48 @@ def test_an_image_is_pushed_with_where_it_came_from(cli: CommandLine, folder: Pa
     assert document["buildx.build.provenance"]["buildDefinition"]["externalParameters"]["request"]["frontend"] == "dockerfile.v0"
 
 
+def test_registries_are_opened_with_what_the_client_knows(cli: CommandLine, folder: Path, guarded: str) -> None:
+    cli.ok("login", "-u", "me", "-p", "secret", guarded)
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY a.txt /\n")
+    build(cli, "--push", "-t", f"{guarded}/private:1", str(folder))
+    cli.ok("rmi", f"{guarded}/private:1")
+    (folder / "Dockerfile").write_text(f"FROM {guarded}/private:1\nCOPY sub/b.txt /\n")
+    cache = ("--cache-to", f"type=registry,ref={guarded}/cache:1", "--cache-from", f"type=registry,ref={guarded}/cache:1")
+    build(cli, "--pull", *cache, "-t", "bx:14", str(folder))
+    cli.ok("logout", guarded)
+    refused = build(cli, "--pull", str(folder), fails=True)
+    assert "unauthorized" in refused.lower() or "no basic auth credentials" in refused, refused
+
+
 def test_a_cache_travels_by_a_registry(cli: CommandLine, folder: Path, registry: str) -> None:
     build(cli, "--no-cache", "--cache-to", f"type=registry,ref={registry}/cache:1,mode=max", str(folder))
     buildx(cli, "prune", "-af")
     shown = build(cli, "--cache-from", f"type=registry,ref={registry}/cache:1", str(folder))
     assert "hello world" not in shown
     assert "gha" not in build(cli, "--cache-to", "type=gha", str(folder))  # buildx asks whether we have it, and leaves it
-    assert "type=local is not supported by this way" in build(
-        cli, "--cache-to", "type=local,dest=/tmp/none", str(folder), fails=True
-    )
+
+
+def test_caches_and_images_in_folders_of_the_client(cli: CommandLine, folder: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "cache"
+    build(cli, "--no-cache", "--cache-to", f"type=local,dest={kept},mode=max", str(folder))
+    build(cli, "--cache-to", f"type=local,dest={kept},mode=max", str(folder))  # what is there already is not sent
+    buildx(cli, "prune", "-af")
+    assert "hello world" not in build(cli, "--cache-from", f"type=local,src={kept}", str(folder))
+    for blob in (kept / "blobs/sha256").iterdir():
+        blob.chmod(0o644)
+        blob.write_bytes(b"x" + blob.read_bytes())
+    buildx(cli, "prune", "-af")
+    shown = build(cli, "--cache-from", f"type=local,src={kept}", str(folder))
+    assert "cannot use the cache" in shown
+    assert "hello world" in shown
+    layout = tmp_path / "layout"
+    build(cli, "-t", "base:1", "-o", f"type=oci,dest={tmp_path}/layout.tar", str(folder))
+    layout.mkdir()
+    subprocess.run(["tar", "-C", str(layout), "-xf", str(tmp_path / "layout.tar")], check=True)
+    (folder / "Dockerfile").write_text("FROM base\nRUN cat /hello\n")
+    before = cli.ok("images", "-aq").split()
+    assert "hello world" in build(cli, "--no-cache", "--build-context", f"base=oci-layout://{layout}", "-t", "bx:15", str(folder))
+    assert len(set(cli.ok("images", "-aq").split()) - set(before)) == 1
 
 
 def test_contexts_from_elsewhere(cli: CommandLine, folder: Path, tmp_path: Path) -> None:

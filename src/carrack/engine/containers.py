@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import msgspec
 
-from carrack.engine import checkpoints, creation, links, logs, names, request, top, updating
+from carrack.engine import checkpoints, creation, links, logs, names, request, roots, top, updating
 from carrack.engine.config import CreateRequest, UpdateRequest
 from carrack.engine.container import Container, Created, Explanation, MountPoint, Processes, Pruned, Sizes
 from carrack.engine.copy_up import copy_up
@@ -180,6 +180,13 @@ class Containers:
             await asyncio.wrap_future(self._rooms.table.save(container, durable=True))
             await rewrite_links(container, self._rooms)
 
+    def lower_directories(self, container: Container) -> Sequence[str]:
+        """What lies below a container's own files, topmost first; nothing where they are a full copy, or have gone."""
+        try:
+            return roots.root_of(container, self._rooms)[0].lower
+        except NotFound:
+            return ()
+
     def links(self, container: Container) -> Texts | None:
         """A container's links as inspect shows them."""
         return links.described(container, self._rooms.table)
@@ -333,11 +340,12 @@ class Containers:
                 raise Conflict(f"container {container.id} is already paused")
             if container.state.status is not Status.RUNNING:
                 raise Conflict(f"container {container.id} is not running")
-            try:
-                await in_thread(self._life.cgroup(container).freeze)
-            except FileNotFoundError:  # it has just ended
-                raise Conflict(f"container {container.id} is not running") from None
-            await asyncio.wrap_future(self._life.become(container, Status.PAUSED))
+            async with live.doorway.closed():
+                try:
+                    await in_thread(self._life.cgroup(container).freeze)
+                except FileNotFoundError:  # it has just ended
+                    raise Conflict(f"container {container.id} is not running") from None
+                await asyncio.wrap_future(self._life.become(container, Status.PAUSED))
         self._life.tell(container, "pause")
 
     async def unpause(self, ref: str) -> None:

@@ -115,6 +115,7 @@ def draft(
         networks=_networks(create, rooms),
         links=linked,
         log_driver=host.log_config.type,
+        storage_driver=rooms.snapshots.name,
         directory=str(directory),
         mounts=points,
     )

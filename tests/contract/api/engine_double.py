@@ -286,6 +286,9 @@ class FakeEngine:
             build_cache=(Totals(), []) if "build-cache" in kinds else None,
         )
 
+    def lower_directories(self, container: Container) -> tuple[str, ...]:
+        return ("/layers/top/diff", "/places")
+
     def links(self, container: Container) -> None:
         return None
 
