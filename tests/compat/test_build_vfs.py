@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import MakeEngine
 from tests.rig.builds import build, printed
+from tests.rig.engine import CommandLine, docker_program
 
 pytestmark = pytest.mark.peer_lacks("its vfs layers are its own affair")
 
@@ -29,3 +30,16 @@ def test_layers_of_the_native_driver_are_differences(make_engine: MakeEngine) ->
     assert sizes[:-1] == [0, 0, 5, 0, 5, 4]
     assert build(engine, DOCKERFILE, {"f": "file\n"}).image == built.image
     assert engine.api("GET", "/info").json["Driver"] == "vfs"
+
+
+@pytest.mark.observes("POST /commit", "GET /containers/{id}/json")
+def test_a_commit_of_a_full_copy_is_a_difference(make_engine: MakeEngine) -> None:
+    engine = make_engine("--storage-driver", "vfs")
+    cli = CommandLine(engine, [docker_program()])
+    cli.ok("run", "--name", "work", "busybox", "sh", "-c", "echo kept > /kept; rm /etc/passwd; mkdir /dir; echo in > /dir/f")
+    assert cli.ok("inspect", "-f", "{{.Driver}} {{.GraphDriver.Name}} {{.GraphDriver.Data}}", "work") == "vfs vfs map[]"
+    cli.ok("commit", "work", "kept:1")
+    sizes = [line["Size"] for line in engine.api("GET", "/images/kept:1/history").json]
+    assert sizes[0] == len("kept\n") + len("in\n")
+    script = "cat /kept /dir/f; test -e /etc/passwd || echo gone; ls /bin/busybox"
+    assert cli.ok("run", "--rm", "kept:1", "sh", "-c", script).split() == ["kept", "in", "gone", "/bin/busybox"]

@@ -120,6 +120,29 @@ def test_a_container_goes_on_where_it_stood(own: CommandLine) -> None:
     assert state(own) == "exited 7"
 
 
+# CVE-2024-21626: of what made it, or made it again, nothing stays open in a container
+def test_a_restored_container_and_its_health_checks_hold_no_descriptor_of_ours(own: CommandLine) -> None:
+    check = "ls /proc/self/fd | tr '\\n' ' '"
+    script = (
+        "while :; do ls /proc/1/fd >/held.new; mv /held.new /held; sleep 0.1; done"  # no pipe: a shell holds its ends for a moment
+    )
+    flags = ("--name", "counter", "--health-cmd", check, "--health-interval", "200ms")
+    own.ok("run", "-d", *flags, "busybox", "sh", "-c", script)
+
+    def seen() -> set[str]:
+        looks = json.loads(own.ok("inspect", "-f", "{{json .State.Health}}", "counter"))["Log"] or []
+        return {look["Output"] for look in looks if look["ExitCode"] == 0}
+
+    until(seen, "a look at its health")
+    held = own.ok("exec", "counter", "cat", "/held")
+    own.ok("checkpoint", "create", "counter", "first")
+    own.ok("start", "--checkpoint", "first", "counter")
+    own.ok("exec", "counter", "rm", "-f", "/held")
+    until(lambda: own("exec", "counter", "cat", "/held").code == 0, "it to look again")
+    assert own.ok("exec", "counter", "cat", "/held") == held
+    assert seen() == {"0 1 2 3 "}
+
+
 def test_a_container_left_running_can_be_taken_back(own: CommandLine) -> None:
     run_counter(own)
     pid = own.ok("inspect", "-f", "{{.State.Pid}}", "counter")

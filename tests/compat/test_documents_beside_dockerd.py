@@ -22,7 +22,6 @@ _ID = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}")
 NEWER = "Docker has it so since the release of the API that Carrack offers, in every version"
 OURS = "the runtime, storage and firewall are Carrack's own"
 DIFFERENT = {
-    "container:*.GraphDriver.Data.LowerDir": OURS,
     "container:*.GraphDriver.Data.ID": NEWER,
     "container:*.HostConfig.KernelMemory": NEWER,
     "container:*.HostConfig.KernelMemoryTCP": NEWER,

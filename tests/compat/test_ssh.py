@@ -41,6 +41,7 @@ class FarHost:
         config.write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder}/host\n"
             f"AuthorizedKeysFile {self.folder}/authorized_keys\n"
+            f"MaxStartups 100\n"  # Debian's sshd turns away who is more than the tenth to log in at one moment
             f"PidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\n"
             f"SetEnv PATH={self.programs}:/usr/bin:/bin DOCKER_HOST=unix://{engine.socket}\n"
         )

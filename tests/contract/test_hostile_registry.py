@@ -198,3 +198,21 @@ def test_credentials_follow_a_redirect_neither_to_another_port_nor_back(reposito
     with hostile(own) as home, hostile(away) as elsewhere:
         repository(home, Credentials("me", "secret")).manifest("latest")
     assert seen == [("home", False), ("home", True), ("away", False), ("home", False)]
+
+
+def test_a_registry_that_sends_us_from_host_to_host_keeps_few_connections(repository: MakeRepository) -> None:
+    asked = 0
+
+    def answer(connection: socket.socket, line: str, head: bytes) -> None:
+        nonlocal asked
+        if "manifests" in line:
+            asked += 1
+            plain("302 Found", f"Location: http://{asked}@{host}/x")(connection, line, head)  # each another host to us
+        else:
+            plain("200 OK", body=b"{}")(connection, line, head)
+
+    with hostile(answer) as host:
+        registry = repository(host)
+        for _ in range(80):
+            registry.manifest("latest")
+        assert len(registry._transport._idle) == 32

@@ -2,10 +2,14 @@
 machine can (a tmpfs that is full, another user, a kernel that calls itself 2.6); an old Python is one that says it is."""
 
 import ast
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +47,47 @@ def private(folder: Path) -> list[str]:
 
 def test_no_daemon(tmp_path: Path) -> None:
     one_sentence(run([carrack_program(), "-H", f"unix://{tmp_path}/none.sock", "ps"]), "Cannot connect", "none.sock")
+
+
+def test_a_host_that_has_no_such_name() -> None:
+    refused = run([carrack_program(), "-H", "tcp://nowhere.invalid:2375", "ps"])
+    one_sentence(refused, "Cannot connect", "nowhere.invalid", "name")
+    assert "running?" not in refused.stderr
+
+
+def test_a_folder_where_an_archive_is_wanted(engine: Engine, tmp_path: Path) -> None:
+    carrack = CommandLine(engine, [carrack_program()])
+    one_sentence(carrack("import", str(tmp_path)), f"read {tmp_path}: is a directory")
+    one_sentence(carrack("load", "-i", str(tmp_path)), f"read {tmp_path}: is a directory")
+
+
+def test_a_program_that_is_not_in_the_image(engine: Engine) -> None:
+    carrack = CommandLine(engine, [carrack_program()])
+    refused = carrack("run", "--rm", "busybox", "nosuch")
+    assert refused.code == 127
+    said = 'carrack: Error response from daemon: exec: "nosuch": executable file not found in $PATH'
+    assert refused.stderr.splitlines()[0] == said
+    carrack.ok("create", "--name", "wrong", "busybox", "nosuch")
+    assert carrack("start", "wrong").stderr.splitlines()[0] == said.removeprefix("carrack: ")
+
+
+def test_ctrl_c_that_a_program_ignores(engine: Engine) -> None:
+    """A program as PID 1 without a handler ignores it. The third time the client goes, as Docker's newer ones do."""
+    carrack = CommandLine(engine, [carrack_program()])
+    with carrack.pipes("run", "--name", "deaf", "busybox", "sh", "-c", "echo ready; exec sleep 1000") as client:
+        client.expect("ready")
+        for heard in range(1, 4):
+            client.signal(signal.SIGINT)
+            if heard < 3:
+                until(lambda heard=heard: kills(engine, "deaf") == heard, "the signal to be passed on")  # type: ignore[misc]
+        client.expect("got 3 SIGTERM/SIGINTs, forcefully exiting; the container goes on")
+        assert client.wait() == 1
+    assert carrack.ok("inspect", "-f", "{{.State.Running}}", "deaf") == "true"
+
+
+def kills(engine: Engine, name: str) -> int:
+    filters = urllib.parse.quote(json.dumps({"container": [name], "event": ["kill"]}))
+    return len(engine.api("GET", f"/events?since=1&until={time.time()}&filters={filters}").body.splitlines())
 
 
 def test_a_user_who_may_not(engine: Engine) -> None:

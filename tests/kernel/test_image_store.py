@@ -448,3 +448,12 @@ class TestNames:
             (packed.id, "step 1", 8, ("app:1",)),
             ("<missing>", "step 0", 10, ()),
         ]
+
+
+def test_what_was_removed_is_not_kept_in_memory(house: House) -> None:
+    house.load(tarballs.dual_archive(Packed([tar(entry("a", b"1"))], ["app:1"])))
+    assert house.names() == ["app:1"]
+    index = house.images.store.index
+    assert index._read
+    house.images.remove("app:1")
+    assert not index._read

@@ -31,5 +31,11 @@ def install_plugins(docker_config: Path, *names: str) -> None:
         link.symlink_to(plugin_folder() / link.name)
 
 
+def remove_plugins(docker_config: Path, *names: str) -> None:
+    """Have `docker NAME` be no plugin any more: with buildx, `docker build` is another command."""
+    for name in names:
+        (docker_config / "cli-plugins" / f"docker-{name}").unlink(missing_ok=True)
+
+
 def _make(folder: Path) -> None:
     unpack_packages(folder, *_PACKAGES, with_libraries=False)

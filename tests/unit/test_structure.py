@@ -70,3 +70,17 @@ def test_every_folder_stands_in_the_architecture() -> None:
 
 def test_the_version_is_one() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
+
+
+def test_every_page_can_be_found_from_the_readme() -> None:
+    found, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in found:
+            continue
+        found.add(page)
+        links = re.findall(r"\]\(([^):#\s]+)", page.read_text())
+        targets = [(page.parent / link).resolve() for link in links]
+        pages = [each for target in targets for each in (target.glob("*.md") if target.is_dir() else [target])]
+        waiting += [each for each in pages if each.suffix == ".md" and each.exists()]
+    assert set((ROOT / "docs").rglob("*.md")) - found == set()

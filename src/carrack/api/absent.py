@@ -1,10 +1,10 @@
-"""What this daemon is not: a swarm node, a host of plugins, a BuildKit. Answers what Docker answers in that case."""
+"""What this daemon is not: a swarm node, a host of plugins. Answers what Docker answers in that case."""
 
 from __future__ import annotations
 
 from carrack.api.json import reply
 from carrack.api.router import Route
-from carrack.errors import InvalidParameter, NotFound, Unavailable
+from carrack.errors import NotFound, Unavailable
 from carrack.http import Reply, Request
 
 MANAGER_ROUTES = (
@@ -28,14 +28,12 @@ _PLUGIN_ROUTES = (
 
 
 def routes() -> list[Route]:
-    """The routes of swarm managers, of plugins and of BuildKit's sessions."""
+    """The routes of swarm managers and of plugins."""
     return [
         *(Route(method, pattern, _not_a_manager) for method, pattern in MANAGER_ROUTES),
         Route("POST", "/swarm/leave", _not_in_a_swarm),
         Route("GET", "/plugins", _no_plugins),
         *(Route(method, pattern, _no_such_plugin) for method, pattern in _PLUGIN_ROUTES),
-        Route("POST", "/session", _no_buildkit),
-        Route("POST", "/grpc", _no_buildkit),
     ]
 
 
@@ -52,12 +50,6 @@ async def _not_in_a_swarm(request: Request) -> Reply:
 
 async def _no_plugins(request: Request) -> Reply:
     return reply([])
-
-
-async def _no_buildkit(request: Request) -> Reply:
-    raise InvalidParameter(
-        "this daemon does not speak BuildKit's protocol yet: set DOCKER_BUILDKIT=0 for docker build, or use `carrack build`"
-    )
 
 
 async def _no_such_plugin(request: Request) -> Reply:

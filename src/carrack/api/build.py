@@ -20,6 +20,7 @@ from carrack.api.blocking import BlockingReader, in_own_thread, in_thread
 from carrack.api.build_events import EventStream
 from carrack.api.build_sessions import PREFIX, BuildSessions, pieces
 from carrack.api.build_stream import ClassicStream
+from carrack.api.buildkit.doors import BuildKit
 from carrack.api.router import Route
 from carrack.api.versions import at_least
 from carrack.build.builder import Builder
@@ -68,6 +69,7 @@ def routes(
     sessions: BuildSessions,
     collector: Collector,
     emit: Callable[[str, str, str, dict[str, str]], None],
+    buildkit: BuildKit,
 ) -> list[Route]:
     """Every route of the builder."""
     build = Build(builder, contexts, sessions)
@@ -93,11 +95,19 @@ def routes(
 
         return await pruning.prune(request, work)
 
+    async def session(request: Request) -> None:
+        await buildkit.session(request)
+
+    async def grpc(request: Request) -> None:
+        await buildkit.grpc(request)
+
     return [
         Route("POST", "/build", build.build),
         Route("POST", "/build/prune", prune, since="1.31"),
         Route("POST", "/build/cancel", build.cancel, since="1.39"),
         *sessions.routes(),
+        Route("POST", "/session", session, since="1.31"),
+        Route("POST", "/grpc", grpc, since="1.39"),
     ]
 
 
@@ -136,7 +146,8 @@ class Build:
         query = request.query
         if query.get("version") == "2" or query.get("session"):
             raise InvalidParameter(
-                "this daemon does not speak BuildKit's protocol yet: set DOCKER_BUILDKIT=0 for docker build, or use `carrack build`"
+                "this daemon speaks BuildKit's protocol with buildx only, not with a client that docker has built in: "
+                "install the plugin, set DOCKER_BUILDKIT=0 for docker build, or use `carrack build`"
             )
         wanted = read_query(request)
         cancel = Cancellation()

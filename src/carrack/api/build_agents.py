@@ -1,7 +1,8 @@
 """ssh agents of a client, lent to its build.
 
 The daemon listens on a socket of its own, which a RUN step finds where its ssh mount says. For each connection that a step makes,
-one of those that the client keeps waiting here is taken, and bytes go both ways. No key ever comes to this host.
+one of those that the client keeps waiting here is taken (or one is made, where the client can be asked), and bytes go both ways. No
+key ever comes to this host.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 _WAIT_SECONDS = 20.0
@@ -18,8 +20,10 @@ _PIECE_BYTES = 64 << 10
 class AgentDoor:
     """One agent: the socket at `path` on this side, the client's waiting connections on the other."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reach: Callable[[], Awaitable[int]] | None = None) -> None:
+        """`reach` makes a connection when one is needed; without it the client's `offer`s are taken."""
         self.path = path
+        self._reach = reach
         self._waiting: asyncio.Queue[int] = asyncio.Queue()
         self._server: asyncio.AbstractServer | None = None
         self._relays: set[asyncio.Task[None]] = set()
@@ -50,7 +54,7 @@ class AgentDoor:
         assert task is not None
         self._relays.add(task)
         try:
-            fd = await asyncio.wait_for(self._waiting.get(), _WAIT_SECONDS)
+            fd = await asyncio.wait_for((self._reach or self._waiting.get)(), _WAIT_SECONDS)
             client = socket.socket(fileno=fd)
             client.setblocking(False)
             their_reader, their_writer = await asyncio.open_connection(sock=client)

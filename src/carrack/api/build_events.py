@@ -27,7 +27,7 @@ class EventStream:
         """What an event adds to the stream."""
         said, self._said = self._said, []
         if isinstance(event, VertexCompleted) and event.error:
-            event = msgspec.structs.replace(event, error=_in_words(event.error))
+            event = msgspec.structs.replace(event, error=in_words(event.error))
         for each in (*said, event):
             yield msgspec.json.encode(each) + b"\n"
 
@@ -35,13 +35,13 @@ class EventStream:
         """The last document of a build that failed."""
         failed = Failed(error.message)
         if isinstance(error, BuildFailed):
-            failed = Failed(_in_words(error.message), error.code, error.source, error.vertex)
+            failed = Failed(in_words(error.message), error.code, error.source, error.vertex)
         elif isinstance(error, DockerfileError):
             failed = Failed(error.message, source=error.render())
         yield from self.lines(failed)
 
 
-def _in_words(message: str) -> str:
+def in_words(message: str) -> str:
     """A failure as BuildKit words it, which programs that read logs look for."""
     failed = _FAILED.fullmatch(message)
     if failed is not None:

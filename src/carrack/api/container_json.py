@@ -109,8 +109,8 @@ def summary(container: Container, version: str, sizes: Sizes | None = None, furt
     return SUMMARY.fit(shown, version)
 
 
-def inspect(container: Container, version: str, sizes: Sizes | None = None) -> Document:
-    """GET /containers/{id}/json."""
+def inspect(container: Container, version: str, sizes: Sizes | None = None, lower: Sequence[str] = ()) -> Document:
+    """GET /containers/{id}/json. `lower` are the directories below what the container writes, topmost first."""
     started = container.state.started_at_nanoseconds > 0
     directory = container.directory
     document: Document = {
@@ -133,15 +133,7 @@ def inspect(container: Container, version: str, sizes: Sizes | None = None) -> D
         "AppArmorProfile": container.apparmor_profile,
         "ExecIDs": container.exec_ids or None,
         "HostConfig": host_config(container.host_config),
-        "GraphDriver": {
-            "Data": {
-                "ID": container.id,
-                "MergedDir": f"{directory}/merged",
-                "UpperDir": f"{directory}/rw",
-                "WorkDir": f"{directory}/work",
-            },
-            "Name": container.storage_driver,
-        },
+        "GraphDriver": {"Data": _graph(container, lower), "Name": container.storage_driver},
     }
     if sizes is not None:
         document |= {"SizeRw": sizes.rw_bytes, "SizeRootFs": sizes.rootfs_bytes}
@@ -153,6 +145,20 @@ def inspect(container: Container, version: str, sizes: Sizes | None = None) -> D
         "Storage": {"RootFS": {"Snapshot": {"Name": container.storage_driver}}},
     }
     return INSPECT.fit(shown, version)
+
+
+def _graph(container: Container, lower: Sequence[str]) -> Document | None:
+    """Where the storage driver keeps a container; Docker's vfs says nothing."""
+    if container.storage_driver != "overlay2":
+        return None
+    directory = container.directory
+    return {
+        "ID": container.id,
+        "LowerDir": ":".join(lower),
+        "MergedDir": f"{directory}/merged",
+        "UpperDir": f"{directory}/rw",
+        "WorkDir": f"{directory}/work",
+    }
 
 
 def status_line(state: ContainerState, now_nanoseconds: int = 0) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -66,8 +66,9 @@ class ContainerBackend(Protocol):
     async def logs(self, ref: str, options: LogOptions) -> Session | AsyncIterator[bytes]: ...
     async def prune(self, filters: Filters, tell: Tell) -> Pruned: ...
     def links(self, container: Container) -> Names | None: ...
+    def lower_directories(self, container: Container) -> Sequence[str]: ...
     def link_names(self) -> dict[str, Names]: ...
-    def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]: ...
+    def list(self, filters: Filters, *, all: bool, limit: int) -> list[Container]: ...
 
 
 def routes(backend: ContainerBackend) -> list[Route]:
@@ -110,7 +111,7 @@ class Orders:
             if query.get(name) and name not in filters:
                 filters = filters.including(name, query.get(name))
         size = query.flag("size")
-        found = self._backend.list(filters, all=query.flag("all"), limit=query.integer("limit") or 0, size=size)
+        found = self._backend.list(filters, all=query.flag("all"), limit=query.integer("limit") or 0)
         further = self._backend.link_names()
         documents = []
         for container in found:
@@ -124,7 +125,7 @@ class Orders:
     async def inspect(self, request: Request) -> Response:
         container = self._backend.get(request.params["id"])
         sizes = await self._backend.sizes(container.id) if request.query.flag("size") else None
-        document = container_json.inspect(container, request.version, sizes)
+        document = container_json.inspect(container, request.version, sizes, self._backend.lower_directories(container))
         shown = container.host_config
         if container.log_driver == "local" and request.headers.get("User-Agent").startswith(_ASKS_THE_DRIVER):
             # docker-py hands a container's output back only from drivers it knows to be readable, and does not know `local`.

@@ -129,6 +129,7 @@ class NetworkDisconnect(msgspec.Struct):
 
     Container: str = ""
     Force: bool = False
+    """For endpoints whose container is gone: here none outlives its container."""
 
 
 class NetworksPruned(msgspec.Struct):

@@ -43,7 +43,7 @@ class EndpointBackend(Protocol):
 
     def without_address(self, network: Network) -> Sequence[Endpoint]: ...
     async def connect(self, network: str, container: str, settings: EndpointSettings) -> None: ...
-    async def disconnect(self, network: str, container: str, *, force: bool) -> None: ...
+    async def disconnect(self, network: str, container: str) -> None: ...
 
 
 def routes(networks: Networks, endpoints: EndpointBackend | None = None) -> list[Route]:
@@ -162,7 +162,7 @@ class Joining:
 
     async def disconnect(self, request: Request) -> Response:
         body = await read(request, NetworkDisconnect, required=True)
-        await self._endpoints.disconnect(request.params["id"], body.Container, force=body.Force)
+        await self._endpoints.disconnect(request.params["id"], body.Container)
         return Response(200)
 
 

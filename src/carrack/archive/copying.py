@@ -59,7 +59,7 @@ def _copy_stretch(source_fd: int, target_fd: int, start: int, end: int) -> None:
 
 
 def copy_attributes(source_fd: int, target_fd: int) -> None:
-    """The extended attributes that are the file's own; one that the target_fd's file system does not know is passed over."""
+    """The extended attributes that are the file's own; one that the target's file system does not know is passed over."""
     for key in os.listxattr(source_fd):
         if key.startswith(NOT_THE_FILES):
             continue

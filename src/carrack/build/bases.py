@@ -162,6 +162,8 @@ def with_triggers(file: Dockerfile, bases: Bases, named: dict[str, NamedContext]
 
 def shown_name(name: str) -> str:
     """The full name that messages show."""
+    if _is_id(name):
+        return name
     try:
         return str(Reference.parse(name).with_default_tag())
     except InvalidParameter:

@@ -71,13 +71,23 @@ class Outcome:
 class BuildFailed(CarrackError):
     """A build that failed at a step: the error, and the Dockerfile's lines around that step."""
 
-    def __init__(self, cause: CarrackError, vertex: str = "", source: str = "", code: int = 0, instruction: str = "") -> None:
+    def __init__(
+        self,
+        cause: CarrackError,
+        vertex: str = "",
+        source: str = "",
+        code: int = 0,
+        instruction: str = "",
+        lines: tuple[int, int] = (0, 0),
+    ) -> None:
         super().__init__(cause.message)
         self.cause = cause
         self.vertex = vertex
         self.source = source
         self.code = code
         self.instruction = instruction
+        self.lines = lines
+        """The step's first and last line in the Dockerfile; 0: it has none."""
 
 
 class Builder:
@@ -258,7 +268,7 @@ class Builder:
         except CarrackError as error:
             stage = next((each for each in file.stages if each.base.name == wanted.name), None)
             line = stage.opening.position.start if stage is not None else 0
-            raise BuildFailed(error, source=request_file.excerpt(file, line, line)) from error
+            raise BuildFailed(error, source=request_file.excerpt(file, line, line), lines=(line, line)) from error
 
     def _circumstances(self, request: BuildRequest, platform: Platform, bases: Bases, ignore: tuple[str, ...]) -> Circumstances:
         return Circumstances(
@@ -317,7 +327,8 @@ class Builder:
                 shown = failed.vertex.shown
                 code = getattr(failed.cause, "code", 0)
                 source = request_file.excerpt(file, shown.line, shown.last_line)
-                raise BuildFailed(failed.cause, failed.vertex.digest, source, code, shown.classic) from failed
+                lines = (shown.line, shown.last_line)
+                raise BuildFailed(failed.cause, failed.vertex.digest, source, code, shown.classic, lines) from failed
             finished = Finished(request, tuple(plans), results, workshop, content, epoch, cancel, started)
             delivered = [await self._exported(export, number, finished, tell) for number, export in enumerate(request.exports)]
             for number, reference in enumerate(request.cache_to):
@@ -363,6 +374,16 @@ class Builder:
             tell(Told(f"[Warning] the cache was not exported: {error.message}"))
             return
         tell(VertexCompleted(vertex, time.time_ns()))
+
+    async def forget_image(self, image: str) -> None:
+        """Remove an image that was built for another build alone, unless it has a name."""
+
+        def forget() -> None:
+            with suppress(NotFound, Conflict):
+                if not self._images.get(image).names:
+                    self._images.remove(image)
+
+        await self._solver.look(forget)
 
     async def close(self) -> None:
         """Take back every build, wait until they have ended, and let the threads go."""

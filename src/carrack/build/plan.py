@@ -29,9 +29,11 @@ class BaseImage:
     @property
     def shown(self) -> str:
         """Its whole name, with the digest of what it is."""
+        if self.reference.startswith("sha256:"):
+            return self.reference
         try:
             return f"{Reference.parse(self.reference).with_default_tag()}".partition("@")[0] + f"@{self.digest}"
-        except InvalidParameter:  # an id
+        except InvalidParameter:
             return self.reference
 
 

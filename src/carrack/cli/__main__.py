@@ -76,7 +76,7 @@ def _dispatch(session: Session, given: Parsed) -> None:
         from carrack.cli.help import top_help
 
         stream = session.out if given.wants_help else session.err
-        stream.write(top_help(session.err.is_terminal))
+        stream.write(top_help())
         if not given.wants_help:
             stream.flush()
     elif words[0] in ("__complete", "__completeNoDesc"):
@@ -175,7 +175,7 @@ def _help(session: Session, words: list[str]) -> None:
     from carrack.cli.help import command_help, group_help, top_help
 
     if not words:
-        session.out.write(top_help(session.out.is_terminal))
+        session.out.write(top_help())
     elif words[0] in TOP and len(words) == 1:
         session.out.write(command_help(load(TOP[words[0]]), words[0]))
     elif words[0] in GROUPS and len(words) == 1:

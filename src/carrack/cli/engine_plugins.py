@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from carrack.cli.command import Command
 from carrack.cli.failure import CommandFailure
+from carrack.cli.filters import filters_query
 from carrack.cli.images.names import Name
 from carrack.cli.images.transfer import check_trust, read_name, show_progress
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
 from carrack.cli.logins import header_for
-from carrack.cli.pruning import confirm, filters_query
+from carrack.cli.pruning import confirm
 from carrack.cli.render.noun import Noun
 from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import ellipsis
+from carrack.cli.several import for_every
 from carrack.client.http import percent_encode
 from carrack.errors import CarrackError
 
@@ -90,16 +92,11 @@ def _disable(session: Session, parsed: Parsed) -> None:
 
 
 def _remove(session: Session, parsed: Parsed) -> None:
-    failures: list[str] = []
-    for name in parsed.arguments:
-        try:
-            session.engine.order("DELETE", plugin_path(name), {"force": "1"} if parsed.flag("force") else None)
-        except CarrackError as error:
-            failures.append(str(error))
-        else:
-            session.out.line(name)
-    if failures:
-        raise CommandFailure("\n".join(failures))
+    def remove(name: str) -> None:
+        session.engine.order("DELETE", plugin_path(name), {"force": "1"} if parsed.flag("force") else None)
+        session.out.line(name)
+
+    for_every(parsed.arguments, remove)
 
 
 def _set(session: Session, parsed: Parsed) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NAME_WIDTH = 11
 
 
-def top_help(_terminal: bool) -> str:
+def top_help() -> str:
     """`carrack --help`."""
     from carrack.cli.flags import parse_table
     from carrack.cli.session import GLOBAL_FLAGS

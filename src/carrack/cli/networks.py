@@ -7,8 +7,9 @@ from carrack.cli.containers.endpoints import empty_endpoint
 from carrack.cli.containers.look import natural_key
 from carrack.cli.containers.options import check_label, check_link
 from carrack.cli.failure import CommandFailure
+from carrack.cli.filters import filters_query
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
-from carrack.cli.pruning import FORCE_FLAG, ask_or_stop, confirm, filters_query, prune_filters, prune_networks
+from carrack.cli.pruning import FORCE_FLAG, ask_or_stop, confirm, prune_filters, prune_networks
 from carrack.cli.render.noun import Noun
 from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import local_time, parse_rfc3339, short_id

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from carrack.cli.failure import CommandFailure, ExitWith
+from carrack.cli.filters import filters_query
 from carrack.cli.render.units import human_size
-from carrack.client.codec import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,15 +38,6 @@ def prune_filters(session: Session, filters: Filters) -> Filters:
         if equals and not (opposite and value in merged.get(opposite, [])) and value not in merged.get(name, []):
             merged.setdefault(name, []).append(value)
     return merged
-
-
-def filters_query(filters: Filters) -> dict[str, str]:
-    """Filters as a query, if there are any."""
-    return (
-        {"filters": encode({name: dict.fromkeys(values, True) for name, values in filters.items()}, escape_html=True)}
-        if filters
-        else {}
-    )
 
 
 def ask_or_stop(session: Session, parsed: Parsed, question: str) -> None:

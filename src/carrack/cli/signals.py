@@ -8,6 +8,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import os
 
+from carrack.cli.failure import CommandFailure
 from carrack.errors import CarrackError
 
 TYPE_CHECKING = False
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 _NEVER = ("SIGCHLD", "SIGCLD", "SIGPIPE", "SIGURG", "SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGWINCH")
 """Ours alone: what cannot be caught, what the kernel sends for a fault of ours, and what concerns only this process."""
+
+
+_PATIENCE = 3
+"""Who presses ctrl-c so often wants to go, whatever the container does about it. As many as Docker's command counts."""
 
 
 def signal_names() -> dict[int, str]:
@@ -49,6 +54,7 @@ class SignalWatch:
         os.set_blocking(self._writer, False)
         _signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._names = signal_names()
+        self._insisted = 0
         self._before: dict[int, Any] = {}
         for number, name in self._names.items():
             if f"SIG{name}" == "SIGWINCH" or (engine is not None and f"SIG{name}" not in _NEVER):
@@ -59,7 +65,7 @@ class SignalWatch:
         return self._reader
 
     def forward(self) -> bool:
-        """Passes on what has come; true when the terminal's size changed."""
+        """Passes on what has come; true when the terminal's size changed. Raises CommandFailure when the user insists on an end."""
         try:
             numbers = os.read(self._reader, 512)
         except BlockingIOError:
@@ -74,6 +80,9 @@ class SignalWatch:
                     self._engine.order("POST", f"/containers/{self._container}/kill", {"signal": f"SIG{name}"})
                 except CarrackError:
                     pass  # not running yet, or not any more: there is nobody to tell
+                self._insisted += name in ("INT", "TERM")
+        if self._insisted >= _PATIENCE:
+            raise CommandFailure(f"got {_PATIENCE} SIGTERM/SIGINTs, forcefully exiting; the container goes on")
         return resized
 
     def close(self) -> None:

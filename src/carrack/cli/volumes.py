@@ -6,13 +6,14 @@ from carrack.cli.command import Command
 from carrack.cli.containers.look import natural_key
 from carrack.cli.containers.options import check_label
 from carrack.cli.failure import CommandFailure
+from carrack.cli.filters import filters_query
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
-from carrack.cli.pruning import FORCE_FLAG, ask_or_stop, filters_query, print_report, prune_filters, prune_volumes
+from carrack.cli.pruning import FORCE_FLAG, ask_or_stop, print_report, prune_filters, prune_volumes
 from carrack.cli.render.noun import Noun
 from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import human_size
+from carrack.cli.several import for_every
 from carrack.client.http import percent_encode
-from carrack.errors import CarrackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,16 +139,12 @@ def _cluster_spec(parsed: Parsed) -> dict[str, Any]:
 
 def _remove(session: Session, parsed: Parsed) -> None:
     query = {"force": "1"} if parsed.flag("force") else {}
-    failures: list[str] = []
-    for name in parsed.arguments:
-        try:
-            session.engine.order("DELETE", volume_path(name), query)
-        except CarrackError as error:
-            failures.append(str(error))
-        else:
-            session.out.line(name)
-    if failures:
-        raise CommandFailure("\n".join(failures))
+
+    def remove(name: str) -> None:
+        session.engine.order("DELETE", volume_path(name), query)
+        session.out.line(name)
+
+    for_every(parsed.arguments, remove)
 
 
 def _prune(session: Session, parsed: Parsed) -> None:

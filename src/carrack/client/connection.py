@@ -201,6 +201,8 @@ def _unreachable(endpoint: Endpoint, error: OSError) -> ConnectionFailed:
             f"permission denied while trying to connect to the Carrack daemon socket at {endpoint.text}: {dialled}"
             f"{_whose(endpoint.path)}"
         )
+    if isinstance(error, _socket.gaierror) or error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT):
+        return ConnectionFailed(f"Cannot connect to the Carrack daemon at {endpoint.text}: {_reason(error)}")
     return ConnectionFailed(
         f"Cannot connect to the Carrack daemon at {endpoint.text}. Is the carrack daemon running?{endpoint.hint}"
     )

@@ -28,14 +28,28 @@ class ProtocolError(CarrackError):
 
 
 class ApiError(CarrackError):
-    """The daemon's refusal. `str()` is the line Docker's command prints; `message` is the daemon's text alone."""
+    """The daemon's refusal. `message` is the daemon's text alone; `str()` is a line for the user, with the cause of a failed start
+    and not the chain of programs that Docker's text, which tools look into, says it went through."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
     def __str__(self) -> str:
-        return f"Error response from daemon: {self.message}"
+        return f"Error response from daemon: {_cause(self.message)}"
+
+
+_STARTED_BY = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+_STARTED_IN = ("runc create failed: ", "unable to start container process: ", "error during container init: ")
+
+
+def _cause(message: str) -> str:
+    if not message.startswith(_STARTED_BY):
+        return message
+    cause = message.removeprefix(_STARTED_BY)
+    for place in _STARTED_IN:
+        cause = cause.removeprefix(place)
+    return cause.removesuffix(": unknown").replace(": unknown: ", ": ")
 
 
 class ApiInvalidParameter(ApiError, InvalidParameter):

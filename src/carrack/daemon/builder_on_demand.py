@@ -26,6 +26,8 @@ _DOORS = (
     ("POST", "/build/sessions/{id}/agents/{name}", "1.24"),
     ("GET", "/build/sessions/{id}/outputs/{number}", "1.24"),
     ("DELETE", "/build/sessions/{id}", "1.24"),
+    ("POST", "/session", "1.31"),
+    ("POST", "/grpc", "1.39"),
 )
 """Method, path and first API version of each route of the builder; a test holds them against what `api.build` serves."""
 
@@ -60,6 +62,7 @@ class BuilderOnDemand:
     async def close(self) -> None:
         """End what is being built."""
         if self._house is not None:
+            await self._house.buildkit.close()
             await self._house.builder.close()
             await self._house.sessions.close()
 
@@ -67,7 +70,7 @@ class BuilderOnDemand:
         from carrack.api.build import routes
 
         house = self._make()
-        return house, routes(house.builder, house.contexts, house.sessions, house.collector, self._emit)
+        return house, routes(house.builder, house.contexts, house.sessions, house.collector, self._emit, house.buildkit)
 
     def _door(self, method: str, pattern: str) -> RouteHandler:
         async def enter(request: Request) -> Reply:

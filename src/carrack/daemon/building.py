@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from carrack.api.build_sessions import BuildSessions
+from carrack.api.buildkit.doors import BuildKit
 from carrack.build.builder import Builder
 from carrack.build.cache import BuildCache
 from carrack.build.cache_export import CacheExporter
@@ -33,6 +34,7 @@ from carrack.engine.build_steps import BuildSteps
 from carrack.engine.disk_usage import CacheRecord
 from carrack.engine.rooms import Rooms
 from carrack.errors import Cancelled, Unavailable
+from carrack.images.progress import Progress
 from carrack.images.registries import Puller
 from carrack.images.transfer import Watching
 from carrack.oci.descriptor import Descriptor
@@ -48,11 +50,14 @@ from carrack.state.database import Database
 class BuildHouse:
     """The builder and what belongs to it."""
 
-    def __init__(self, builder: Builder, contexts: Reception, sessions: BuildSessions, collector: Collector) -> None:
+    def __init__(
+        self, builder: Builder, contexts: Reception, sessions: BuildSessions, collector: Collector, buildkit: BuildKit
+    ) -> None:
         self.builder = builder
         self.contexts = contexts
         self.sessions = sessions
         self.collector = collector
+        self.buildkit = buildkit
 
     def records(self) -> list[CacheRecord]:
         """The cache's rows of `system df`."""
@@ -130,8 +135,14 @@ def open_builder(
         Solver(), equipment, rooms.images, delivery, importer, _Registries(puller), collector.collect, settings.entitlements
     )
     reception = Reception(slots, files, remotes, snapshots.free_bytes)
-    sessions = BuildSessions(reception, rooms.directories.exec_root / "build")
-    return BuildHouse(builder, reception, sessions, collector)
+    sockets = rooms.directories.exec_root / "build"
+    sessions = BuildSessions(reception, sockets)
+
+    def push(name: str, credentials: str) -> Iterator[Progress]:
+        return puller.push(name, "", None, credentials)
+
+    buildkit = BuildKit(builder, reception, collector, push, sockets)
+    return BuildHouse(builder, reception, sessions, collector, buildkit)
 
 
 class _Registries:

@@ -11,6 +11,13 @@ from datetime import UTC, datetime
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 """Of syslog(3), as sd-daemon(3) wants them in front of a line."""
 
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR, "fatal": logging.CRITICAL}
+
+
+def level_of(word: str, *, debug: bool) -> int:
+    """Of `log-level` and `debug`, the level of the log."""
+    return logging.DEBUG if debug else _LEVELS[word]
+
 
 def formatter(kind: str) -> logging.Formatter:
     """For `log-format` text or json; text that goes to the journal leaves the time to it and tells the level its way."""

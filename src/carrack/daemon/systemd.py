@@ -5,7 +5,6 @@ See sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3). Without systemd ever
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import time
@@ -73,6 +72,8 @@ async def feed_watchdog() -> None:
     microseconds = int(os.environ.get("WATCHDOG_USEC", "0"))
     if not microseconds or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return
+    import asyncio  # a seventh of what a start imports: not before the zygote is on its way
+
     while True:
         notify("WATCHDOG=1")
         await asyncio.sleep(microseconds / 2e6)

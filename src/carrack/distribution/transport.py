@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -26,7 +27,8 @@ _TIMEOUT_SECONDS = 60
 _REDIRECTS = 5
 _UNWANTED_BYTES = 64 << 10
 """How much of a body that says nothing is read, so that its connection can be kept."""
-_IDLE_PER_HOST = 8
+_IDLE_LIMIT, _IDLE_SECONDS = 32, 60.0
+"""How many connections are kept for later, and how long. A registry may send us on to as many hosts as it likes."""
 _REDIRECT_STATUSES = frozenset((301, 302, 303, 307, 308))
 _PRODUCT = f"carrack/{__version__}"
 
@@ -153,7 +155,8 @@ class Transport:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: dict[_Key, list[http.client.HTTPConnection]] = {}
+        self._idle: list[tuple[float, _Key, http.client.HTTPConnection]] = []
+        """The oldest first, each with the moment from which it lay idle."""
 
     def request(
         self,
@@ -193,19 +196,21 @@ class Transport:
 
     def keep(self, key: _Key, connection: http.client.HTTPConnection) -> None:
         """Take a connection back; answers do this themselves."""
+        now = time.monotonic()
         with self._lock:
-            idle = self._idle.setdefault(key, [])
-            if len(idle) < _IDLE_PER_HOST:
-                idle.append(connection)
-                return
-        connection.close()
+            self._idle.append((now, key, connection))
+            first = max(0, len(self._idle) - _IDLE_LIMIT)
+            while self._idle[first][0] < now - _IDLE_SECONDS:
+                first += 1
+            old, self._idle = self._idle[:first], self._idle[first:]
+        for _, _, each in old:
+            each.close()
 
     def close(self) -> None:
         """Close the idle connections."""
         with self._lock:
-            connections = [connection for idle in self._idle.values() for connection in idle]
-            self._idle.clear()
-        for connection in connections:
+            idle, self._idle = self._idle, []
+        for _, _, connection in idle:
             connection.close()
 
     def _once(
@@ -275,8 +280,10 @@ class Transport:
 
     def _take(self, key: _Key) -> http.client.HTTPConnection | None:
         with self._lock:
-            idle = self._idle.get(key)
-            return idle.pop() if idle else None
+            for position in reversed(range(len(self._idle))):
+                if self._idle[position][1] == key:
+                    return self._idle.pop(position)[2]
+        return None
 
 
 def split(url: str) -> SplitResult:

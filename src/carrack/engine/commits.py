@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from msgspec.structs import replace
 
+from carrack.archive.difference import DifferenceCopy
+from carrack.engine import roots
 from carrack.engine.config import ContainerConfig
 from carrack.engine.container import Container
 from carrack.engine.containers import Containers
@@ -20,7 +24,7 @@ from carrack.images.committing import Commit, Packed, commit_image
 from carrack.images.image import Image
 from carrack.images.images import new_name
 from carrack.oci.image_config import ExecutionConfig
-from carrack.shim.messages import PackTree
+from carrack.shim.messages import PackTree, Subtract
 
 _GOING = (Status.REMOVING, Status.DEAD)
 _FIELDS = tuple(field for field in ExecutionConfig.__struct_fields__ if field in ContainerConfig.__struct_fields__)
@@ -93,15 +97,33 @@ class Commits:
             pass
 
     def _commit(self, container: Container, commit: Commit) -> Image:
+        with self._changes(container) as changes:
+            return self._commit_tree(container, commit, changes)
+
+    @contextmanager
+    def _changes(self, container: Container) -> Iterator[Path]:
+        """What the container changed, in overlayfs' form; made of a copy where its files are a full copy of the image's."""
         rooms = self._rooms
-        changes = rooms.snapshots.changes(container.id)
+        changed = rooms.snapshots.changes(container.id)
+        below = roots.image_tree(container, rooms)
+        if rooms.snapshots.name == "overlay2" or not below:
+            yield changed
+            return
+        staging = rooms.snapshots.stage()
+        try:
+            with _opened(staging) as target_fd, _opened(changed) as changed_fd:
+                DifferenceCopy(target_fd).add(changed_fd)
+                rooms.start_job(Subtract(below), (target_fd,)).result()
+            yield staging
+        finally:
+            rooms.snapshots.abandon(staging)
+
+    def _commit_tree(self, container: Container, commit: Commit, changes: Path) -> Image:
+        rooms = self._rooms
 
         def pack(target_fd: int) -> Callable[[], Packed]:
-            directory = os.open(changes, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                job = rooms.start_job(PackTree(whiteouts=True, compression="gzip"), (target_fd, directory))
-            finally:
-                os.close(directory)
+            with _opened(changes) as directory_fd:
+                job = rooms.start_job(PackTree(whiteouts=True, compression="gzip"), (target_fd, directory_fd))
 
             def finish() -> Packed:
                 done = job.result()
@@ -110,6 +132,15 @@ class Commits:
             return finish
 
         return commit_image(rooms.images.store, rooms.images.get(container.image_id), commit, pack)
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _going(container: Container) -> Conflict:

@@ -66,7 +66,7 @@ class Connections:
                 record.networks[found.name] = wished
             await asyncio.wrap_future(self._rooms.table.save(record))
 
-    async def disconnect(self, network: str, container: str, *, force: bool) -> None:
+    async def disconnect(self, network: str, container: str) -> None:
         """Take a container out of a network. Raises NotFound, Conflict (it is not in it)."""
         record = self._rooms.table.get(container)
         found = self._rooms.networks.get(network)

@@ -115,6 +115,7 @@ def draft(
         networks=_networks(create, rooms),
         links=linked,
         log_driver=host.log_config.type,
+        storage_driver=rooms.snapshots.name,
         directory=str(directory),
         mounts=points,
     )
@@ -301,7 +302,7 @@ def _check_modes(config: CreateRequest, host: HostConfig) -> None:
         raise InvalidParameter(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
 
 
-def reference_conflict(container: Container, ref: str) -> Conflict:
+def reference_conflict(container: Container) -> Conflict:
     """Docker's refusal to remove what runs."""
     state = "restarting" if container.state.status == "restarting" else "running"
     why = f"{state}: stop the container before removing or force remove"

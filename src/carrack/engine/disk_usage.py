@@ -108,7 +108,7 @@ class DiskUsages:
 
     async def _count_containers(self) -> tuple[Totals, Sequence[tuple[Container, Sizes]]]:
         totals, found = Totals(), []
-        for container in self.containers.list(Filters(), all=True, limit=0, size=True):
+        for container in self.containers.list(Filters(), all=True, limit=0):
             try:
                 sizes = await self.containers.sizes(container.id)
             except NotFound:  # removed while the others were measured

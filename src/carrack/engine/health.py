@@ -18,6 +18,7 @@ from carrack.engine.execs import Execs
 from carrack.engine.lifecycle import Lifecycle
 from carrack.engine.live import Live
 from carrack.engine.state import Status
+from carrack.engine.stopping import SIGKILL
 from carrack.engine.streams import ExecStartOptions
 from carrack.errors import CarrackError, InvalidParameter
 from carrack.oci.image_config import Healthcheck
@@ -26,7 +27,6 @@ from carrack.shim.messages import Signal
 INTERVAL_SECONDS, TIMEOUT_SECONDS, START_INTERVAL_SECONDS, RETRIES = 30.0, 30.0, 5.0, 3
 OUTPUT_LIMIT_BYTES = 4096
 KEPT_RESULTS = 5
-SIGKILL = 9
 RESTART_LABEL = "carrack.restart-on-unhealthy"
 """Beyond Docker: what it holds is added to any restart policy, so that Compose files can ask for it."""
 

@@ -20,7 +20,7 @@ from carrack.engine.cgroup_places import Hold
 from carrack.engine.config import EndpointSettings
 from carrack.engine.container import Container, PublishedPort
 from carrack.engine.live import HeldAttach, HeldWait
-from carrack.engine.log_options import plan as log_plan
+from carrack.engine.log_options import plan_for_writing as log_plan
 from carrack.engine.rooms import Rooms
 from carrack.engine.roots import root_of
 from carrack.engine.table import Table

@@ -1,17 +1,26 @@
-"""Log drivers as a container asks for them: `--log-driver` and `--log-opt` into the shim's LogPlan. Pure."""
+"""Log drivers as a container asks for them: `--log-driver` and `--log-opt` into the shim's LogPlan. Pure, but for the
+look-up of a syslog's name before a start."""
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+
+from msgspec.structs import replace
 
 from carrack.engine.config import LogConfig
 from carrack.engine.container import Container
 from carrack.errors import InvalidParameter
-from carrack.shim.messages import LogPlan
+from carrack.shim.messages import LogPlan, PassOn
 
-DRIVERS = ("local", "json-file", "none")
+DRIVERS = ("local", "json-file", "none", "syslog", "journald")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_PASSED = (
+    *("tag", "labels", "labels-regex", "env", "env-regex", "mode", "max-buffer-size"),
+    *("cache-max-size", "cache-max-file", "cache-compress"),
+)
 _OPTIONS = {
     "local": ("max-size", "max-file", "compress", "mode", "max-buffer-size"),
     "json-file": (
@@ -27,7 +36,15 @@ _OPTIONS = {
         "tag",
     ),
     "none": ("mode", "max-buffer-size"),
+    "syslog": (*_PASSED, "syslog-address", "syslog-facility", "syslog-format"),
+    "journald": _PASSED,
 }
+_FACILITIES = (
+    *("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"),
+    *("", "", "", "", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"),
+)
+_SYSLOG_FORMATS = ("", "rfc3164", "rfc5424", "rfc5424micro")
+_SYSLOG_PORT = "514"
 _RING_BYTES = 1 << 20
 """Docker's default for max-buffer-size."""
 _PLACE = re.compile(r"\{\{\s*(?:\.(\w+))?\s*\}\}|\{\{")
@@ -42,8 +59,13 @@ def check(config: LogConfig) -> None:
 
 
 def plan(container: Container) -> LogPlan:
-    """Where and how a container's output is kept."""
+    """Where and how a container's output is kept, for who reads it."""
     return _read(container.host_config.log_config, container)
+
+
+def plan_for_writing(container: Container) -> LogPlan:
+    """The same with the addresses of those it is passed on to. May block for a name server. Raises InvalidParameter."""
+    return _read(container.host_config.log_config, container, resolved=True)
 
 
 def path_for(container: Container) -> str:
@@ -66,7 +88,7 @@ def parse_size(text: str) -> int:
     return int(float(match.group(1)) * _UNITS[match.group(2).lower()])
 
 
-def _read(config: LogConfig, container: Container | None = None) -> LogPlan:
+def _read(config: LogConfig, container: Container | None = None, *, resolved: bool = False) -> LogPlan:
     labels: dict[str, str] = {}
     env: list[str] | tuple[str, ...] = ()
     path = ""
@@ -79,6 +101,8 @@ def _read(config: LogConfig, container: Container | None = None) -> LogPlan:
         if name not in _OPTIONS[driver]:
             raise InvalidParameter(f"unknown log opt '{name}' for {driver} log driver")
     ring_bytes = _ring_bytes(options)
+    if driver in ("syslog", "journald"):
+        return _passed_on(driver, options, container, ring_bytes, resolved=resolved)
     is_local = driver == "local"
     size = parse_size(options["max-size"]) if "max-size" in options else (LOCAL_SIZE_BYTES if is_local else 0)
     files = _count(options.get("max-file", str(LOCAL_FILES if is_local else 1)))
@@ -97,6 +121,78 @@ def _read(config: LogConfig, container: Container | None = None) -> LogPlan:
         attributes=attributes,
         non_blocking_buffer_bytes=ring_bytes,
     )
+
+
+def _passed_on(driver: str, options: dict[str, str], container: Container | None, ring_bytes: int, *, resolved: bool) -> LogPlan:
+    """The plan of a driver that passes lines on: they are kept as by `local` too, as Docker's "dual logging" does."""
+    kept = {name.removeprefix("cache-"): value for name, value in options.items() if name.startswith("cache-")}
+    plan = _read(LogConfig("local", kept), container)
+    tag = _tag(options.get("tag", "") or "{{.ID}}", container)
+    attributes: dict[str, str] = {}
+    if container is not None:
+        attributes = _attributes(options, container.config.labels or {}, container.config.env or ())
+    on = (
+        _to_syslog(options, tag, resolved=resolved)
+        if driver == "syslog"
+        else PassOn("journald", fields=_journal_fields(tag, attributes, container))
+    )
+    return replace(plan, non_blocking_buffer_bytes=ring_bytes, pass_on=on)
+
+
+def _to_syslog(options: dict[str, str], tag: str, *, resolved: bool) -> PassOn:
+    form = options.get("syslog-format", "")
+    if form not in _SYSLOG_FORMATS:
+        raise InvalidParameter("Invalid syslog format")
+    facility = options.get("syslog-facility", "daemon")
+    if facility in _FACILITIES and facility:
+        number = _FACILITIES.index(facility)
+    elif facility.isdecimal() and int(facility) < len(_FACILITIES):
+        number = int(facility)
+    else:
+        raise InvalidParameter("invalid syslog facility")
+    address = _address(options.get("syslog-address", ""), resolved=resolved)
+    return PassOn("syslog", address, number, form, os.uname().nodename, os.getpid(), tag)
+
+
+def _address(text: str, *, resolved: bool) -> str:
+    """Where a syslog is; if `resolved`, a name in it replaced by its address, for a shim looks up none. Raises InvalidParameter."""
+    scheme, separator, place = text.partition("://")
+    if not text or (scheme in ("unix", "unixgram") and place.startswith("/")):
+        return text
+    if scheme == "tcp+tls":
+        raise InvalidParameter("syslog-address: tcp+tls is not offered; a local syslog can pass on by TLS")
+    if not separator or scheme not in ("udp", "tcp") or not place:
+        raise InvalidParameter(f"syslog-address should be in form proto://address, got {text}")
+    host, port = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::(\d*))?", place), _SYSLOG_PORT
+    if host is None:
+        raise InvalidParameter(f"syslog-address should be in form proto://address, got {text}")
+    port = host[2] or port
+    if not resolved:
+        return text
+    try:
+        found = socket.getaddrinfo(host[1].strip("[]") or "localhost", int(port), type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise InvalidParameter(f"syslog-address {text}: {error.strerror}") from None
+    return f"{scheme}://{found[0][4][0]}:{port}"
+
+
+def _journal_fields(tag: str, attributes: dict[str, str], container: Container | None) -> dict[str, str]:
+    if container is None:
+        return {}
+    own = {_journal_name(name): value for name, value in attributes.items() if _journal_name(name)}
+    return own | {
+        "CONTAINER_ID": container.id[:12],
+        "CONTAINER_ID_FULL": container.id,
+        "CONTAINER_NAME": container.name,
+        "CONTAINER_TAG": tag,
+        "IMAGE_NAME": container.image_reference,
+        "SYSLOG_IDENTIFIER": tag,
+    }
+
+
+def _journal_name(name: str) -> str:
+    """A label's name as the journal takes it: capitals, digits, and no underscore in front."""
+    return re.sub(r"[^A-Z0-9]", "_", name.upper()).lstrip("_")
 
 
 def _ring_bytes(options: dict[str, str]) -> int:

@@ -123,6 +123,10 @@ async def _reunite(life: Lifecycle, execs: Execs, container: Container) -> None:
     path = str(life.rooms.directories.shim_socket(container.id))
     opening = Opening()
     live.ended.clear()
+    if container.paused_by_commit or not container.state.paused:
+        # Frozen by a commit that was cut off, or by a pause that nobody lived to record. Before anything is asked: its supervisor
+        # may be waiting for a process that was frozen on its way in.
+        await in_thread(_thaw, life, container)
     try:
         shim, status, fds = await reconnect(path, opening.report, opening.lose)
     except SupervisorGone as error:
@@ -139,9 +143,7 @@ async def _reunite(life: Lifecycle, execs: Execs, container: Container) -> None:
         return
     container.state.pid = status.pid
     if status.exited is None and (container.paused_by_commit or not container.state.paused):
-        # frozen by a commit that was cut off, or by a pause that nobody lived to record
         container.paused_by_commit = False
-        await in_thread(_thaw, life, container)
         if container.state.paused:
             life.become(container, Status.RUNNING)
     execs.adopt(container, status.execs)

@@ -46,3 +46,11 @@ def root_of(container: Container, rooms: Rooms) -> tuple[Mount, ...]:
     if work.is_dir():  # an image without layers, which needs no overlay of its own
         return (Mount("overlay", "overlay", options=(f"upperdir={wanted.source}", f"workdir={work}"), lower=(places,)),)
     return mounts  # full copies: there is nothing below them
+
+
+def image_tree(container: Container, rooms: Rooms) -> tuple[Mount, ...]:
+    """The files of a container's image as a read-only tree; empty for an image without layers. Raises NotFound."""
+    layers = tuple(map(str, rooms.snapshots.directories(rooms.snapshots.parent(container.id))))
+    if len(layers) == 1:
+        return (Mount("bind", layers[0], options=("bind", "ro")),)
+    return (Mount("overlay", "overlay", options=("ro",), lower=layers),) if layers else ()

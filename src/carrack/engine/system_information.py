@@ -43,7 +43,7 @@ class Plugins(_Document):
     volume: list[str] = msgspec.field(default_factory=lambda: ["local"])
     network: list[str] = msgspec.field(default_factory=lambda: ["bridge", "host", "null"])
     authorization: list[str] | None = None
-    log: list[str] = msgspec.field(default_factory=lambda: ["json-file", "local", "none"])
+    log: list[str] = msgspec.field(default_factory=lambda: ["journald", "json-file", "local", "none", "syslog"])
 
 
 class IndexConfig(_Document):

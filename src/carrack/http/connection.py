@@ -227,6 +227,9 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         except asyncio.CancelledError:
             self._transport.abort()
+        except CarrackError as error:
+            log.warning("an answer was cut short: %s", error.message)
+            self._transport.abort()
         except Exception:  # the task's root; a stream that failed ends here, and the client sees it cut short
             log.exception("a connection failed")
             self._transport.abort()

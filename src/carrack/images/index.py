@@ -23,7 +23,7 @@ from carrack.state import Database, Row
 
 _ID = re.compile(r"(?:sha256:)?([a-f0-9]{64})")
 _ID_PREFIX = re.compile(r"(?:sha256:)?([a-f0-9]{1,64})")
-_READ_LIMIT = 2000
+_READ_LIMIT, _READ_BYTES = 2000, 64 << 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _decode_document = msgspec.json.Decoder(ImageDocument).decode
 _decode_descriptor = msgspec.json.Decoder(Descriptor).decode
@@ -131,13 +131,19 @@ class ImageIndex:
         rows = self._database.read("SELECT digest FROM image_blobs WHERE image = ?", (str(image),))
         return {Digest.parse(row[0]) for row in rows}
 
+    def forget(self, image: Digest) -> None:
+        """One that has been removed is not kept in memory either."""
+        self._read.pop(str(image), None)
+
     def _image(self, row: Row, references: Sequence[str]) -> Image:
         digest, content = row[0], row[-1]
         known = self._read.get(digest)
         if known is None or known[0] != content:
-            if len(self._read) >= _READ_LIMIT:
-                self._read.clear()
-            known = self._read[digest] = (content, _nameless(row))
+            known = (content, _nameless(row))
+            if len(content) <= _READ_BYTES:
+                if len(self._read) >= _READ_LIMIT:
+                    self._read.clear()
+                self._read[digest] = known
         names = tuple(_familiar(name) for name in references if "@" not in name)
         digests = tuple(_familiar(name) for name in references if "@" in name)
         return replace(known[1], names=names, repo_digests=digests)

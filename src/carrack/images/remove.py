@@ -153,6 +153,7 @@ class _Removal:
             layers = self._store.database.write(forget).result()
         except sqlite3.IntegrityError as error:
             raise Conflict(f"conflict: unable to delete {digest.short} - it was given another name meanwhile") from error
+        self._store.index.forget(digest)
         for name in names:
             self._records.append(Untagged(name.familiar))
             self._store.tell("untag", image, str(digest))

@@ -10,8 +10,8 @@ from carrack.kernel.libc import libc
 _M_ARENA_MAX = -8
 _GAPS = 1000
 """More than the gaps of a lock's size that the heap of a process has when it has just imported its modules."""
-_QUICK = 7
-"""So many free pieces of one size the C library keeps in the list from which it serves first (glibc, TCACHE_FILL_COUNT)."""
+_FORK_LOCKS = 12
+_fillers: list[object] = []
 _mallopt = getattr(libc, "mallopt", None)
 _malloc_trim = getattr(libc, "malloc_trim", None)  # musl has none
 
@@ -36,9 +36,8 @@ def few_arenas(count: int) -> None:
 def gather_locks() -> None:
     """For a process that only forks from now on: the dozen locks that the interpreter makes anew in each child then lie together.
 
-    Else each comes from a gap somewhere in the heap, and every child gets a page of its own for each.
+    Else each comes from a gap somewhere in the heap, and every child gets a page of its own for each. The gaps stay filled: were
+    they given back, the first child that wants a large piece would go through them all (malloc_consolidate).
     """
-    locks = [_thread.allocate_lock() for _ in range(_GAPS)]
-    del locks[-_QUICK:]  # the last made lie side by side: in the first list, and given back last, so on top of the second
-    locks.reverse()
-    del locks
+    _fillers.extend(_thread.allocate_lock() for _ in range(_GAPS))
+    del _fillers[-_FORK_LOCKS:]

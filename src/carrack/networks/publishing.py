@@ -14,11 +14,12 @@ from carrack.kernel.conntrack import Conntrack
 from carrack.networks.book import Book
 from carrack.networks.drivers.bridge import HOST_BINDING, gateway_mode
 from carrack.networks.endpoint import Endpoint, HeldPort, PortBinding, Publication
-from carrack.networks.firewall import Firewall, Forwarding
+from carrack.networks.firewall import Firewall
 from carrack.networks.naming import Naming, relays_of
 from carrack.networks.options import NetworkOptions
 from carrack.networks.ports import PortRefused, PortTable, hold_one, host_addresses
 from carrack.networks.records import Records
+from carrack.networks.ruleset import Forwarding
 
 _PAUSE_SECONDS = 0.002
 _REMEMBERED_LIMIT = 4096

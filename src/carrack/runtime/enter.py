@@ -19,14 +19,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from carrack.errors import CarrackError
 from carrack.kernel import process, terminal
 from carrack.oci import runtime_spec
 from carrack.runtime.cgroups import Cgroup
 from carrack.runtime.device_steps import open_pty
 from carrack.runtime.failure import InitFailed, exec_failed, user_not_found, words
 from carrack.runtime.identity import Identity, default_signals, finish, identity, put_on, reachable_limits, split_limits
-from carrack.runtime.init import FAILED, LONGEST, NO_USER
+from carrack.runtime.init import LONGEST, NO_USER, failure_of
 from carrack.runtime.program import (
     Stdio,
     account_of,
@@ -185,13 +184,8 @@ def _help(order: _Order, answer: socket.socket, number: process.SharedNumber) ->
     """The helper's whole life."""
     try:
         _enter_and_fork(order, answer, number)
-    except (InitFailed, CarrackError) as error:
-        text = error.cause if isinstance(error, InitFailed) else error.message
-        _tell(answer, NO_USER if isinstance(error, CarrackError) else FAILED, text)
-    except OSError as error:
-        _tell(answer, FAILED, f"{error.filename or 'exec'}: {words(error)}")
     except BaseException as error:  # the process's root: whatever it was is told, then the process ends  # noqa: BLE001
-        _tell(answer, FAILED, f"exec: {type(error).__name__}: {error}")
+        _tell(answer, *failure_of(error, "exec"))
     finally:
         os._exit(1)
 

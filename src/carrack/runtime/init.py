@@ -88,15 +88,21 @@ def run(order: InitOrder) -> NoReturn:
     """Init's whole life; never returns."""
     try:
         _Init(order).live()
-    except (InitFailed, CarrackError) as error:
-        text = error.cause if isinstance(error, InitFailed) else error.message
-        _tell(order, NO_USER if isinstance(error, CarrackError) else FAILED, text)
-    except OSError as error:
-        _tell(order, FAILED, f"{error.filename or 'init'}: {words(error)}")
     except BaseException as error:  # the process's root: whatever it was is told, then the process ends  # noqa: BLE001
-        _tell(order, FAILED, f"init: {type(error).__name__}: {error}")
+        _tell(order, *failure_of(error, "init"))
     finally:
         os._exit(1)
+
+
+def failure_of(error: BaseException, doing: str) -> tuple[bytes, str]:
+    """How a process that could not become the container's tells why: the kind of the packet, and its text."""
+    if isinstance(error, InitFailed):
+        return FAILED, error.cause
+    if isinstance(error, CarrackError):
+        return NO_USER, error.message
+    if isinstance(error, OSError):
+        return FAILED, f"{error.filename or doing}: {words(error)}"
+    return FAILED, f"{doing}: {type(error).__name__}: {error}"
 
 
 def _tell(order: InitOrder, kind: bytes, text: str) -> None:

@@ -34,7 +34,7 @@ from carrack.shim.aside import AsideCompressor
 from carrack.shim.foreign import ForeignCreation
 from carrack.shim.guests import Guests
 from carrack.shim.handover import PARKED, Berth, Container, Running
-from carrack.shim.logs.writer import open_log
+from carrack.shim.logs.opening import open_log
 from carrack.shim.messages import Checkpoint, Message, StartOrder
 from carrack.shim.pipes import Pipes, make_pipes
 from carrack.shim.shim import Shim

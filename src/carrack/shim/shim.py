@@ -30,8 +30,8 @@ from carrack.shim.framing import STDERR, STDOUT
 from carrack.shim.guests import Guests
 from carrack.shim.handover import PARKED, Berth, Container, Running
 from carrack.shim.listener import Listener
+from carrack.shim.logs.opening import open_log
 from carrack.shim.logs.ring import RingLog
-from carrack.shim.logs.writer import open_log
 from carrack.shim.messages import Message
 from carrack.shim.shim_order import ShimOrder
 from carrack.shim.streams import BUFFER_BYTES, Streams

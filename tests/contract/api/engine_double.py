@@ -286,6 +286,9 @@ class FakeEngine:
             build_cache=(Totals(), []) if "build-cache" in kinds else None,
         )
 
+    def lower_directories(self, container: Container) -> tuple[str, ...]:
+        return ("/layers/top/diff", "/places")
+
     def links(self, container: Container) -> None:
         return None
 
@@ -293,7 +296,7 @@ class FakeEngine:
         return {}
 
     # last, for inside a class that has it the word `list` means this
-    def list(self, filters: Filters, *, all: bool, limit: int, size: bool) -> list[Container]:
+    def list(self, filters: Filters, *, all: bool, limit: int) -> list[Container]:
         return select(self.containers.values(), filters, all=all, limit=limit)
 
 

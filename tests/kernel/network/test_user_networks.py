@@ -14,10 +14,10 @@ from carrack.kernel import netns, sysctl
 from carrack.kernel.netlink import Netlink
 from carrack.networks.creation import NetworkRequest
 from carrack.networks.endpoint import EndpointWish, PortBinding
-from carrack.networks.firewall import Forwarding
 from carrack.networks.network import IpamConfig
 from carrack.networks.networks import Networks
 from carrack.networks.options import AddressPool, NetworkOptions
+from carrack.networks.ruleset import Forwarding
 from tests.kernel.network.lab import MACHINE4, MACHINE6, OUTSIDE4, OUTSIDE6, Box, Lab, reach, silent
 from tests.kernel.network.test_names import eventually
 

@@ -138,5 +138,5 @@ def test_every_command_of_the_catalogue_loads_and_has_help(path: str) -> None:
 def test_top_help_names_every_command() -> None:
     from carrack.cli.help import top_help
 
-    text = top_help(False)
+    text = top_help()
     assert [name for name in [*TOP, *GROUPS] if f"\n  {name} " not in text] == []

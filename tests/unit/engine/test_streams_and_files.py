@@ -70,7 +70,7 @@ def test_sizes_have_binary_units(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        LogConfig("syslog"),
+        LogConfig("gelf"),
         LogConfig("local", {"colour": "red"}),
         LogConfig("local", {"max-size": "big"}),
         LogConfig("local", {"max-file": "0"}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from carrack.networks.firewall import BridgeRules, Forwarding, Ruleset, render
+from carrack.networks.ruleset import BridgeRules, Forwarding, Ruleset, render
 
 PORT = Forwarding("tcp", "0.0.0.0", 8080, "172.17.0.2", 80)
 

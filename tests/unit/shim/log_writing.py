@@ -8,9 +8,10 @@ from pathlib import Path
 
 from carrack.shim.aside import compress
 from carrack.shim.framing import STDOUT
+from carrack.shim.logs.opening import open_log
 from carrack.shim.logs.reader import read
 from carrack.shim.logs.record import LogRecord, LogRequest
-from carrack.shim.logs.writer import Log, open_log
+from carrack.shim.logs.writer import Log
 from carrack.shim.messages import LogPlan
 
 SECOND = 1_000_000_000

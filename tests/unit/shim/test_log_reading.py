@@ -9,9 +9,10 @@ import pytest
 
 from carrack.errors import DataCorrupt, InvalidParameter
 from carrack.shim.framing import STDERR, STDOUT
+from carrack.shim.logs.opening import open_log
 from carrack.shim.logs.reader import Cursor, read, read_rendered
 from carrack.shim.logs.record import Batch, LogRequest, Rendering, render
-from carrack.shim.logs.writer import Log, open_log
+from carrack.shim.logs.writer import Log
 from carrack.shim.messages import LogPlan
 from tests.unit.shim.log_writing import DRIVERS, SECOND, compress_now, plan, read_lines, write, written
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from carrack.errors import InvalidParameter
 from carrack.shim.framing import STDERR, STDOUT
 from carrack.shim.logs import json_file
+from carrack.shim.logs.opening import open_log
 from carrack.shim.logs.record import PARTIAL_BYTES, format_time, format_time_trimmed, parse_time
-from carrack.shim.logs.writer import open_log
 from carrack.shim.messages import LogPlan
 from tests.unit.shim.log_writing import DRIVERS, SECOND, compress_now, plan, read_lines, write, written
 

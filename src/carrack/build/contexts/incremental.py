@@ -25,9 +25,20 @@ class Mirror:
     """A folder's slot between its client's announcement and the build. Blocking; for one caller at a time."""
 
     def __init__(
-        self, slots: Slots, trees: WorkerTrees, key: str, manifest: bytes, free_bytes: Callable[[], int] = lambda: 0
+        self,
+        slots: Slots,
+        trees: WorkerTrees,
+        key: str,
+        manifest: bytes,
+        free_bytes: Callable[[], int] = lambda: 0,
+        *,
+        is_exact: bool = True,
     ) -> None:
-        """Take the folder's slot, or a new one. Raises InvalidParameter for a manifest that is none."""
+        """Take the folder's slot, or a new one. Raises InvalidParameter for a manifest that is none.
+
+        Not `is_exact`: two folders may have the same manifest and hold something else, so it names the content of this slot alone.
+        """
+        self._is_exact = is_exact
         self._slots = slots
         self._trees = trees
         self._key = _PREFIX + key
@@ -85,7 +96,8 @@ class Mirror:
         if not self._is_current:
             self.receive(lambda _: b"", cancel)  # changes of folders and links alone need no file
         self._given = True
-        content = f"manifest:{hashlib.sha256(self._manifest).hexdigest()}"
+        salt = b"" if self._is_exact else self._slot.path.name.encode()
+        content = f"manifest:{hashlib.sha256(salt + self._manifest).hexdigest()}"
         return SlotContext(self._slots, self._slot, self._trees, content=content, ignored=True)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from carrack.cli.command import Command
 from carrack.cli.failure import CommandFailure
+from carrack.cli.several import for_every
 from carrack.client.failure import ApiNotFound
 from carrack.client.http import percent_encode
 from carrack.errors import CarrackError
@@ -126,17 +127,12 @@ def _rename(session: Session, parsed: Parsed) -> None:
 
 
 def _wait(session: Session, parsed: Parsed) -> None:
-    failures: list[str] = []
-    for name in parsed.arguments:
-        try:
-            answer = session.engine.json("POST", container_path(name, "/wait"))
-        except CarrackError as error:
-            failures.append(str(error))
-            continue
+    def wait(name: str) -> None:
+        answer = session.engine.json("POST", container_path(name, "/wait"))
         session.out.line(str(answer["StatusCode"]))
         session.out.flush()
-    if failures:
-        raise CommandFailure("\n".join(failures))
+
+    for_every(parsed.arguments, wait)
 
 
 _STOP_FLAGS = """

@@ -6,11 +6,11 @@ import time
 
 from carrack.cli.command import Command
 from carrack.cli.failure import CommandFailure
+from carrack.cli.filters import filters_query
 from carrack.cli.render.noun import Noun
 from carrack.cli.render.rows import check_quiet, print_rows
 from carrack.cli.render.units import ellipsis, human_duration, human_size, short_id
 from carrack.cli.values import go_quote
-from carrack.client.codec import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ def _list(session: Session, parsed: Parsed) -> None:
         query["limit"] = str(last)
     if size:
         query["size"] = "1"
-    filters = parsed.filters()
-    if filters:
-        query["filters"] = encode_filters(filters, session)
+    query |= filters_query(parsed.filters())
     containers = session.engine.json("GET", "/containers/json", query)
     now = time.time()
     rows = [Row(container, now, truncate=not parsed.flag("no-trunc")) for container in containers or ()]
@@ -76,11 +74,6 @@ names: {{.Names}}
 labels: {{- pad .Labels 1 0}}
 ports: {{- pad .Ports 1 0}}
 """
-
-
-def encode_filters(filters: dict[str, list[str]], session: Session) -> str:
-    """Filters as the API's JSON: name → value → true, which every version understands."""
-    return encode({name: dict.fromkeys(values, True) for name, values in filters.items()}, escape_html=True)
 
 
 def _wants_size(template: str, settled: bool, size: bool) -> bool:

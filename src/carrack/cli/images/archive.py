@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from carrack.cli.command import Command
 from carrack.cli.console import write_all
@@ -30,9 +31,13 @@ def read_pieces(fd: int) -> Iterator[bytes]:
 def open_input(path: str) -> int:
     """Opens a file to send. Raises CommandFailure."""
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise CommandFailure(os_error_text(error)) from None
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise CommandFailure(f"read {path}: is a directory")
+    return fd
 
 
 def _need(session: Session, parsed: Parsed) -> str:

@@ -6,11 +6,11 @@ import time
 
 from carrack.cli.command import Command
 from carrack.cli.failure import PROGRAM, CommandFailure
+from carrack.cli.filters import filters_query
 from carrack.cli.images.names import Name, parse_name
 from carrack.cli.render.noun import Noun
 from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import human_duration, human_size, local_time, short_id
-from carrack.client.codec import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def _list(session: Session, parsed: Parsed) -> None:
     if match:
         filters.setdefault("reference", []).append(match)
     query: dict[str, str] = {"all": "1"} if parsed.flag("all") else {}
-    if filters:
-        query["filters"] = encode({name: dict.fromkeys(values, True) for name, values in filters.items()}, escape_html=True)
+    query |= filters_query(filters)
     if parsed.flag("tree"):
         _check_tree(parsed)
         query["manifests"] = "1"

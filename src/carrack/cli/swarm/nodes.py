@@ -5,11 +5,12 @@ from __future__ import annotations
 from carrack.cli.command import Command
 from carrack.cli.containers.look import natural_key
 from carrack.cli.failure import CommandFailure
+from carrack.cli.filters import filters_query
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
-from carrack.cli.pruning import filters_query
 from carrack.cli.render.noun import Noun
 from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import binary_size
+from carrack.cli.several import for_every
 from carrack.cli.swarm.pretty import Page, moment, show_pages
 from carrack.cli.swarm.tasks import TASK_FLAGS, print_tasks
 from carrack.client.http import percent_encode
@@ -167,23 +168,12 @@ def _tasks(session: Session, parsed: Parsed) -> None:
         raise CommandFailure("\n".join(failures))
 
 
-def _each(session: Session, names: list[str], act: Callable[[str], None]) -> None:
-    failures: list[str] = []
-    for name in names:
-        try:
-            act(name)
-        except CarrackError as error:
-            failures.append(str(error))
-    if failures:
-        raise CommandFailure("\n".join(failures))
-
-
 def _remove(session: Session, parsed: Parsed) -> None:
     def remove(name: str) -> None:
         session.engine.order("DELETE", f"/nodes/{percent_encode(name)}", {"force": "1"} if parsed.flag("force") else None)
         session.out.line(name)
 
-    _each(session, parsed.arguments, remove)
+    for_every(parsed.arguments, remove)
 
 
 def _send(session: Session, node: dict[str, Any]) -> None:

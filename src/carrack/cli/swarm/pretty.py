@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from carrack.cli.failure import CommandFailure
-from carrack.errors import CarrackError
+from carrack.cli.several import for_every
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,13 +60,4 @@ def show_pages(
     """Prints a page per name. Raises CommandFailure with a line for each that was not found."""
     from carrack.client.codec import decode
 
-    failures: list[str] = []
-    for name in names:
-        try:
-            document = decode(fetch(name))
-        except CarrackError as error:
-            failures.append(str(error))
-            continue
-        session.out.write(page(document))
-    if failures:
-        raise CommandFailure("\n".join(failures))
+    for_every(names, lambda name: session.out.write(page(decode(fetch(name)))))

@@ -8,14 +8,14 @@ from carrack.cli.command import Command
 from carrack.cli.containers.list import show_labels
 from carrack.cli.containers.look import natural_key
 from carrack.cli.failure import CommandFailure
+from carrack.cli.filters import filters_query
 from carrack.cli.inspection import inspect_each
-from carrack.cli.pruning import filters_query
 from carrack.cli.render.noun import Noun
 from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import human_duration, parse_rfc3339
+from carrack.cli.several import for_every
 from carrack.cli.swarm.pretty import Page, moment, show_pages
 from carrack.client.http import percent_encode
-from carrack.errors import CarrackError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,16 +159,11 @@ _PAGES = {"secret": _secret_page, "config": _config_page}
 
 def _remove(kind: str) -> Run:
     def run(session: Session, parsed: Parsed) -> None:
-        failures: list[str] = []
-        for name in parsed.arguments:
-            try:
-                session.engine.order("DELETE", f"/{kind}s/{percent_encode(name)}")
-            except CarrackError as error:
-                failures.append(str(error))
-            else:
-                session.out.line(name)
-        if failures:
-            raise CommandFailure("\n".join(failures))
+        def remove(name: str) -> None:
+            session.engine.order("DELETE", f"/{kind}s/{percent_encode(name)}")
+            session.out.line(name)
+
+        for_every(parsed.arguments, remove)
 
     return run
 

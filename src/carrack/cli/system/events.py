@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from carrack.cli.command import Command
 from carrack.cli.failure import CommandFailure
+from carrack.cli.filters import filters_query
 from carrack.cli.inspection import wrap
-from carrack.cli.pruning import filters_query
 from carrack.cli.render.units import rfc3339_nano
 from carrack.cli.times import api_timestamp
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from carrack.cli.command import Command
+from carrack.cli.filters import filters_query
 from carrack.cli.images.names import HUB_SERVER
 from carrack.cli.logins import header_for
-from carrack.cli.pruning import filters_query
 from carrack.cli.render.noun import Noun
 from carrack.cli.render.rows import print_rows
 from carrack.cli.render.units import ellipsis

@@ -20,9 +20,9 @@ from carrack.kernel import netns, sysctl
 from carrack.kernel.netlink import Netlink
 from carrack.networks.drivers.interface import configure_inside, reason
 from carrack.networks.endpoint import Endpoint
-from carrack.networks.firewall import BridgeRules
 from carrack.networks.network import Network
 from carrack.networks.options import LINK_GROUP
+from carrack.networks.ruleset import BridgeRules
 
 NAME = "com.docker.network.bridge.name"
 DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"

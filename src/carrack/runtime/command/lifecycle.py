@@ -59,9 +59,8 @@ def create_container(store: Store, arguments: Arguments) -> int:
     identifier = only(arguments)
     spec, bundle = load(arguments)
     _check_terminal(spec, arguments, detached=True)
-    container, creation = _make(store, identifier, spec, bundle, arguments, detached=True)
+    _, creation = _make(store, identifier, spec, bundle, arguments)
     creation.detach()
-    _ = container
     return 0
 
 
@@ -99,7 +98,7 @@ def run(store: Store, arguments: Arguments) -> int:
     _check_terminal(spec, arguments, detached=detached)
     if not detached and not arguments.on("no-subreaper"):
         process.become_subreaper()
-    container, creation = _make(store, identifier, spec, bundle, arguments, detached=detached)
+    container, creation = _make(store, identifier, spec, bundle, arguments)
     try:
         _start(container)
     except (Conflict, InitFailed):
@@ -168,9 +167,7 @@ def _check_terminal(spec: RuntimeSpec, arguments: Arguments, *, detached: bool) 
         raise UsageError("cannot use console socket if runc will not detach or allocate tty")
 
 
-def _make(
-    store: Store, identifier: str, spec: RuntimeSpec, bundle: str, arguments: Arguments, *, detached: bool
-) -> tuple[Container, Creation]:
+def _make(store: Store, identifier: str, spec: RuntimeSpec, bundle: str, arguments: Arguments) -> tuple[Container, Creation]:
     path = cgroup_path(spec, identifier)
     directory = store.reserve(identifier)
     made: Creation | None = None

@@ -21,8 +21,9 @@ from carrack.kernel import process
 from carrack.kernel.loop import READ, WRITE, Loop
 from carrack.shim import wire
 from carrack.shim.aside import compress
+from carrack.shim.logs.opening import open_log
 from carrack.shim.logs.rotation import Follower
-from carrack.shim.logs.writer import Log, open_log
+from carrack.shim.logs.writer import Log
 from carrack.shim.messages import LogPlan
 
 _HEAD = struct.Struct("<BIQ")

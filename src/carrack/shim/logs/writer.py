@@ -12,12 +12,10 @@ from collections.abc import Callable
 from mmap import mmap
 from typing import Protocol
 
-from carrack.errors import InvalidParameter
 from carrack.shim.framing import STDERR, STDOUT
 from carrack.shim.logs import json_file, local
 from carrack.shim.logs.record import PARTIAL_BYTES
-from carrack.shim.logs.rotation import Compressor, Follower, RotatingFile
-from carrack.shim.messages import LogPlan
+from carrack.shim.logs.rotation import Follower, RotatingFile
 
 
 class Log(Protocol):
@@ -48,24 +46,6 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Close the files. Idempotent."""
-
-
-def open_log(plan: LogPlan, compressor: Compressor | None) -> Log:
-    """The driver that `plan` names. Raises OSError, or InvalidParameter for a driver that is not ours."""
-    if plan.driver == "none":
-        return NoLog()
-    if plan.driver not in ("local", "json-file"):
-        raise InvalidParameter(f"logger: no log driver named '{plan.driver}' is registered")
-    is_local = plan.driver == "local"
-    file = RotatingFile(
-        plan.path,
-        max_size_bytes=plan.max_size_bytes,
-        max_files=plan.max_files,
-        preamble=local.MAGIC if is_local else b"",
-        complete_bytes=local.complete_bytes if is_local else json_file.complete_bytes,
-        compressor=compressor if plan.compress else None,
-    )
-    return LocalLog(file) if is_local else JsonFileLog(file, plan.attributes)
 
 
 class NoLog:

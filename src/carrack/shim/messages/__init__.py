@@ -56,7 +56,18 @@ from carrack.shim.messages.running import (
     Signal,
     Status,
 )
-from carrack.shim.messages.start import Abandon, Checkpoint, Created, ForeignRuntime, Go, LogPlan, Started, StartFailed, StartOrder
+from carrack.shim.messages.start import (
+    Abandon,
+    Checkpoint,
+    Created,
+    ForeignRuntime,
+    Go,
+    LogPlan,
+    PassOn,
+    Started,
+    StartFailed,
+    StartOrder,
+)
 from carrack.shim.messages.zygote import JOB, START, Greeting, Leave, ServeNames
 
 __all__ = [
@@ -96,6 +107,7 @@ __all__ = [
     "Message",
     "OutOfMemory",
     "PackTree",
+    "PassOn",
     "PathFacts",
     "PruneTree",
     "ReadFile",

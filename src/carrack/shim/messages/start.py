@@ -15,6 +15,22 @@ from carrack.shim.messages.clients import Attach, Wait
 from carrack.shim.messages.protocol import VERSION, ProtocolMessage
 
 
+class PassOn(ProtocolMessage, frozen=True, tag="pass-on"):
+    """Who else is to have a container's output, line by line: `syslog` or `journald`."""
+
+    driver: str
+    address: str = ""
+    """``udp://1.2.3.4:514``, ``tcp://…``, ``unix:///path``, ``unixgram:///path``; empty: this machine's own."""
+    facility: int = 3
+    format: str = ""
+    """rfc3164, rfc5424, rfc5424micro; empty: what a local syslog expects."""
+    hostname: str = ""
+    pid: int = 0
+    tag: str = ""
+    fields: dict[str, str] = msgspec.field(default_factory=dict)
+    """What the journal is told beside each line."""
+
+
 class LogPlan(ProtocolMessage, frozen=True, tag="log"):
     """Where and how output is kept. `local` and `json-file` rotate by size; `none` keeps nothing."""
 
@@ -28,6 +44,8 @@ class LogPlan(ProtocolMessage, frozen=True, tag="log"):
     """Labels and environment chosen by log options, shown by `logs --details`."""
     non_blocking_buffer_bytes: int = 0
     """More than 0: mode=non-blocking with a ring of this size."""
+    pass_on: PassOn | None = None
+    """Who has each line beside the file."""
 
 
 class ForeignRuntime(ProtocolMessage, frozen=True, tag="runtime"):

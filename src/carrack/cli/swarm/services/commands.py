@@ -5,10 +5,11 @@ from __future__ import annotations
 from carrack.cli.command import Command
 from carrack.cli.containers.look import natural_key
 from carrack.cli.failure import PROGRAM, CommandFailure
+from carrack.cli.filters import filters_query
 from carrack.cli.inspection import FORMAT_FLAG, inspect_each
-from carrack.cli.pruning import filters_query
 from carrack.cli.render.noun import Noun
 from carrack.cli.render.rows import print_rows
+from carrack.cli.several import for_every
 from carrack.cli.swarm.pretty import show_pages
 from carrack.cli.swarm.services.flags import CHECKS, CREATE_FLAGS, UPDATE_FLAGS
 from carrack.cli.swarm.tasks import TASK_FLAGS, print_tasks
@@ -313,16 +314,11 @@ def _logs(session: Session, parsed: Parsed) -> None:
 
 
 def _remove(session: Session, parsed: Parsed) -> None:
-    failures: list[str] = []
-    for name in parsed.arguments:
-        try:
-            session.engine.order("DELETE", service_path(name))
-        except CarrackError as error:
-            failures.append(str(error))
-        else:
-            session.out.line(name)
-    if failures:
-        raise CommandFailure("\n".join(failures))
+    def remove(name: str) -> None:
+        session.engine.order("DELETE", service_path(name))
+        session.out.line(name)
+
+    for_every(parsed.arguments, remove)
 
 
 _DETACH = "-d, --detach bool@1.29 Do not wait for the tasks"

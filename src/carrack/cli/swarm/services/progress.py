@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from carrack.cli.failure import CommandFailure
-from carrack.cli.pruning import filters_query
+from carrack.cli.filters import filters_query
 from carrack.client.http import percent_encode
 
 TYPE_CHECKING = False

@@ -7,7 +7,7 @@ import os
 from carrack.cli.containers.options import check_environment
 from carrack.cli.failure import CommandFailure
 from carrack.cli.files import read_key_values
-from carrack.cli.pruning import filters_query
+from carrack.cli.filters import filters_query
 from carrack.client.http import percent_encode
 
 TYPE_CHECKING = False

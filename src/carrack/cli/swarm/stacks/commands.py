@@ -7,7 +7,7 @@ import time
 from carrack.cli.command import Command
 from carrack.cli.containers.look import natural_key
 from carrack.cli.failure import CommandFailure
-from carrack.cli.pruning import filters_query
+from carrack.cli.filters import filters_query
 from carrack.cli.render.noun import Noun
 from carrack.cli.render.rows import print_rows
 from carrack.cli.swarm.services.commands import NOUN as SERVICE_NOUN
