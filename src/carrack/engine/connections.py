@@ -45,7 +45,7 @@ class Connections:
     async def connect(self, network: str, container: str, settings: EndpointSettings) -> None:
         """Join a container to one more network, at once when it runs, else from its next start on.
 
-        Raises NotFound, Forbidden (it runs in that network already), InvalidParameter (it has no network of its own, or a bad address).
+        Raises NotFound, Forbidden (it runs in that network), InvalidParameter (it has no network of its own, or a bad address).
         """
         record = self._rooms.table.get(container)
         found = self._rooms.networks.get(network)
