@@ -17,7 +17,7 @@ import pytest
 
 from tests.contract.registry.live_registry import LiveRegistry
 from tests.rig.engine import CommandLine, Engine
-from tests.rig.plugins import install_plugins, remove_plugins
+from tests.rig.plugins import install_plugins, plugin_folder, remove_plugins
 from tests.rig.waiting import until
 
 pytestmark = pytest.mark.observes("POST /grpc", "POST /session")
@@ -68,6 +68,11 @@ def buildx(cli: CommandLine, *words: str, stdin: bytes | str = b"", fails: bool 
 
 def build(cli: CommandLine, *words: str, stdin: bytes | str = b"", fails: bool = False) -> str:
     return buildx(cli, "build", "--progress", "plain", *words, stdin=stdin, fails=fails)
+
+
+def itself(engine: Engine) -> CommandLine:
+    """buildx without docker before it, which does not always hand signals on."""
+    return CommandLine(engine, [str(plugin_folder() / "docker-buildx")])
 
 
 def contexts(engine: Engine) -> set[str]:
@@ -186,7 +191,8 @@ def test_an_ssh_agent_is_lent_to_a_step(cli: CommandLine, engine: Engine, folder
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(tmp_path / "agent"))
         agent.listen()
-        with cli.pipes("buildx", "build", "--progress", "plain", "--ssh", f"default={tmp_path}/agent", str(folder)) as running:
+        words = ("build", "--progress", "plain", "--ssh", f"default={tmp_path}/agent", str(folder))
+        with itself(engine).pipes(*words) as running:
             running.expect("^#[0-9]+ [0-9.]+ began")
             (door,) = (engine.exec_root / "build").iterdir()
             for _ in range(2):
@@ -376,7 +382,7 @@ def test_a_client_that_leaves_takes_its_build_back(cli: CommandLine, engine: Eng
     own = str(100_000_000 + os.getpid())  # no other test's step sleeps so long
     (folder / "Dockerfile").write_text(f"FROM busybox\nRUN echo begun; sleep {own}\nCOPY a.txt /\n")
     for number in (signal.SIGINT, signal.SIGKILL):
-        running = cli.pipes("buildx", "build", "--progress", "plain", "--no-cache", str(folder))
+        running = itself(engine).pipes("build", "--progress", "plain", "--no-cache", str(folder))
         running.expect("^#[0-9]+ [0-9.]+ begun")
         running.signal(number)
         running.wait()
