@@ -147,7 +147,8 @@ def test_a_message_that_is_too_large_or_none_is_refused(engine: Engine) -> None:
     ("attributes", "said"),
     [
         ({"no-such": "thing"}, "does not know the attribute 'no-such'"),
-        ({"context:x": "oci-layout://y@sha256:" + "0" * 64}, "oci-layout is not supported"),
+        ({"context:x": "oci-layout://y:tag"}, "needs a digest"),
+        ({"context:x": "oci-layout://y@sha256:" + "0" * 64}, "oci:y at the client"),
         ({"context:x": "input:y"}, "there is no input y"),
         ({"force-network-mode": "mine"}, "invalid netmode mine"),
         ({"ulimit": "nofile"}, "invalid ulimit argument"),

@@ -10,6 +10,7 @@ from tests.rig.engine import CommandLine, docker_program
 from tests.rig.plugins import install_plugins
 from tests.rig.ports import FreePort
 from tests.rig.slots import slot
+from tests.rig.waiting import until
 
 pytestmark = pytest.mark.peer_lacks("the peer's published ports and cgroups are in a namespace of their own")
 
@@ -75,7 +76,7 @@ class Compose:
     """The plugin in a project's folder, bound to an engine."""
 
     def __init__(self, cli: CommandLine, folder: Path) -> None:
-        install_plugins(cli.engine.folder / "home", "compose")
+        install_plugins(cli.engine.folder / "home", "compose", "buildx")
         self.env = cli.engine.env() | {"GREETING": "hello", "SPOKEN": "word"}
         self.program = [docker_program(), "compose", "--ansi", "never", "--progress", "quiet", "--project-directory", str(folder)]
 
@@ -160,9 +161,8 @@ def test_a_project_that_uses_everything_goes_up_is_looked_after_and_goes_down(
     compose.ok("kill", "worker")
     assert compose.states()["trio-worker-2"] == "exited 137"
     compose.ok("start", "worker")
-    waiting = Pipes([*compose.program, "wait", "extra"], env=compose.env)
     compose.ok("stop", "-t", "0")
-    assert waiting.wait() == 137
+    assert compose.states()["trio-extra-1"] == "exited 137"
 
     compose.ok("down", "-v", "--remove-orphans", "-t", "0")
     assert cli.ok("ps", "-aq") == cli.ok("volume", "ls", "-q") == ""
@@ -197,3 +197,30 @@ def test_up_in_the_foreground_ends_as_the_services_do(compose: Compose, tmp_path
     assert shown.count("| again") == 3
     assert (shown.count("exited with code 5 (restarting)"), shown.count("exited with code 5")) == (2, 3)
     compose.ok("down", "-t", "0")
+
+
+WATCHED = """
+services:
+  web:
+    build: .
+    command: sh -c "cat /made; exec sleep 1000"
+    stop_signal: KILL
+    develop: {watch: [{action: sync, path: ./src, target: /src}, {action: rebuild, path: ./recipe}]}
+"""
+
+
+@pytest.mark.observes("docker build", "PUT /containers/{id}/archive")
+def test_watch_brings_changes_into_the_container_or_builds_it_anew(compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    files = {"src/page": "first\n", "recipe": "made once\n", "compose.yml": WATCHED}
+    for name, content in {**files, "Dockerfile": "FROM busybox\nCOPY src /src\nCOPY recipe /made\n"}.items():
+        (tmp_path / name).write_text(content)
+    with Pipes([*compose.program, "up", "--build", "--watch"], env=compose.env) as watching:
+        watching.expect("Watch enabled", timeout_seconds=40)
+        watching.expect("made once")
+        assert compose.ok("exec", "web", "cat", "/src/page") == "first"
+        (tmp_path / "src/page").write_text("second\n")
+        until(lambda: compose("exec", "web", "cat", "/src/page").stdout == "second\n", "the change to be there")
+        (tmp_path / "recipe").write_text("made twice\n")
+        watching.expect("made twice", timeout_seconds=40)
+    compose.ok("down", "-t", "0", "--rmi", "all")

@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import threading
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from carrack.runtime import cgroups
 from carrack.shim.zygote_process import greet
 from tests.conftest import MakeEngine
 from tests.rig.carrackd import Carrackd
@@ -279,3 +282,61 @@ def test_what_a_user_stopped_begins_with_the_daemon_only_by_the_policy_always(ow
     own.engine.start()
     until(lambda: own.ok("inspect", "-f", "{{.State.Status}}", "always") == "running", "the container to come back")
     assert own.ok("inspect", "-f", "{{.State.Status}}", "unless-stopped") == "exited"
+
+
+@pytest.mark.peer_lacks("its supervisors have no such duty")
+def test_a_container_frozen_when_the_daemon_was_killed_goes_on_though_an_exec_was_frozen_on_its_way_in(own: CommandLine) -> None:
+    """As a commit does it that is cut off: frozen, and not paused by anybody."""
+    own.ok("run", "-d", "--name", "lives", "busybox", "sh", "-c", "while :; do sleep 0.1; done")
+    assert isinstance(own.engine, Carrackd)
+    container = own.ok("inspect", "-f", "{{.Id}}", "lives")
+    cgroup = cgroups.open(f"/{own.engine.cgroup}/{container}")
+    inside = len(cgroup.processes())
+    cgroup.freeze()
+    with own.pipes("exec", "lives", "echo", "never"):
+        until(lambda: len(cgroup.processes()) > inside, "the exec to be frozen on its way in")
+        crash(own.engine)
+    assert own.ok("exec", "lives", "echo", "inside") == "inside"
+    own.ok("stop", "-t", "0", "lives")
+
+
+@pytest.mark.observes("POST /containers/{id}/pause", "POST /containers/{id}/exec")
+def test_a_pause_catches_no_exec_on_its_way_in(own: CommandLine) -> None:
+    """Its supervisor would wait for it, and for nothing else, for as long as the pause lasts."""
+    api = own.engine.api
+    own.ok(
+        "run",
+        "-d",
+        "--stop-signal",
+        "INT",
+        "--name",
+        "lives",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'echo heard' USR1; echo up; while :; do sleep 0.1; done",
+    )
+    until(lambda: own.ok("logs", "lives") == "up", "the trap to be set")
+    for number in range(12):
+        sessions = [api("POST", "/containers/lives/exec", {"Cmd": ["true"]}).json["Id"] for _ in range(4)]
+        starts = [Thread(target=api, args=("POST", f"/exec/{each}/start", {"Detach": True})) for each in sessions]
+        for each in starts:
+            each.start()
+        threading.Event().wait(number / 1000)
+        assert api("POST", "/containers/lives/pause").status == 204
+        assert api("POST", "/containers/lives/kill?signal=USR1", timeout_seconds=5).status == 204
+        assert api("POST", "/containers/lives/unpause").status == 204
+        for each in starts:
+            each.join()
+
+
+@pytest.mark.peer_lacks("about where Carrack keeps things")
+def test_a_cgroup_that_was_left_half_removed_goes_with_the_next_daemon(own: CommandLine) -> None:
+    assert isinstance(own.engine, Carrackd)
+    own.ok("run", "-d", "--name", "lives", "busybox", "sleep", "1000")
+    left = f"/{own.engine.cgroup}/{'0123456789abcdef' * 4}"
+    half = cgroups.open(left)
+    half.create()
+    crash(own.engine)
+    assert not [path for path in cgroups.idle_below(own.engine.cgroup) if path.endswith(left)]
+    assert own.ok("exec", "lives", "echo", "inside") == "inside"

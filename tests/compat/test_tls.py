@@ -14,6 +14,7 @@ from tests.conftest import MakeEngine
 from tests.rig.certificates import Authority, Pair
 from tests.rig.commands import Result, run
 from tests.rig.engine import Engine, carrack_program, docker_program
+from tests.rig.plugins import install_plugins
 from tests.rig.ports import FreePort
 from tests.rig.waiting import until
 
@@ -63,6 +64,19 @@ def test_standard_input_may_end_before_the_output_does(far: Far) -> None:
     assert far("exec", "-i", "up", "sh", "-c", "wc -c; echo said", stdin=b"x" * 100_000).ok() == "100000\nsaid"
     assert far("exec", "up", "sh", "-c", "exit 7").code == 7
     far("rm", "-f", "up").ok()
+
+
+@pytest.mark.parametrize("far", ["docker"], indirect=True)
+@pytest.mark.observes("POST /grpc", "POST /session")
+def test_buildx_builds_from_afar(far: Far, tmp_path: Path) -> None:
+    install_plugins(far.engine.folder / "home", "buildx")
+    place = tmp_path / "context"
+    place.mkdir()
+    (place / "Dockerfile").write_text("FROM busybox\nCOPY . /context\nRUN sha256sum /context/big\n")
+    (place / "big").write_bytes(os.urandom(6 << 20))
+    shown = far("buildx", "build", "--progress", "plain", "-o", str(tmp_path / "out"), str(place))
+    assert shown.code == 0, str(shown)
+    assert (tmp_path / "out/context/big").read_bytes() == (place / "big").read_bytes()
 
 
 def test_hundreds_of_megabytes_pass_both_ways(far: Far, request: pytest.FixtureRequest) -> None:

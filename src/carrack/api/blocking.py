@@ -64,12 +64,12 @@ def _look(done: asyncio.Future[object]) -> None:
 class BlockingReader(Iterator[bytes]):
     """A request's body for a thread: a blocking iterator over pieces that arrive on the loop, taken only as fast as they are read.
 
-    Made on the loop, iterated in a thread. What the body raises is raised there; Cancelled when the daemon ends.
+    Made on the loop (or told of it), iterated in a thread. What the body raises is raised there; Cancelled when the daemon ends.
     """
 
-    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+    def __init__(self, pieces: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._pieces = pieces
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop or asyncio.get_running_loop()
 
     def __iter__(self) -> BlockingReader:
         return self

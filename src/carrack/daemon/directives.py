@@ -57,6 +57,8 @@ OPTIONS = (
     Option("no-new-privileges", "flag", "Let no container gain privileges by exec"),
     Option("no-proxy", "text", "Hosts that are reached without proxy"),
     Option("proxies", "document", "http-proxy, https-proxy and no-proxy (in the configuration file only)"),
+    Option("read-only-group", "text", "Group that owns the read-only socket (default that of --group)"),
+    Option("read-only-socket", "text", "Path of a socket that tells what there is and refuses every change"),
     Option("seccomp-profile", "text", "File of the seccomp profile of containers that name none, or unconfined"),
 )
 
@@ -112,6 +114,8 @@ class Further:
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
     metrics_addr: str = ""
+    read_only_socket: str = ""
+    read_only_group: str = ""
     min_api_version: str = MIN_VERSION
     cgroup_driver: str = ""
     """systemd, cgroupfs; empty: as the machine is."""
@@ -136,6 +140,8 @@ def read(fields: Mapping[str, object]) -> Further:
         max_concurrent_uploads=_at_least_one(fields, "max-concurrent-uploads", 5),
         max_download_attempts=_at_least_one(fields, "max-download-attempts", 5),
         metrics_addr=_address(str(fields.get("metrics-addr", ""))),
+        read_only_socket=str(fields.get("read-only-socket", "")),
+        read_only_group=str(fields.get("read-only-group", "")),
         cgroup_driver=_cgroup_driver(fields.get("exec-opts", [])),
         min_api_version=_min_version(str(fields.get("min-api-version", "") or os.environ.get("DOCKER_MIN_API_VERSION", ""))),
     )

@@ -54,6 +54,12 @@ def open_listeners(config: DaemonConfig) -> list[Listener]:
     return opened
 
 
+def open_reading_listener(config: DaemonConfig) -> Listener:
+    """The socket that only tells. Raises InvalidParameter, SystemFailure."""
+    path = Path(config.further.read_only_socket)
+    return Listener(_unix(path, config.further.read_only_group or config.group), path=path)
+
+
 def open_metrics_listener(address: str) -> Listener:
     """A listening socket for metrics, which are no secret but to those who have none of them. Raises SystemFailure."""
     host, _, port = address.rpartition(":")

@@ -14,7 +14,7 @@ from functools import partial
 from carrack import __version__
 from carrack.daemon import systemd, wiring
 from carrack.daemon.config import DEFAULT_FILE, DaemonConfig
-from carrack.daemon.listeners import Listener, open_listeners, open_metrics_listener
+from carrack.daemon.listeners import Listener, open_listeners, open_metrics_listener, open_reading_listener
 from carrack.daemon.log_lines import level_of
 from carrack.daemon.reload import Reloads
 from carrack.daemon.tls import load_files, server_context
@@ -63,6 +63,9 @@ async def _serve(config: DaemonConfig, arguments: list[str], zygote: StartingZyg
         for listener in listeners:
             wrap = tls_below(tls) if tls is not None and listener.is_tcp else None
             servers.append(await serve(house.api, listener.socket, observer=observer, wrap=wrap))
+        if config.further.read_only_socket:
+            listeners.append(open_reading_listener(config))
+            servers.append(await serve(house.reading_api, listeners[-1].socket, observer=observer))
         if config.further.metrics_addr:
             listeners.append(open_metrics_listener(config.further.metrics_addr))
             servers.append(await serve(house.metrics_api, listeners[-1].socket))

@@ -26,6 +26,7 @@ from carrack.api import (
     networks,
     not_yet,
     openapi,
+    reading,
     registries,
     system,
     volumes,
@@ -98,12 +99,15 @@ class House:
         puller: Puller,
         about: System,
         metrics_api: Api,
+        reading_api: Api,
         observe: Observer,
     ) -> None:
         self._building = building
         self.api = api
         self.metrics_api = metrics_api
         """What `--metrics-addr` serves."""
+        self.reading_api = reading_api
+        """What `--read-only-socket` serves."""
         self.observe = observe
         """Counts an answer of the API."""
         self._puller = puller
@@ -203,9 +207,10 @@ async def _build(config: DaemonConfig, database: Database, zygote: StartingZygot
         *absent.routes(),
         *not_yet.routes(),
     ]
+    served += openapi.routes(served, product.version)
     figures = Metrics(rooms, about, watching)
     return House(
-        Api([*served, *openapi.routes(served, product.version)], product=product, min_version=min_version),
+        Api(served, product=product, min_version=min_version),
         rooms,
         life,
         building,
@@ -215,6 +220,7 @@ async def _build(config: DaemonConfig, database: Database, zygote: StartingZygot
         puller=puller,
         about=about,
         metrics_api=Api(metrics.routes(figures), product=product),
+        reading_api=Api(reading.reading(served), product=product, min_version=min_version),
         observe=figures.observe,
     )
 

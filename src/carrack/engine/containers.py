@@ -202,7 +202,7 @@ class Containers:
             raise InvalidParameter("Neither old nor new names may be empty")
         container = self.get(ref)
         try:
-            new = names.check(name)
+            new = names.check("/" + name.removeprefix("/"))
         except InvalidParameter as error:
             raise InvalidParameter(f"Error when allocating new name: {error.message}") from None
         if new == container.name:
@@ -340,11 +340,12 @@ class Containers:
                 raise Conflict(f"container {container.id} is already paused")
             if container.state.status is not Status.RUNNING:
                 raise Conflict(f"container {container.id} is not running")
-            try:
-                await in_thread(self._life.cgroup(container).freeze)
-            except FileNotFoundError:  # it has just ended
-                raise Conflict(f"container {container.id} is not running") from None
-            await asyncio.wrap_future(self._life.become(container, Status.PAUSED))
+            async with live.doorway.closed():
+                try:
+                    await in_thread(self._life.cgroup(container).freeze)
+                except FileNotFoundError:  # it has just ended
+                    raise Conflict(f"container {container.id} is not running") from None
+                await asyncio.wrap_future(self._life.become(container, Status.PAUSED))
         self._life.tell(container, "pause")
 
     async def unpause(self, ref: str) -> None:

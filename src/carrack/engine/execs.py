@@ -124,7 +124,9 @@ class Execs:
         self._life.tell(container, f"exec_start: {_told(config.cmd or [''])}", {"execID": session.id})
         process = _process(container, config, options)
         try:
-            done = await shim.order(lambda number: Exec(number, session.id, process, attach, config.privileged), fds)
+            async with self._life.live(container).doorway.entering():
+                check_running(container)
+                done = await shim.order(lambda number: Exec(number, session.id, process, attach, config.privileged), fds)
         except RefusedExec as refused:
             self._end(container, session, refused.exit_code, began=False)
             raise

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from carrack.engine.doorway import Doorway
 from carrack.engine.shims import Shim
 from carrack.engine.streams import WaitCondition
 from carrack.engine.work import Work
@@ -50,6 +51,8 @@ class Live:
         self.begins_again = False
         """Whether a start follows the end that is brought about now (`docker restart`): it removes nothing, and the container is
         restarting in between."""
+        self.doorway = Doorway()
+        """Execs go in by it, and a pause closes it."""
         self.init_fd = -1
         """The pidfd of the container's init, by which workers join its namespaces; -1: it does not run."""
         self.works: set[Work] = set()

@@ -12,7 +12,28 @@ from carrack.shim.messages import Attach
 from carrack.shim.outgoing import Outgoing
 
 if TYPE_CHECKING:
-    from carrack.shim.streams import Streams
+    from typing import Protocol
+
+    class ProcessStreams(Protocol):
+        """The process's side, as its client sees it: `streams.Streams`."""
+
+        is_terminal: bool
+
+        @property
+        def takes_input(self) -> bool:
+            """Whether its standard input is open."""
+
+        @property
+        def input_is_full(self) -> bool:
+            """Whether more waits to be written to it than is good."""
+
+        def write_input(self, content: bytes) -> None: ...
+        def client_input_ended(self, client: AttachedClient) -> None: ...
+        def client_relieved(self) -> None: ...
+        def remove(self, client: AttachedClient) -> None: ...
+        def detached(self) -> None:
+            """A client has left by its detach keys."""
+
 
 _READ_BYTES = 32 * 1024
 
@@ -29,7 +50,7 @@ class AttachedClient:
         self.owns_stream = owns_stream
         self.on_gone: Callable[[], None] = lambda: None
         self.on_relieved: Callable[[], None] = lambda: None
-        self._streams: Streams | None = None
+        self._streams: ProcessStreams | None = None
         self._wants_input = options.stdin
         self._keys = DetachKeys(b"")
         self._reading = False
@@ -51,8 +72,8 @@ class AttachedClient:
             return self.options.framing == "framed"
         return self._streams is None or not self._streams.is_terminal
 
-    def join(self, streams: Streams) -> None:
-        """Called by the Streams that the client was added to."""
+    def join(self, streams: ProcessStreams) -> None:
+        """Called by the streams that the client was added to."""
         self._streams = streams
         if not self._wants_input:
             return

@@ -20,6 +20,7 @@ import pytest
 from carrack.errors import Cancelled, CarrackError, Unavailable
 from carrack.oci.mount import Mount
 from carrack.shim import messages as m
+from carrack.shim import wire
 from carrack.shim.workers import Job, run_job
 from carrack.shim.zygote_process import greet, reach
 from tests.kernel.shim.harness import Harness
@@ -322,6 +323,16 @@ def test_a_renamed_directory_of_overlayfs_is_refused_rather_than_lost(harness: H
     os.setxattr(tmp_path / "upper/moved", "trusted.overlay.redirect", b"/elsewhere")
     with directory(tmp_path / "upper") as upper, pytest.raises(CarrackError, match="redirect_dir"):
         packed(harness, tmp_path, m.PackTree(whiteouts=True), upper)
+
+
+def test_a_job_too_long_for_a_packet_is_done_too(harness: Harness, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("")
+    (tmp_path / "left out").write_text("")
+    job = m.PruneTree((*(f"pattern-{number}" for number in range(10_000)), "left out"))
+    assert len(wire.encode(job)) > wire.PACKET_BYTES
+    with directory(tmp_path) as tree:
+        assert run_job(harness.zygote.socket_path, job, (tree,)).entries == 1
+    assert os.listdir(tmp_path) == ["kept"]
 
 
 def test_a_burst_of_orders_meets_one_zygote(harness: Harness) -> None:

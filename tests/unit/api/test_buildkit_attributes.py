@@ -7,9 +7,10 @@ import stat
 import pytest
 
 from carrack.api.buildkit import attributes, go_modes
-from carrack.api.buildkit.attributes import LocalFolder, NamedImage, OtherBuild, Remote
+from carrack.api.buildkit.attributes import ClientImage, LocalFolder, NamedImage, OtherBuild, Remote
 from carrack.api.buildkit.wire.buildkit_pb2 import CacheOptions, CacheOptionsEntry, Definition, Input, Op, SourceOp
 from carrack.errors import InvalidParameter
+from carrack.oci.digest import Digest
 
 
 def test_what_buildx_sends_for_a_folder() -> None:
@@ -45,6 +46,8 @@ def test_where_contexts_come_from() -> None:
     assert context("local:folder") == LocalFolder("folder")
     assert context("docker-image://alpine:3") == NamedImage("alpine:3")
     assert context("https://example.org/a.git#main") == Remote("https://example.org/a.git#main")
+    digest = "sha256:" + "0" * 64
+    assert context(f"oci-layout://store:tag@{digest}") == ClientImage("oci:store", Digest.parse(digest))
     order = attributes.read("dockerfile.v0", {"context": "https://example.org/a.git"}, {})
     assert order.context == Remote("https://example.org/a.git")
     assert order.dockerfile is None
@@ -85,8 +88,8 @@ def test_dockers_front_end_is_taken_for_ours_and_no_other() -> None:
 def test_caches() -> None:
     options = CacheOptions(Exports=[CacheOptionsEntry(Type="registry", Attrs={"ref": "a/b"}), CacheOptionsEntry(Type="inline")])
     assert [each.type for each in attributes.caches_to(options)] == ["registry", "inline"]
-    with pytest.raises(InvalidParameter, match="type=local is not supported"):
-        attributes.caches_to(CacheOptions(Exports=[CacheOptionsEntry(Type="local")]))
+    with pytest.raises(InvalidParameter, match="unknown cache type 's3'"):
+        attributes.caches_to(CacheOptions(Exports=[CacheOptionsEntry(Type="s3")]))
     imports = attributes.read("dockerfile.v0", {"cache-imports": '[{"Type":"registry","Attrs":{"ref":"c/d"}}]'}, {}).cache_from
     assert imports[0].attributes == {"ref": "c/d"}
 

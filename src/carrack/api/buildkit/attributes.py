@@ -16,6 +16,7 @@ from carrack.api.buildkit.wire.buildkit_pb2 import CacheOptions, Definition, Inp
 from carrack.build.plan import Surroundings
 from carrack.build.request import ALL_STAGES, CacheReference
 from carrack.errors import InvalidParameter
+from carrack.oci.digest import Digest
 from carrack.oci.platform import Platform
 from carrack.oci.reference import Reference
 
@@ -78,7 +79,15 @@ class OtherBuild:
     reference: str
 
 
-Source = LocalFolder | Remote | NamedImage | OtherBuild
+@dataclass(frozen=True, slots=True)
+class ClientImage:
+    """An image in a layout of the client's: the layout's name there, and the image's digest."""
+
+    store: str
+    digest: Digest
+
+
+Source = LocalFolder | Remote | NamedImage | OtherBuild | ClientImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +169,8 @@ def caches_to(options: CacheOptions) -> tuple[CacheReference, ...]:
         attributes = {**options.ExportAttrsDeprecated, "ref": options.ExportRefDeprecated}
         wanted.append(CacheReference("registry", attributes))
     for each in wanted:
-        if each.type not in ("registry", "inline"):
-            raise InvalidParameter(_no_such_cache(each.type, "--cache-to"))
+        if each.type not in ("registry", "inline", "local"):
+            raise InvalidParameter(f"unknown cache type {each.type!r}: this builder has registry, local and inline")
     return tuple(wanted)
 
 
@@ -249,7 +258,10 @@ def _source(identifier: str) -> Source:
         case "carrack-build":
             return OtherBuild(rest.removeprefix("//"))
         case "oci-layout":
-            raise InvalidParameter("a context of type oci-layout is not supported by this way: `carrack build` takes them")
+            name, at, digest = rest.removeprefix("//").partition("@")
+            if not at:
+                raise InvalidParameter(f"a context of type oci-layout needs a digest: {identifier}")
+            return ClientImage(f"oci:{name.partition(':')[0]}", Digest.parse(digest))
         case "target":
             raise InvalidParameter(f"the target {rest} is not part of this build")
     return Remote(identifier)
@@ -302,15 +314,9 @@ def _cache_imports(attributes: Mapping[str, str]) -> tuple[CacheReference, ...]:
         found += [CacheReference(each.type, each.attrs or {}) for each in entries]
     found += [CacheReference("registry", {"ref": each}) for each in attributes.get("cache-from", "").split(",") if each]
     for each in found:
-        if each.type != "registry":
-            raise InvalidParameter(_no_such_cache(each.type, "--cache-from"))
+        if each.type not in ("registry", "local"):
+            raise InvalidParameter(f"unknown cache type {each.type!r}: this builder has registry, local and inline")
     return tuple(found)
-
-
-def _no_such_cache(kind: str, flag: str) -> str:
-    if kind == "local":
-        return f"{flag} type=local is not supported by this way: `carrack build` takes it, and type=registry works with both"
-    return f"unknown cache type {kind!r}: this builder has registry and inline"
 
 
 def _below(prefix: str, attributes: Mapping[str, str]) -> dict[str, str]:

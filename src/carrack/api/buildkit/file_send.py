@@ -90,9 +90,10 @@ async def _answer(stream: Stream, entries: list[_Entry], fd: int, tell: Tell) ->
             raise InvalidParameter("the client asked for a file that it was not told of")
         entry = entries[packet.ID]
         end = entry.offset + entry.size
-        for offset in range(entry.offset, end, _PACKET_BYTES):
-            piece = await asyncio.to_thread(os.pread, fd, min(_PACKET_BYTES, end - offset), offset)
-            await stream.send_message(Packet(type=Packet.DATA, ID=packet.ID, data=piece))
+        for offset in range(entry.offset, end, _PIECE_BYTES):
+            piece = await asyncio.to_thread(os.pread, fd, min(_PIECE_BYTES, end - offset), offset)
+            for place in range(0, len(piece), _PACKET_BYTES):
+                await stream.send_message(Packet(type=Packet.DATA, ID=packet.ID, data=piece[place : place + _PACKET_BYTES]))
             sent += len(piece)
             tell(sent, False)
         await stream.send_message(Packet(type=Packet.DATA, ID=packet.ID))

@@ -43,6 +43,7 @@ _WHOLE_BYTES = 1 << 20
 _AHEAD_BYTES = 4 << 20
 _AHEAD_FILES = 256
 """How much is asked for ahead of what is needed next."""
+_GATHERED_BYTES = 256 << 10
 _LINKS_LIMIT = 16
 
 P = ParamSpec("P")
@@ -81,7 +82,7 @@ async def receive_folder(
         )
         try:
             if mirror.missing:
-                body = pieces(BlockingReader(_archive(stream, told, mirror.missing, tell)))
+                body = pieces(BlockingReader(_gathered(_archive(stream, told, mirror.missing, tell))))
                 await _to_its_end(stream, cancel, mirror.receive, body, cancel)
             else:
                 tell(0, True)
@@ -273,6 +274,20 @@ class _Files:
         self._ahead_bytes -= file.told.size
 
 
+async def _gathered(small: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Pieces put together: each that goes to a thread costs a round of both, and most files are small."""
+    gathered: list[bytes] = []
+    size = 0
+    async for piece in small:
+        gathered.append(piece)
+        size += len(piece)
+        if size >= _GATHERED_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
+
+
 async def _archive(stream: Stream, told: Sequence[_Told], missing: Sequence[int], tell: Tell) -> AsyncIterator[bytes]:
     """The missing entries in their order, as a tar."""
     entries = [told[place] for place in missing]
@@ -295,8 +310,7 @@ async def _archive(stream: Stream, told: Sequence[_Told], missing: Sequence[int]
                     await files.take()
             if file.size != entry.size:
                 raise InvalidParameter(f"{entry.path} changed while it was sent")
-            if filling := padding(file.size):  # an empty piece would be the end
-                yield filling
+            yield padding(file.size)
         files.forget(file)
     yield END
     tell(files.received_bytes, True)

@@ -18,7 +18,8 @@ import msgspec
 
 from carrack.api.blocking import in_own_thread
 from carrack.api.buildkit import attributes
-from carrack.api.buildkit.attributes import LocalFolder, NamedImage, Order, OtherBuild, Remote, Source
+from carrack.api.buildkit.attributes import ClientImage, LocalFolder, NamedImage, Order, OtherBuild, Remote, Source
+from carrack.api.buildkit.blob_store import BlobStore, ClientLayout, receive_layout, send_layout
 from carrack.api.buildkit.client_folder import ClientFolder
 from carrack.api.buildkit.file_send import send_archive, send_tree
 from carrack.api.buildkit.file_sync import Tell, folder_key, read_files, receive_folder, receive_upload
@@ -28,15 +29,18 @@ from carrack.api.buildkit.wire import buildkit_pb2 as wire
 from carrack.build.builder import Builder
 from carrack.build.collect import Collector
 from carrack.build.contexts.reception import Reception
+from carrack.build.delivery import CACHE
 from carrack.build.dockerfile.ignore import ignore_file_names, read_ignore_file
-from carrack.build.plan import ImageContext, LocalNamed, NamedContext, RemoteNamed
+from carrack.build.plan import ImageContext, LayoutContext, LocalNamed, NamedContext, RemoteNamed
 from carrack.build.ports import LocalContext
-from carrack.build.progress import Answered, Built, Event, VertexCompleted, VertexStarted, VertexStatus
+from carrack.build.progress import Answered, Built, Event, Told, VertexCompleted, VertexStarted, VertexStatus
 from carrack.build.request import BuildRequest, CacheReference, Export
 from carrack.distribution.cancellation import Cancellation
-from carrack.errors import CarrackError, InvalidParameter, NotFound
+from carrack.errors import CarrackError, DataCorrupt, InvalidParameter, NotFound
 from carrack.images.images import new_name
 from carrack.images.progress import Progress
+from carrack.oci.descriptor import OCI_MANIFEST, Descriptor
+from carrack.oci.digest import Digest
 from carrack.oci.reference import Reference
 from carrack.path_patterns import clean
 
@@ -45,7 +49,7 @@ _CONTEXT = "[internal] load build context"
 _SHOWN_SECONDS = 0.1
 """How often a transfer says how far it is."""
 _IN_STORE = frozenset(("image", "moby"))
-_TO_CLIENT = frozenset(("local", "tar", "oci", "docker"))
+_TO_CLIENT = frozenset(("local", "tar", "oci", "docker", CACHE))
 _SAYS_NOTHING = frozenset(
     (
         "name",
@@ -111,6 +115,10 @@ class Solving:
         async with self._stack as stack:
             agents = Agents(self._session, self._means.sockets)
             stack.push_async_callback(agents.close)
+            to_client = [each for each in cache_to if each.type == "local"]
+            wanted += [
+                Export(CACHE, {name: value for name, value in each.attributes.items() if name != "dest"}) for each in to_client
+            ]
             exports = [self._export(each, stack) for each in wanted]
             request = BuildRequest(
                 target=order.target,
@@ -125,7 +133,7 @@ class Solving:
                 agents=Asked(agents.path),
                 credentials=(credentials := Asked(self._session.credentials)),
                 cache_from=order.cache_from,
-                cache_to=tuple(cache_to),
+                cache_to=tuple(each for each in cache_to if each.type != "local"),
                 exports=tuple(exports),
                 attestations=_attestations(order, leaving),
                 call=order.call,
@@ -133,11 +141,16 @@ class Solving:
             self._giving = frozenset(f"export:{number}" for number, export in enumerate(exports) if export.target_fd >= 0)
             await self._carry_out(await self._with_files(request, order))
             self._giving = frozenset()
+            response = {}
             for number, export in enumerate(exports):
-                if export.target_fd >= 0:
+                if export.type == CACHE:
+                    store = BlobStore(self._session, f"local:{to_client.pop(0).attributes.get('dest', '')}")
+                    async with self._ending(f"export:{number}"):
+                        response["cache.manifest"] = await send_layout(store, export.target_fd)
+                elif export.target_fd >= 0:
                     await self._give(number, export)
             digests = [await self._push(name, credentials) for name in _pushed(exporters)]
-            return self._response(digests), self._built.image
+            return response | self._response(digests), self._built.image
 
     async def _carry_out(self, request: BuildRequest) -> None:
         building = asyncio.ensure_future(self._means.builder.build(request, self._tell, self._cancel))
@@ -185,7 +198,27 @@ class Solving:
             for context in contexts.values():
                 await in_own_thread(context.close)
             raise
-        return replace(request, dockerfile=lone or filename, dockerfile_content=content, contexts=contexts, named=named)
+        request = replace(request, contexts=contexts, named=named, cache_from=await self._caches(order, contexts))
+        return replace(request, dockerfile=lone or filename, dockerfile_content=content)
+
+    async def _caches(self, order: Order, contexts: dict[str, LocalContext]) -> tuple[CacheReference, ...]:
+        """The caches to use; those that the client has as folders become contexts. One that is not there is told of, and left."""
+        caches = []
+        for number, cache in enumerate(order.cache_from):
+            if cache.type != "local":
+                caches.append(cache)
+                continue
+            name, folder = f"cache:{number}", cache.attributes.get("src", "")
+            store = BlobStore(self._session, f"local:{folder}")
+            try:
+                digest = Digest.parse(cache.attributes.get("digest", ""))
+                manifest = Descriptor(OCI_MANIFEST, str(digest), len(await store.document(digest)))
+            except (NotFound, InvalidParameter, DataCorrupt) as error:
+                self._tell(Told(f"[Warning] cannot use the cache of {folder}: {error.message}"))
+                continue
+            contexts[name] = ClientLayout(store, manifest, self._means.reception.slots, self._cancel)
+            caches.append(CacheReference("local", {"src": folder, "context": name}))
+        return tuple(caches)
 
     async def _dockerfile(self, order: Order) -> tuple[str, bytes | None, bytes | None]:
         """The Dockerfile's name and content and its own ignore file; None for what is, or may be, in the context."""
@@ -237,6 +270,11 @@ class Solving:
                 named[name] = RemoteNamed(url)
             case NamedImage(reference=reference):
                 named[name] = ImageContext(reference)
+            case ClientImage(store=store, digest=digest):
+                async with self._step(f"[context {name}] load from client", ""):
+                    blobs = BlobStore(self._session, store)
+                    contexts[f"layout:{name}"] = await receive_layout(blobs, digest, self._means.reception, self._cancel)
+                named[name] = LayoutContext(f"layout:{name}", str(digest))
             case OtherBuild(reference=reference):
                 named[name] = ImageContext(await self._stack.enter_async_context(self._other(reference)))
         return ""
@@ -351,7 +389,7 @@ def _exports(exporters: Sequence[wire.Exporter], order: Order) -> tuple[list[Exp
     leaving = False
     for exporter in exporters:
         given = dict(exporter.Attrs)
-        if exporter.Type not in _IN_STORE | _TO_CLIENT:
+        if exporter.Type not in (_IN_STORE | _TO_CLIENT) - {CACHE}:
             raise InvalidParameter(f"unknown output type {exporter.Type!r}: this builder has image, local, tar, oci and docker")
         for name, only in (
             ("store", "true"),
