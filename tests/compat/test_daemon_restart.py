@@ -328,3 +328,15 @@ def test_a_pause_catches_no_exec_on_its_way_in(own: CommandLine) -> None:
         assert api("POST", "/containers/lives/unpause").status == 204
         for each in starts:
             each.join()
+
+
+@pytest.mark.peer_lacks("about where Carrack keeps things")
+def test_a_cgroup_that_was_left_half_removed_goes_with_the_next_daemon(own: CommandLine) -> None:
+    assert isinstance(own.engine, Carrackd)
+    own.ok("run", "-d", "--name", "lives", "busybox", "sleep", "1000")
+    left = f"/{own.engine.cgroup}/{'0123456789abcdef' * 4}"
+    half = cgroups.open(left)
+    half.create()
+    crash(own.engine)
+    assert not [path for path in cgroups.idle_below(own.engine.cgroup) if path.endswith(left)]
+    assert own.ok("exec", "lives", "echo", "inside") == "inside"

@@ -21,6 +21,7 @@ from pathlib import Path
 from carrack.archive.removal import remove_tree
 from carrack.daemon.config import DaemonConfig, load
 from carrack.errors import CarrackError, NotFound, SystemFailure
+from carrack.runtime import cgroups
 from carrack.state.lock import DataRootLock
 from carrack.volumes.drivers.local import mounts_below
 
@@ -38,7 +39,6 @@ Options:
 """
 _RESUMABLE_SECONDS = 7 * 86400
 """So long the bytes of a transfer that broke off are kept for the next attempt (content/filesystem.py)."""
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +124,9 @@ def _unfinished(folder: Path) -> Iterator[Finding]:
 
 
 def _idle_cgroups(parent: str, containers: set[str]) -> Iterator[Finding]:
-    for hierarchy in [_CGROUPS, *(_CGROUPS / name for name in _names(_CGROUPS))]:
-        place = hierarchy / parent.strip("/")
-        for name in sorted(_names(place)):
-            folder = place / name
-            if folder.is_dir() and not folder.is_symlink() and name not in containers and not _populated(folder):
-                yield Finding("garbage", "cgroup", str(folder))
-
-
-def _populated(cgroup: Path) -> bool:
-    try:
-        return any((Path(folder) / "cgroup.procs").read_text() for folder, _, _ in os.walk(cgroup))
-    except OSError:
-        return True  # not ours to judge
+    for path in cgroups.idle_below(parent):
+        if os.path.basename(path) not in containers:
+            yield Finding("garbage", "cgroup", path)
 
 
 def _missing(data_root: Path, records: Records) -> Iterator[Finding]:

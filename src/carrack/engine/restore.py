@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from pathlib import Path
 
 from carrack.engine import checkpoints, image_mounts, launch, restart_policy
@@ -24,10 +25,12 @@ from carrack.engine.shims import SupervisorGone, reconnect
 from carrack.engine.state import LIVE, Status
 from carrack.engine.threads import in_thread
 from carrack.errors import CarrackError
+from carrack.runtime import cgroups
 from carrack.shim import foreign
 from carrack.shim.messages import Abandon, ForeignRuntime
 
 log = logging.getLogger("carrack.restore")
+_ID = re.compile(r"[0-9a-f]{64}")
 PATIENCE_SECONDS = 5.0
 
 
@@ -187,9 +190,23 @@ def _clear(life: Lifecycle) -> None:
     for entry in _entries(rooms.directories.exec_root / "bundles"):
         if entry.name not in known:
             foreign.forget(ForeignRuntime("/bin/false", str(entry)), entry.name)
+    if rooms.settings.cgroup_parent in ("/carrack", f"/carrack-{rooms.settings.instance}"):  # not one that others may share
+        _clear_cgroups(rooms.settings.cgroup_parent, known)
     for entry in _entries(rooms.directories.exec_root / "shims"):
         if entry.name.removesuffix(".sock") not in known:
             entry.unlink(missing_ok=True)
+
+
+def _clear_cgroups(parent: str, known: set[str]) -> None:
+    """Remove the cgroups that whoever was killed left half made, or half removed. None that holds a process, nor another's."""
+    for path in cgroups.idle_below(parent):
+        name = os.path.basename(path)
+        if _ID.fullmatch(name) and name not in known:
+            log.info("removing %s, which no container owns", path)
+            try:
+                os.rmdir(path)
+            except OSError as error:
+                log.warning("cannot remove %s: %s", path, error.strerror)
 
 
 def _entries(directory: Path) -> list[Path]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from carrack.oci.runtime_spec import Resources
+from carrack.runtime.cgroups.directories import below, pids_below
 from carrack.runtime.cgroups.layout import Layout, detect
 from carrack.runtime.cgroups.limits import Write, devices_of, writes_of
 from carrack.runtime.cgroups.statistics import Statistics
 from carrack.runtime.cgroups.version1 import CgroupV1
 from carrack.runtime.cgroups.version2 import CgroupV2
 
-__all__ = ["Cgroup", "CgroupPlan", "Layout", "Statistics", "detect", "make", "open", "plan"]
+__all__ = ["Cgroup", "CgroupPlan", "Layout", "Statistics", "detect", "idle_below", "make", "open", "plan"]
 
 
 class CgroupPlan(NamedTuple):
@@ -137,6 +138,17 @@ def complete(wanted: CgroupPlan, cgroup: Cgroup) -> list[str]:
 def open(path: str) -> Cgroup:
     """The living cgroup at that path, for one that did not make it."""
     return _living("/" + path.strip("/"), detect())
+
+
+def idle_below(parent: str) -> list[str]:
+    """The directories right below that path, in every hierarchy, in which no process is."""
+    layout = detect()
+    roots = [*(each.mountpoint for each in layout.hierarchies), *([layout.unified] if layout.unified else [])]
+    found: list[str] = []
+    for root in roots:
+        place = f"{root}/{parent.strip('/')}"
+        found += [each for each in below(place) if each.count("/") == place.count("/") + 1 and not pids_below(each, "cgroup.procs")]
+    return sorted(found)
 
 
 def _living(path: str, layout: Layout) -> CgroupV1 | CgroupV2:
