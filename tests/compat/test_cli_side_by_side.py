@@ -3,6 +3,7 @@
 Lines that read run one after the other; lines that change something run on a world of their own each, made alike beforehand.
 """
 
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
