@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import threading
 from pathlib import Path
@@ -27,6 +28,23 @@ def own(make_engine: MakeEngine) -> CommandLine:
 def crash(engine: Engine) -> None:
     """SIGKILL, and a new daemon on the same roots."""
     engine.kill()
+    engine.start()
+
+
+def test_a_daemon_that_is_aborted_says_where_it_was_and_leaves_no_core(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    assert isinstance(engine, Carrackd)
+    assert engine.process is not None
+    pid = engine.process.pid
+    most = resource.prlimit(pid, resource.RLIMIT_CORE)[1]
+    resource.prlimit(pid, resource.RLIMIT_CORE, (most, most))
+    assert most != 0
+    os.kill(pid, signal.SIGABRT)
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    assert (ended.si_code, ended.si_status) == (os.CLD_KILLED, signal.SIGABRT)
+    assert "most recent call first" in engine.log_tail()
+    engine.process.wait()
     engine.start()
 
 

@@ -163,7 +163,10 @@ def test_ufw_is_obeyed_and_the_doctor_says_how_it_opens(packaged: Vm) -> None:
     packaged.run(advice[1]).ok()
     reach_from_outside(packaged)
     assert "ok   other firewalls: ufw lets containers' packets through" in packaged.run("carrack doctor").stdout
-    packaged.run("ufw --force reset && ufw disable; iptables -P FORWARD ACCEPT; nft list tables", timeout_seconds=120).ok()
+    packaged.run(
+        "ufw --force reset && ufw disable; rm /etc/ufw/*.rules.[0-9]*; iptables -P FORWARD ACCEPT; nft list tables",
+        timeout_seconds=120,
+    ).ok()
     packaged.run("iptables -F; iptables -X; ip6tables -F; ip6tables -X; ip6tables -P FORWARD ACCEPT").ok()
     reach_from_outside(packaged)
 

@@ -18,6 +18,7 @@ from carrack.daemon.instance import hold_instance
 from carrack.daemon.log_lines import formatter, level_of
 from carrack.errors import SystemFailure
 from carrack.kernel import memory
+from carrack.kernel import process as kernel_process
 from carrack.shim import open_files
 from carrack.shim.zygote_process import StartingZygote
 
@@ -53,6 +54,7 @@ def _set_up_log(config: DaemonConfig) -> None:
     handler.setFormatter(formatter(config.further.log_format))
     logging.basicConfig(level=level_of(config.log_level, debug=config.debug), handlers=[handler])
     faulthandler.enable()  # where each thread was, when systemd's watchdog ends us by SIGABRT
+    kernel_process.set_dumpable(False)  # a core file would hold registries' passwords and builds' secrets, and lie in /
 
 
 def _prepare_roots(config: DaemonConfig) -> None:
