@@ -16,8 +16,8 @@ import bcrypt
 import pytest
 
 from tests.contract.registry.live_registry import LiveRegistry
-from tests.rig.engine import CommandLine, Engine
-from tests.rig.plugins import install_plugins, remove_plugins
+from tests.rig.engine import ROOT, CommandLine, Engine
+from tests.rig.plugins import install_plugins, plugin_folder, remove_plugins
 from tests.rig.waiting import until
 
 pytestmark = pytest.mark.observes("POST /grpc", "POST /session")
@@ -68,6 +68,17 @@ def buildx(cli: CommandLine, *words: str, stdin: bytes | str = b"", fails: bool 
 
 def build(cli: CommandLine, *words: str, stdin: bytes | str = b"", fails: bool = False) -> str:
     return buildx(cli, "build", "--progress", "plain", *words, stdin=stdin, fails=fails)
+
+
+@pytest.fixture
+def older(engine: Engine) -> CommandLine:
+    """Debian 12's docker, which has a client of BuildKit built in (`scripts/peer` unpacks it)."""
+    return CommandLine(engine, ["env", "DOCKER_BUILDKIT=1", str(ROOT / ".peer/usr/bin/docker")])
+
+
+def itself(engine: Engine) -> CommandLine:
+    """buildx without docker before it, which does not always hand signals on."""
+    return CommandLine(engine, [str(plugin_folder() / "docker-buildx")])
 
 
 def contexts(engine: Engine) -> set[str]:
@@ -186,7 +197,8 @@ def test_an_ssh_agent_is_lent_to_a_step(cli: CommandLine, engine: Engine, folder
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(tmp_path / "agent"))
         agent.listen()
-        with cli.pipes("buildx", "build", "--progress", "plain", "--ssh", f"default={tmp_path}/agent", str(folder)) as running:
+        words = ("build", "--progress", "plain", "--ssh", f"default={tmp_path}/agent", str(folder))
+        with itself(engine).pipes(*words) as running:
             running.expect("^#[0-9]+ [0-9.]+ began")
             (door,) = (engine.exec_root / "build").iterdir()
             for _ in range(2):
@@ -372,15 +384,45 @@ def test_what_is_not_done_here_is_refused_in_one_sentence(cli: CommandLine, fold
     assert "security.insecure is not allowed" in refused
 
 
-def test_a_client_that_leaves_takes_its_build_back(cli: CommandLine, engine: Engine, folder: Path) -> None:
+@pytest.mark.observes("POST /build", "POST /session")
+def test_the_client_that_docker_once_had_built_in(older: CommandLine, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("opensesame\n")
+    step = "RUN --mount=type=secret,id=word sed s/sesame// /run/secrets/word\n"
+    (folder / "Dockerfile").write_text(TWO_STAGES + step)
+    words = ("--build-arg", "WHO=older", "--label", "made=here", "--secret", f"id=word,src={tmp_path}/secret", "-t", "old:1")
+    done = older("build", "--progress", "plain", "--no-cache", *words, str(folder))
+    assert done.code == 0, str(done)
+    for part in (
+        "[base 2/2] RUN echo",
+        "hello older",
+        "[internal] load build context",
+        " open\n",
+        "naming to docker.io/library/old:1",
+    ):
+        assert part in done.stderr, part
+    image = json.loads(older.ok("image", "inspect", "old:1"))[0]
+    assert image["Config"]["Labels"]["made"] == "here"
+    assert older.ok("build", "-q", *words, str(folder)) == image["Id"]
+    older.ok("build", "-o", str(tmp_path / "out"), *words, str(folder))
+    assert (tmp_path / "out/context/sub/b.txt").read_text() == "b\n"
+    (folder / "Dockerfile").write_text("FROM busybox\nRUN exit 7\n")
+    failed = older("build", "--progress", "plain", str(folder))
+    assert failed.code != 0
+    assert 'process "/bin/sh -c exit 7" did not complete successfully: exit code: 7' in failed.stderr
+    archive = subprocess.run(["tar", "-C", str(folder), "-c", "."], capture_output=True, check=True).stdout
+    assert "an archive on standard input is not supported by this way" in older("build", "-", stdin=archive).stderr
+
+
+def test_a_client_that_leaves_takes_its_build_back(cli: CommandLine, older: CommandLine, engine: Engine, folder: Path) -> None:
     own = str(100_000_000 + os.getpid())  # no other test's step sleeps so long
     (folder / "Dockerfile").write_text(f"FROM busybox\nRUN echo begun; sleep {own}\nCOPY a.txt /\n")
-    for number in (signal.SIGINT, signal.SIGKILL):
-        running = cli.pipes("buildx", "build", "--progress", "plain", "--no-cache", str(folder))
-        running.expect("^#[0-9]+ [0-9.]+ begun")
-        running.signal(number)
-        running.wait()
-        until(lambda: not _sleepers(own), "the step to end with its client")
+    for client in (itself(engine), older):
+        for number in (signal.SIGINT, signal.SIGKILL):
+            running = client.pipes("build", "--progress", "plain", "--no-cache", str(folder))
+            running.expect("^#[0-9]+ [0-9.]+ begun")
+            running.signal(number)
+            running.wait()
+            until(lambda: not _sleepers(own), "the step to end with its client")
     assert cli.ok("ps", "-aq") == ""
 
 

@@ -322,7 +322,7 @@ def test_domainname_follows_the_hostname(cli: CommandLine) -> None:
 def test_an_address_may_be_chosen_only_on_networks_of_ones_own(cli: CommandLine) -> None:
     ended = cli("run", "--rm", "--ip", "10.9.9.9", "busybox", "true")
     assert ended.code == 125
-    assert "user specified IP address is supported" in ended.stderr
+    assert "specified IP address is supported on user" in ended.stderr
 
 
 @pytest.mark.docker_since(28)

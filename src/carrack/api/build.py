@@ -38,6 +38,7 @@ from carrack.oci.platform import Platform
 
 _JSON = {"Content-Type": "application/json"}
 T = TypeVar("T")
+_UPLOAD = "upload-request:"
 _LIMITS = ("memory", "memswap", "cpushares", "cpuperiod", "cpuquota")
 
 
@@ -72,7 +73,7 @@ def routes(
     buildkit: BuildKit,
 ) -> list[Route]:
     """Every route of the builder."""
-    build = Build(builder, contexts, sessions)
+    build = Build(builder, contexts, sessions, buildkit)
 
     async def prune(request: Request) -> Reply:
         query = request.query
@@ -127,10 +128,11 @@ class Stream(Protocol):
 class Build:
     """The builds of this daemon's clients."""
 
-    def __init__(self, builder: Builder, contexts: Contexts, sessions: BuildSessions) -> None:
+    def __init__(self, builder: Builder, contexts: Contexts, sessions: BuildSessions, buildkit: BuildKit) -> None:
         self._builder = builder
         self._contexts = contexts
         self._sessions = sessions
+        self._buildkit = buildkit
         self._running = _Running()
 
     async def cancel(self, request: Request) -> Response:
@@ -142,13 +144,10 @@ class Build:
             cancel.cancel()
         return Response(200)
 
-    async def build(self, request: Request) -> StreamResponse:
+    async def build(self, request: Request) -> StreamResponse | Response:
         query = request.query
         if query.get("version") == "2" or query.get("session"):
-            raise InvalidParameter(
-                "this daemon speaks BuildKit's protocol with buildx only, not with a client that docker has built in: "
-                "install the plugin, set DOCKER_BUILDKIT=0 for docker build, or use `carrack build`"
-            )
+            return await self._by_session(request)
         wanted = read_query(request)
         cancel = Cancellation()
         name = query.get("buildid")
@@ -165,6 +164,23 @@ class Build:
         lines = self._lines(request, received, cancel, stream, name)
         first = await anext(lines, None)  # what fails before a line is told has a status of its own
         return StreamResponse(200, _continued(first, lines), _JSON)
+
+    async def _by_session(self, request: Request) -> StreamResponse | Response:
+        cancel = Cancellation()
+        name = request.query.get("buildid")
+        if name.startswith(_UPLOAD):  # the archive of a build that is refused by itself
+            return Response(200)
+        lines = await self._buildkit.build(request, cancel)
+
+        async def until_the_end() -> AsyncIterator[bytes]:
+            self._running.by_id[name] = cancel
+            try:
+                async for line in lines:
+                    yield line
+            finally:
+                self._running.by_id.pop(name, None)
+
+        return StreamResponse(200, until_the_end(), _JSON)
 
     async def _receive(self, request: Request, wanted: BuildRequest, cancel: Cancellation, stream: Stream) -> BuildRequest:
         """Take the context in, from the body or from where `remote` says."""

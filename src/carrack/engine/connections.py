@@ -45,7 +45,7 @@ class Connections:
     async def connect(self, network: str, container: str, settings: EndpointSettings) -> None:
         """Join a container to one more network, at once when it runs, else from its next start on.
 
-        Raises NotFound, Forbidden (it is in that network), InvalidParameter (it has no network of its own, or a bad address).
+        Raises NotFound, Forbidden (it runs in that network), InvalidParameter (it has no network of its own, or a bad address).
         """
         record = self._rooms.table.get(container)
         found = self._rooms.networks.get(network)
@@ -53,6 +53,8 @@ class Connections:
         async with live.lock:
             _check(record, found)
             if found.name in record.networks:
+                if record.state.status not in LIVE:
+                    return  # it will join it as it was asked to before; Docker says nothing of it either
                 raise Forbidden(f"endpoint with name {record.name} already exists in network {found.name}")
             wished = msgspec.structs.replace(settings, network_id=found.id)
             if record.state.status in LIVE:

@@ -202,7 +202,7 @@ class Containers:
             raise InvalidParameter("Neither old nor new names may be empty")
         container = self.get(ref)
         try:
-            new = names.check(name)
+            new = names.check("/" + name.removeprefix("/"))
         except InvalidParameter as error:
             raise InvalidParameter(f"Error when allocating new name: {error.message}") from None
         if new == container.name:

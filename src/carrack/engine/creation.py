@@ -304,7 +304,8 @@ def _check_modes(config: CreateRequest, host: HostConfig) -> None:
 
 def reference_conflict(container: Container) -> Conflict:
     """Docker's refusal to remove what runs."""
-    state = "paused" if container.state.paused else "restarting" if container.state.status == "restarting" else "running"
-    return Conflict(
-        f'cannot remove container "/{container.name}": container is {state}: stop the container before removing or force remove'
-    )
+    state = "restarting" if container.state.status == "restarting" else "running"
+    why = f"{state}: stop the container before removing or force remove"
+    if container.state.paused:
+        why = "paused and must be unpaused first"
+    return Conflict(f'cannot remove container "/{container.name}": container is {why}')

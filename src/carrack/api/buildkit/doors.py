@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carrack.build.builder import Builder
 from carrack.build.collect import Collector
 from carrack.build.contexts.reception import Reception
+from carrack.distribution.cancellation import Cancellation
 from carrack.errors import Conflict, InvalidParameter
 from carrack.http import Request
 from carrack.images.progress import Progress
@@ -53,6 +54,14 @@ class BuildKit:
             raise Conflict(f"session {name} already exists")
         given = await request.hand_over(101, "UPGRADED", _UPGRADE)
         self._go_on(asyncio.ensure_future(sessions.attend(name, request.headers.get(f"{_SESSION}sharedkey"), given)))
+
+    async def build(self, request: Request, cancel: Cancellation) -> AsyncIterator[bytes]:
+        """The stream of a build by the client that docker before 23 has built in. Raises InvalidParameter."""
+        from carrack.api.buildkit import built_in
+
+        # that client hangs when its build fails before its session has begun
+        await self._open().sessions.get(request.query.get("session"))
+        return built_in.lines(self._open(), request, built_in.solve_request(request), cancel)
 
     async def close(self) -> None:
         """End every conversation."""

@@ -139,6 +139,10 @@ class Services:
     # ── Control ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _solve(self, request: wire.SolveRequest, call: Call) -> wire.SolveResponse:
+        return await self.solve(request)
+
+    async def solve(self, request: wire.SolveRequest) -> wire.SolveResponse:
+        """One build. Raises GRPCError for its failure, CarrackError for what cannot be meant; who is cancelled takes it back."""
         _check(request)
         with self._using(request.Ref) as job:
             if job.begun:
@@ -187,7 +191,12 @@ class Services:
         return Solving(self._means, session, job.feed, self._other_image)
 
     async def _status(self, request: wire.StatusRequest, call: Call) -> AsyncIterator[wire.StatusResponse]:
-        with self._using(request.Ref) as job:
+        async for response in self.status(request.Ref):
+            yield response
+
+    async def status(self, reference: str) -> AsyncIterator[wire.StatusResponse]:
+        """How a build goes, to its end; it may be about to begin."""
+        with self._using(reference) as job:
             async for response in job.feed.responses():
                 yield response
 

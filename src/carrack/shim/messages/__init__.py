@@ -1,6 +1,6 @@
 """The closed list of messages between carrackd, the zygote, the shims and the workers.
 
-                     StartOrder, WorkerJob                              (one packet each, own reply socket)
+                     START, StartOrder | JOB, WorkerJob                 (one connection each, greeted by the child)
     carrackd ───────────────────────────────────▶ zygote ── fork ──▶ shim / worker
        │                                                              │
        │   Created · Started | StartFailed                            │
