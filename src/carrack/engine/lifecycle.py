@@ -435,8 +435,8 @@ class Lifecycle:
         await self._settle(container, live, read_exit(container))
 
     def clear_cgroup(self, container: Container) -> None:
-        """Of a container without a supervisor: kill what is left in its cgroup and remove that, what another runtime keeps of it, and
-        the socket at which nobody answers. Blocking."""
+        """Of a container without a supervisor: kill what is left, and remove its cgroup, its socket, and what another runtime keeps of
+        it. Blocking."""
         group = self.cgroup(container)
         group.kill()
         launch.forget_foreign(container, self.rooms)
