@@ -3,6 +3,7 @@
 Lines that read run one after the other; lines that change something run on a world of their own each, made alike beforehand.
 """
 
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -370,11 +371,15 @@ builder prune -f
 """.strip().splitlines()
 
 
+_CHAIN = re.compile(r"failed to create (?:task for container|shim task|shim): .*: (exec: .*): unknown")
+"""Through which programs a start went that failed: Docker's command tells it, ours tells the cause."""
+
+
 def shape(result: Result) -> tuple[int, str, str]:
     stdout = normal(result.stdout)
     if "images" in result.argv or "image" in result.argv:
         stdout = "\n".join(sorted(stdout.splitlines()))  # Docker's command lists an image's names in the order of a map
-    return result.code, stdout, normal(result.stderr)
+    return result.code, stdout, _CHAIN.sub(r"\1", normal(result.stderr))
 
 
 class Pair:
