@@ -435,8 +435,8 @@ class Lifecycle:
         await self._settle(container, live, read_exit(container))
 
     def clear_cgroup(self, container: Container) -> None:
-        """Of a container without a supervisor: kill what is left, and remove its cgroup, its socket, and what another runtime keeps of
-        it. Blocking."""
+        """Of a container without a supervisor: kill what is left, and remove its cgroup, its socket and what another runtime keeps.
+        Blocking."""
         group = self.cgroup(container)
         group.kill()
         launch.forget_foreign(container, self.rooms)
