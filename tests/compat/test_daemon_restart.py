@@ -358,3 +358,14 @@ def test_a_cgroup_that_was_left_half_removed_goes_with_the_next_daemon(own: Comm
     crash(own.engine)
     assert not [path for path in cgroups.idle_below(own.engine.cgroup) if path.endswith(left)]
     assert own.ok("exec", "lives", "echo", "inside") == "inside"
+
+
+@pytest.mark.peer_lacks("about where Carrack keeps things")
+def test_a_supervisor_that_was_killed_leaves_no_socket(own: CommandLine) -> None:
+    assert isinstance(own.engine, Carrackd)
+    own.ok("run", "-d", "--name", "lives", "busybox", "sleep", "1000")
+    init = own.ok("inspect", "-f", "{{.State.Pid}}", "lives")
+    supervisor = int(Path(f"/proc/{init}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(supervisor, signal.SIGKILL)
+    assert own.ok("wait", "lives") == "137"
+    until(lambda: not list((own.engine.exec_root / "shims").iterdir()), "the socket to go")

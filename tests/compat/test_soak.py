@@ -21,7 +21,7 @@ from tests.rig.waiting import until
 
 pytestmark = pytest.mark.peer_lacks("these are our processes")
 
-CLIENTS, SHORT_SECONDS, FULL_SECONDS = 8, 8, 600
+CLIENTS, SHORT_SECONDS, FULL_SECONDS = 8, 5, 600
 SERVANTS = ("carrack-zygote", "carrack-shim", "carrack-worker", "carrack-names")
 
 

@@ -115,6 +115,9 @@ class Carrackd(Engine):
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(timeout=10)
+        for state in CGROUP_ROOT.glob(f"freezer/{self.cgroup}/*/freezer.state"):
+            with suppress(OSError):
+                state.write_text("THAWED")  # what is frozen does not even die
         settled(set(), look=self._killed)
         run([*self.host_prefix(), "nft", "delete", "table", "inet", self.table])
         run([*self.host_prefix(), "ip", "link", "delete", self.bridge])

@@ -435,10 +435,12 @@ class Lifecycle:
         await self._settle(container, live, read_exit(container))
 
     def clear_cgroup(self, container: Container) -> None:
-        """Kill what is left in a container's cgroup and remove it, and what another runtime keeps of it. Blocking."""
+        """Of a container without a supervisor: kill what is left, and remove its cgroup, its socket and what another runtime keeps.
+        Blocking."""
         group = self.cgroup(container)
         group.kill()
         launch.forget_foreign(container, self.rooms)
+        self.rooms.directories.shim_socket(container.id).unlink(missing_ok=True)
         group.remove()
 
     async def _settle(self, container: Container, live: Live, exited: Exited) -> None:
