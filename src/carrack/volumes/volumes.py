@@ -49,6 +49,8 @@ class Volumes:
         self._volumes = {volume.name: volume for volume in (msgspec.json.decode(row[0], type=Volume) for row in rows)}
         for volume in list(self._volumes.values()):
             self._restore(volume)
+        for driver in self._drivers.values():
+            driver.forget_unborn(self._volumes)
 
     def _restore(self, volume: Volume) -> None:
         """A reboot took the mounts; containers that have the volume will want it."""

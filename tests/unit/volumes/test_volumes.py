@@ -129,6 +129,17 @@ def test_volumes_and_references_outlive_the_daemon(store: Store) -> None:
     assert store.volumes.get("mine").labels == {"a": "b"}
 
 
+def test_a_directory_that_was_never_recorded_goes_at_the_next_start_if_nothing_is_in_it(store: Store) -> None:
+    store.volumes.create("mine", "local", {}, {})
+    store.database.close()
+    for name in ("unborn", "filled"):
+        (store.root / "volumes" / name / "_data").mkdir(parents=True)
+    (store.root / "volumes/filled/_data/file").write_text("somebody's")
+    store.open()
+    assert sorted(os.listdir(store.root / "volumes")) == ["filled", "mine"]
+    assert (store.root / "volumes/filled/_data/file").read_text() == "somebody's"
+
+
 def test_references_of_containers_that_are_no_more_are_forgotten(store: Store) -> None:
     store.volumes.create("mine", "local", {}, {})
     store.volumes.acquire("mine", "one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,10 @@ class Driver(Protocol):
 
     def create(self, name: str, options: dict[str, str]) -> str:
         """Make the volume; return its path on the host. One that is there already does not matter."""
+        ...
+
+    def forget_unborn(self, known: Collection[str]) -> None:
+        """Take away what `create` made and nobody recorded, for the daemon was killed in between; of that only what is empty."""
         ...
 
     def mount(self, volume: Volume) -> None:

@@ -11,7 +11,8 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 
 from carrack.errors import InvalidParameter, SystemFailure
@@ -89,6 +90,12 @@ class LocalDriver:
         if options.get("size"):
             sizes.limit(self._root, path, options["size"])
         return str(path)
+
+    def forget_unborn(self, known: Collection[str]) -> None:
+        for name in set(os.listdir(self._root)) - set(known):
+            with suppress(OSError):  # somebody has put something there: it stays
+                os.rmdir(self._root / name / "_data")
+                os.rmdir(self._root / name)
 
     def mount(self, volume: Volume) -> None:
         options = volume.options
