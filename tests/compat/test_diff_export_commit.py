@@ -175,6 +175,7 @@ def test_a_commit_is_an_event_with_its_image(changed: CommandLine) -> None:
     assert attributes["imageRef"].endswith("kept:1")
 
 
+@pytest.mark.peer_lacks("it keeps the image of a commit that it refuses")
 @pytest.mark.observes("POST /commit")
 def test_a_commit_that_cannot_be_meant_makes_nothing(changed: CommandLine) -> None:
     before = changed.ok("images", "-aq")
@@ -207,6 +208,7 @@ def test_full_copies_are_compared_and_committed_too(make_engine: MakeEngine) -> 
     assert cli.ok("run", "--rm", "kept:1", "sh", "-c", "cat /new/file; ls -d /home /etc/group 2>/dev/null; true") == "a"
 
 
+@pytest.mark.peer_lacks("a container stays paused when it is killed in the midst of a commit")
 def test_a_container_goes_on_when_the_daemon_is_killed_in_the_midst_of_a_commit(make_engine: MakeEngine) -> None:
     engine = make_engine()
     cli = CommandLine(engine, [docker_program()])
