@@ -291,11 +291,11 @@ def test_an_agent_is_lent_connection_by_connection(carrack: CommandLine, engine:
                     step.sendall(question)
                     served, _ = agent.accept()
                     with served:
-                        assert served.recv(100) == question
+                        assert served.recv(len(question), socket.MSG_WAITALL) == question
                         served.sendall(answer)
-                        assert step.recv(100) == answer
+                        assert step.recv(len(answer), socket.MSG_WAITALL) == answer
                         step.sendall(b"\0\0\0\x01\x13")  # remove all keys
-                        assert step.recv(100) == b"\0\0\0\x01\x05"  # refused, and the agent has not heard of it
+                        assert step.recv(5, socket.MSG_WAITALL) == b"\0\0\0\x01\x05"  # refused, and the agent has not heard of it
                         served.setblocking(False)
                         with pytest.raises(BlockingIOError):
                             served.recv(100)

@@ -209,9 +209,9 @@ def test_an_ssh_agent_is_lent_to_a_step(cli: CommandLine, engine: Engine, folder
                     step.settimeout(20)
                     served, _ = agent.accept()
                     with served:
-                        assert served.recv(100) == b"\0\0\0\x01\x0b"
+                        assert served.recv(5, socket.MSG_WAITALL) == b"\0\0\0\x01\x0b"
                         served.sendall(b"\0\0\0\x05\x0c\0\0\0\0")
-                        assert step.recv(100) == b"\0\0\0\x05\x0c\0\0\0\0"
+                        assert step.recv(9, socket.MSG_WAITALL) == b"\0\0\0\x05\x0c\0\0\0\0"
             running.signal(signal.SIGINT)
             running.wait()
     until(lambda: not list((engine.exec_root / "build").iterdir()), "the agent's door is gone")

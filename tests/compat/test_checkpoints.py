@@ -140,6 +140,7 @@ def test_a_restored_container_and_its_health_checks_hold_no_descriptor_of_ours(o
     own.ok("exec", "counter", "rm", "-f", "/held")
     until(lambda: own("exec", "counter", "cat", "/held").code == 0, "it to look again")
     assert own.ok("exec", "counter", "cat", "/held") == held
+    until(seen, "a look at its health after the start")
     assert seen() == {"0 1 2 3 "}
 
 

@@ -52,6 +52,8 @@ def shape(requests: list[Recorded]) -> list[Any]:
             if (body.get("IPAM") or {}).get("Config"):
                 body["IPAM"]["Config"].sort(key=lambda pool: pool["Subnet"])
             container = (body.get("TaskTemplate") or {}).get("ContainerSpec") or {}
+            if container.get("Env"):
+                container["Env"] = sorted(container["Env"])
             if container.get("Secrets"):
                 container["Secrets"] = sorted(container["Secrets"], key=str)
         elif isinstance(body, str) and headers.get("content-type") == "application/x-tar":
