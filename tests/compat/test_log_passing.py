@@ -62,8 +62,8 @@ def test_form_facility_and_tag_are_chosen(cli: CommandLine, place: str) -> None:
         time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d)"
         found = server.recv(9000).decode()
         assert re.fullmatch(rf"<134>1 {time} {re.escape(os.uname().nodename)} tale/x \d+ tale/x - out\n", found), found
-        syslog(cli, f"unixgram://{place}", "echo again", "syslog-format=rfc3164", name="second")
         assert b" err\n" in server.recv(9000)
+        syslog(cli, f"unixgram://{place}", "echo again", "syslog-format=rfc3164", name="second")
         assert f" {os.uname().nodename} " in server.recv(9000).decode()
 
 

@@ -100,18 +100,19 @@ class Table:
         A power cut may cost the newest containers (never half of one: their directories are then garbage); a crash does not.
         """
         self._remember(container)
-        return self.save(container)
-
-    def save(self, container: Container, *, durable: bool = False) -> Future[None]:
-        """Record a container as it stands."""
         row = (container.id, container.name, _encode(container))
 
         def write(connection: Connection) -> None:
-            connection.execute(
-                "INSERT INTO containers(id, name, document) VALUES (?, ?, ?) "
-                "ON CONFLICT(id) DO UPDATE SET name = excluded.name, document = excluded.document",
-                row,
-            )
+            connection.execute("INSERT INTO containers(id, name, document) VALUES (?, ?, ?)", row)
+
+        return self._store.write(write)
+
+    def save(self, container: Container, *, durable: bool = False) -> Future[None]:
+        """Record a container as it stands; one that was removed meanwhile stays so, or the next daemon would have it again."""
+        row = (container.name, _encode(container), container.id)
+
+        def write(connection: Connection) -> None:
+            connection.execute("UPDATE containers SET name = ?, document = ? WHERE id = ?", row)
 
         return self._store.write(write, durable=durable)
 

@@ -85,3 +85,13 @@ def test_records_come_back_from_the_store(table: Table) -> None:
 def test_a_removed_container_frees_its_name(table: Table) -> None:
     table.remove(table.get("first"))
     assert table.reserve_name("first", "e" * 64) == "first"
+
+
+def test_a_removed_container_stays_removed_whoever_records_it_late(table: Table) -> None:
+    removed = table.get("first")
+    table.remove(removed)
+    table.save(removed)
+    again = Table(table._store)
+    again.load()
+    assert again.find(removed.id) is None
+    assert len(again) == 2
