@@ -152,19 +152,13 @@ class ClientLayout:
     def open(self, path: str, limit_bytes: int) -> int | None:
         """See `ports.LocalContext.open`."""
         digest = Digest.parse(":".join(path.split("/")[-2:]))
-        fd = self._slots.scratch_file()
-        try:
+
+        def fetch(fd: int) -> None:
             for piece in BlockingReader(self._store.read(digest), self._loop):
                 self._cancel.check()
                 os.write(fd, piece)
-            os.lseek(fd, 0, os.SEEK_SET)
-        except NotFound:
-            os.close(fd)
-            return None
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+
+        return self._slots.scratch_copy(fetch)
 
     def close(self) -> None:
         """See `ports.LocalContext.close`."""

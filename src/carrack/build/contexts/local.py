@@ -47,17 +47,8 @@ class SlotContext:
 
     def open(self, path: str, limit_bytes: int) -> int | None:
         """See `ports.LocalContext.open`. A copy without a name on the same file system: it is never whole in memory."""
-        fd = self._slots.scratch_file()
-        try:
-            self._trees.do(ReadFile(self._mounts, path, limit_bytes), (fd,), Cancellation())
-            os.lseek(fd, 0, os.SEEK_SET)
-        except NotFound:
-            os.close(fd)
-            return None
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        order = ReadFile(self._mounts, path, limit_bytes)
+        return self._slots.scratch_copy(lambda fd: self._trees.do(order, (fd,), Cancellation()))
 
     def close(self) -> None:
         """See `ports.LocalContext.close`. Idempotent."""

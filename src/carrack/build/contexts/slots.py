@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from carrack.errors import SystemFailure
+from carrack.errors import NotFound, SystemFailure
 from carrack.kernel.placement import spread_children
 from carrack.oci.mount import Mount
 
@@ -118,6 +118,20 @@ class Slots:
     def scratch_file(self) -> int:
         """A file without a name on the same file system."""
         return os.open(self._root, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+    def scratch_copy(self, fill: Callable[[int], object]) -> int | None:
+        """A scratch file that `fill` has written, to be read from its beginning; None when that raises NotFound."""
+        fd = self.scratch_file()
+        try:
+            fill(fd)
+            os.lseek(fd, 0, os.SEEK_SET)
+        except NotFound:
+            os.close(fd)
+            return None
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def _taken(self) -> int:
         return sum(slot.size_bytes for slot in self._idle)
